@@ -1,0 +1,91 @@
+"""The three kinds of category, and how pictures of each are varied for training (4.3.1).
+
+A factory knows which of a picture's variations are harmless; the kind says it. Everything runs on
+the device of the pictures, a batch at a time, from one generator, so that a step can be repeated.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqad.shapes import Images
+
+Kind = Literal["texture", "rotatable_object", "object"]
+
+# MVTec AD's categories (4.3.1); any other is an `object` unless its kind is given.
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood"), "texture"),
+    **dict.fromkeys(("bottle", "hazelnut", "metal_nut", "screw"), "rotatable_object"),
+    **dict.fromkeys(
+        ("cable", "capsule", "pill", "toothbrush", "transistor", "zipper"), "object"
+    ),
+}
+
+LARGEST_TURN_DEGREES = 10.0  # of an `object`, to either side
+SMALLEST_CROP = 7 / 8  # share of each side of a `texture` that a crop keeps at least
+
+
+def kind_of(category: str, given: dict[str, str] | None = None) -> Kind:
+    """The kind of a category: the given one, else MVTec AD's, else `object`."""
+    kind = (given or {}).get(category, KINDS.get(category, "object"))
+    if kind not in get_args(Kind):
+        raise ValueError(
+            f"kind of {category} must be one of {', '.join(get_args(Kind))}, got {kind}"
+        )
+    return kind  # type: ignore[return-value]
+
+
+def augment(images: Images, kind: Kind, generator: torch.Generator) -> Images:
+    """Draw one harmless variation of each image. ``generator`` lives on the CPU."""
+    if kind == "object":
+        return _sample(images, _small_turns(len(images), generator))
+    turned = _turn_and_flip(images, generator)
+    if kind == "rotatable_object":
+        return turned
+    return _sample(turned, _crops(len(images), generator))
+
+
+def variations(kind: Kind) -> int | None:
+    """How many variations of an image there are at all; None where they are without number."""
+    return 8 if kind == "rotatable_object" else None
+
+
+def _turn_and_flip(images: Images, generator: torch.Generator) -> Images:
+    # Four quarter turns, each with and without a flip: the eight symmetries of the square.
+    symmetry = torch.randint(8, (len(images),), generator=generator).tolist()
+    return torch.stack([nth_symmetry(image, n) for image, n in zip(images, symmetry, strict=True)])
+
+
+def nth_symmetry(picture: Tensor, n: int) -> Tensor:
+    """One of the eight turns and flips of a square picture (..., side, side)."""
+    turned = torch.rot90(picture, n % 4, (-2, -1))
+    return turned.flip(-1) if n >= 4 else turned
+
+
+def _small_turns(num: int, generator: torch.Generator) -> Tensor:
+    angle = torch.rand(num, generator=generator) * 2 - 1
+    angle = angle * math.radians(LARGEST_TURN_DEGREES)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(num)
+    return torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(num, 2, 3)
+
+
+def _crops(num: int, generator: torch.Generator) -> Tensor:
+    share = SMALLEST_CROP + (1 - SMALLEST_CROP) * torch.rand(num, 2, generator=generator)
+    shift = (1 - share) * (torch.rand(num, 2, generator=generator) * 2 - 1)
+    transform = torch.zeros(num, 2, 3)
+    transform[:, [0, 1], [0, 1]] = share
+    transform[:, :, 2] = shift
+    return transform
+
+
+def _sample(images: Images, transform: Tensor) -> Images:
+    # The border is reflected: black corners would become "normal". Bicubic keeps the grain of
+    # the pictures, so that an untouched picture at inspection looks no sharper than these.
+    grid = F.affine_grid(transform.to(images), list(images.shape), align_corners=False)
+    sampled = F.grid_sample(
+        images, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
+    return sampled.clamp(0, 1)

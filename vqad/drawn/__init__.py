@@ -1,0 +1,1 @@
+"""Inspection pictures drawn by the program, for the demo and the tests."""
