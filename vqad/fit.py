@@ -247,6 +247,13 @@ def code_maps(
     return torch.cat(maps)
 
 
+@torch.no_grad()
+def encode(model: VQVAE, pixels: Tensor) -> Codes:
+    """Codes of decoded pixels as they are, in float32."""
+    model.eval()
+    return torch.cat([model.encode(images) for _, images in _batches(pixels)])
+
+
 def codes_in_use(maps: Codes, num_codes: int) -> int:
     """Distinct codes over some maps. Raises CollapseError under a sixteenth of the codebook."""
     used = int((torch.bincount(maps.flatten(), minlength=num_codes) > 0).sum())

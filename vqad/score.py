@@ -19,7 +19,8 @@ from numpy import ndarray
 
 from vqad.shapes import AnomalyMap
 
-# The filter's settings at 256 px, from the reference decisions; the distances scale with the size.
+# The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper gives no figures; these are
+# settled for the project, and distances scale with the size.
 _REFERENCE_SIZE_PX = 256
 _RADIUS_PX = 10
 _SIGMA_SPACE_PX = 75
@@ -61,7 +62,7 @@ def difference(
 
 
 def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
-    """The map after the bilateral filter: radius 10, sigma 75 grey levels and 75 px at 256 px.
+    """Filter the map bilaterally: radius 10, sigma 75 grey levels and 75 px at an input of 256 px.
 
     For other sizes of the model's input the radius, rounded to a whole pixel and at least 1,
     and the sigma in pixels scale with the size. A map that is zero stays exactly that.
@@ -84,7 +85,7 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
 
 
 def score(anomaly_map: AnomalyMap, *, minimum_area_px: int) -> float:
-    """The largest t for which {map >= t} has a component of the minimum area, in grey levels.
+    """Find the largest t for which {map >= t} has a component of the minimum area (grey levels).
 
     Components are 8-connected; 0 if there is none. It is the maximum of an area opening.
     """
@@ -122,7 +123,7 @@ def regions(
     source_width_px: int,
     source_height_px: int,
 ) -> list[Region]:
-    """The 8-connected components above the threshold, those with the highest peak first.
+    """List the 8-connected components above the threshold, the highest peak first.
 
     The minimum area counts pixels of the map. Boxes and areas are scaled to source image pixels,
     boxes outwards to whole ones.
@@ -150,7 +151,7 @@ def regions(
 def _to_source(
     box: _Box, area: int, peak: float, *, shape: tuple[int, ...], source: tuple[int, int]
 ) -> Region:
-    """A component's box and area, (height, width) `shape` stretched to that of `source`."""
+    """Stretch a component from a map of (height, width) `shape` to an image of `source`."""
     (top, bottom), (left, right) = (
         # In whole numbers: no rounding error moves an edge that falls between two pixels.
         (side.start * new // old, -(-side.stop * new // old))
@@ -168,7 +169,7 @@ def _to_source(
 
 
 def _box(anomaly_map: AnomalyMap, *, margin_px: int) -> _Box:
-    """The box around all that is not zero and a margin, clipped to the map.
+    """Put a box around all that is not zero and a margin; its start is clipped to the map.
 
     With a margin, columns begin and end at whole vectors, as they do in the whole map.
     """

@@ -4,9 +4,16 @@ One name for each thing, in code, tables and command line. The annotations are c
 call time while the tests run.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from jaxtyping import Bool, Float, Float32, Int64, Integer
 from numpy import ndarray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    # Shape and dtype are checked on whatever has them, so that naming an array needs no torch.
+    Tensor = Any
 
 # RGB in [0, 1].
 Images = Float[Tensor, "batch 3 height width"]

@@ -5,6 +5,8 @@ column, and the folder of a part is only ``CATEGORY/``: a ``category=`` folder b
 makes pandas and pyarrow fail.
 """
 
+from urllib.parse import quote
+
 import pyarrow as pa
 
 SCHEMA_VERSION = "1"
@@ -82,3 +84,9 @@ MAPS = pa.schema(
     ],
     metadata={"vqad.table": "maps", "vqad.schema_version": SCHEMA_VERSION},
 )
+
+
+def category_folder(category: str) -> str:
+    """Name of a category's folder: its own, with what could leave the folder percent-encoded."""
+    name = quote(category, safe=" ")
+    return name.replace(".", "%2E") if set(category) <= {"."} else name

@@ -17,12 +17,12 @@ from numpy.random import Generator
 
 from vqad.drawn.flaws import FLAWS
 from vqad.drawn.rotatable import ROTATABLE_OBJECTS
-from vqad.drawn.scenes import Canvas, Design, Field, Pose, Scene, View
+from vqad.drawn.scenes import Canvas, Design, Pose, Scene, View
 from vqad.drawn.textures import TEXTURES
 from vqad.drawn.upright import UPRIGHT_OBJECTS
 
-Picture = UInt8[np.ndarray, "height width 3"]
-Mask = UInt8[np.ndarray, "height width"]
+Picture = UInt8[np.ndarray, "height_px width_px 3"]
+Mask = UInt8[np.ndarray, "height_px width_px"]
 
 _DESIGNS: dict[str, Design] = {**TEXTURES, **ROTATABLE_OBJECTS, **UPRIGHT_OBJECTS}
 # category -> kind (method, section 6).
@@ -61,13 +61,13 @@ _STEP_SEEN = 10  # grey levels that count as a change
 class _Exposure:
     """Light, colour and noise of one photograph."""
 
-    light: Field
+    light: Float32[np.ndarray, "height_px width_px"]
     cast: Float32[np.ndarray, "3"]
-    noise: Canvas
+    noise: Float32[np.ndarray, "height_px width_px 3"]
 
     def photograph(self, scene: Canvas) -> Picture:
-        shape = self.light.shape
-        small = cv2.resize(scene, shape[::-1], interpolation=cv2.INTER_AREA)
+        size = self.light.shape[::-1]
+        small = cv2.resize(cv2.merge(list(scene)), size, interpolation=cv2.INTER_AREA)
         seen = small * self.light[..., None] * self.cast + self.noise
         return np.clip(np.round(seen), 0, 255).astype(np.uint8)
 
@@ -122,9 +122,9 @@ def draw_archive(
     masks not counted, each category has.
     """
     counts = {"num_train": num_train, "num_good": num_good, "num_defect": num_defect}
-    for name, count in counts.items():
-        if count < 0:
-            raise ValueError(f"{name} must be at least 0, got {count}")
+    for name, number in {**counts, "seed": seed}.items():
+        if number < 0:
+            raise ValueError(f"{name} must be at least 0, got {number}")
     for category in categories:
         _check_category(category)
     _check_size(size_px)
@@ -160,7 +160,7 @@ def _write(path: Path, picture: Picture | Mask) -> None:
 
 
 def _generator(seed: int, category: str, role: str, number: int) -> Generator:
-    """The same in every process, unlike anything built on ``hash``."""
+    """Seed by the picture's place; equal in every process, as ``hash`` would not be."""
     return np.random.default_rng([seed, zlib.crc32(f"{category}/{role}".encode()), number])
 
 

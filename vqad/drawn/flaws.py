@@ -14,8 +14,9 @@ from numpy.random import Generator
 from vqad.drawn.scenes import Canvas, Field, Rgb, Scene, over, softened, tint
 
 Flaw = Callable[[Scene, Generator], Canvas]
-_Point = tuple[float, float]
+_Point = tuple[int, int]
 _SUBPIXEL_BITS = 4
+_LARGEST_PART = 0.15  # share of the picture; more than that is a lattice
 
 
 def _plain(like: Field, colour: Rgb) -> Canvas:
@@ -23,12 +24,12 @@ def _plain(like: Field, colour: Rgb) -> Canvas:
 
 
 def _strength(rng: Generator) -> float:
-    """Mostly near 1, sometimes down to 0.4."""
+    """Draw how plain a flaw is: mostly near 1, sometimes down to 0.4."""
     return float(1 - 0.6 * rng.uniform() ** 2.5)
 
 
 def _somewhere(share: Field, rng: Generator) -> _Point:
-    """A point (x, y) in pixels, well inside what is covered where that is possible."""
+    """Pick a point (x, y) in pixels of what is covered, off the border where possible."""
     margin = len(share) // 12
     inner = share.copy()
     inner[:margin], inner[-margin:], inner[:, :margin], inner[:, -margin:] = 0, 0, 0, 0
@@ -40,14 +41,14 @@ def _somewhere(share: Field, rng: Generator) -> _Point:
 
 
 def _on_edge(body: Field, rng: Generator) -> _Point:
-    """A point on the outline of the body."""
+    """Pick a point on the outline of the body."""
     solid = (body > 0.5).astype(np.uint8)
     outline = solid - cv2.erode(solid, np.ones((3, 3), np.uint8))
     return _somewhere(outline.astype(np.float32), rng)
 
 
 def _filled(like: Field, points: np.ndarray) -> Field:
-    """A polygon of points (n, 2) in pixels, as the share of each pixel that it covers."""
+    """Fill a polygon of points (n, 2) in pixels; the share of each pixel that it covers."""
     mask = np.zeros(like.shape, np.uint8)
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
@@ -55,7 +56,7 @@ def _filled(like: Field, points: np.ndarray) -> Field:
 
 
 def _stroke(like: Field, points: np.ndarray, width: float) -> Field:
-    """A line through points (n, 2) in pixels."""
+    """Draw a line through points (n, 2) in pixels, its width a share of the side."""
     mask = np.zeros(like.shape, np.uint8)
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(np.int32)
     thick = max(round(width * len(like)), 2)
@@ -64,7 +65,7 @@ def _stroke(like: Field, points: np.ndarray, width: float) -> Field:
 
 
 def _blob(like: Field, centre: _Point, radius: float, rng: Generator, ragged: float) -> Field:
-    """An uneven, somewhat lengthened spot."""
+    """Draw an uneven, somewhat lengthened spot."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves = sum(
         rng.normal() * np.cos(number * angle + rng.uniform(0, 6.3)) / number
@@ -79,15 +80,15 @@ def _blob(like: Field, centre: _Point, radius: float, rng: Generator, ragged: fl
 
 
 def _path(
-    start: _Point, length_px: float, rng: Generator, *, bend: float, jag: float
+    middle: _Point, length_px: float, rng: Generator, *, bend: float, jag: float
 ) -> np.ndarray:
-    """Points of a line whose middle is ``start``: ``bend`` turns it slowly, ``jag`` at each step."""
+    """Lead a line through its middle: ``bend`` turns it slowly, ``jag`` at each step."""
     steps = 24
     drift = np.cumsum(rng.normal(0, bend, steps)) + rng.normal(0, jag, steps)
     heading = rng.uniform(0, 2 * np.pi) + drift
     moves = np.stack([np.cos(heading), np.sin(heading)], axis=1) * (length_px / steps)
     points = np.cumsum(moves, axis=0)
-    return points - points[steps // 2] + np.array(start)
+    return points - points[steps // 2] + np.array(middle)
 
 
 def _shifted(field: np.ndarray, right_px: float, down_px: float) -> np.ndarray:
@@ -96,16 +97,18 @@ def _shifted(field: np.ndarray, right_px: float, down_px: float) -> np.ndarray:
 
 
 def scratch(scene: Scene, rng: Generator) -> Canvas:
-    """A bright line with a dark flank, on the product only."""
+    """Leave a bright line with a dark flank, on the product only."""
     side = len(scene.body)
-    path = _path(_somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0)
+    path = _path(
+        _somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0.0
+    )
     line = _stroke(scene.body, path, rng.uniform(0.016, 0.028)) * scene.body * _strength(rng)
     image = over(scene.image, _shifted(line, side / 90, side / 90) * scene.body, scene.image * 0.35)
     return over(image, line, 0.35 * scene.image + _plain(line, (160, 160, 158)))
 
 
 def crack(scene: Scene, rng: Generator) -> Canvas:
-    """A jagged dark line with a branch."""
+    """Leave a jagged dark line with a branch."""
     side, start = len(scene.body), _somewhere(scene.body, rng)
     trunk = _path(start, rng.uniform(0.45, 0.8) * side, rng, bend=0.12, jag=0.5)
     branch = _path(start, rng.uniform(0.2, 0.35) * side, rng, bend=0.12, jag=0.5)
@@ -117,9 +120,9 @@ def crack(scene: Scene, rng: Generator) -> Canvas:
 
 
 def thread(scene: Scene, rng: Generator) -> Canvas:
-    """A stray fibre lying on top, with its shadow; it may reach over the edge."""
+    """Drop a stray fibre on top, with its shadow; it may reach over the edge."""
     side = len(scene.body)
-    path = _path(_somewhere(scene.body, rng), rng.uniform(0.5, 1.0) * side, rng, bend=0.22, jag=0)
+    path = _path(_somewhere(scene.body, rng), rng.uniform(0.5, 1.0) * side, rng, bend=0.22, jag=0.0)
     fibre = _stroke(scene.body, path, rng.uniform(0.018, 0.030))
     shadow = softened(_shifted(fibre, side / 60, side / 60), side / 50)
     colours = ((228, 222, 210), (198, 58, 52), (40, 38, 40), (222, 190, 90))
@@ -130,28 +133,28 @@ def thread(scene: Scene, rng: Generator) -> Canvas:
 
 
 def stain(scene: Scene, rng: Generator) -> Canvas:
-    """Something spilt, which tints what is under it: oil, ink, rust, or bleach."""
+    """Spill something that tints what is under it: oil, ink, rust or paint."""
     spot = _blob(scene.body, _somewhere(scene.body, rng), rng.uniform(0.07, 0.15), rng, 0.18)
     spot = softened(spot, len(spot) / 40) * scene.body * _strength(rng)
-    dyes = ((0.42, 0.34, 0.26), (0.35, 0.42, 0.80), (0.85, 0.40, 0.22), (0.35, 0.60, 0.40))
-    dye = np.array(dyes[rng.integers(len(dyes))], np.float32)
+    dyes = ((0.42, 0.34, 0.26), (0.35, 0.42, 0.80), (0.85, 0.40, 0.22), (0.30, 0.45, 0.32))
+    dye = np.array(dyes[rng.integers(len(dyes))], np.float32)[:, None, None]
     # What is nearly black takes no dye: a stain on it dries lighter.
     return over(scene.image, spot, scene.image * dye + 45 * dye)
 
 
 def hole(scene: Scene, rng: Generator) -> Canvas:
-    """A ragged hole into the dark, its far lip bright."""
+    """Tear a ragged hole into the dark, its far lip bright."""
     centre = _somewhere(scene.body, rng)
     radius = rng.uniform(0.055, 0.095)
     lip = _blob(scene.body, centre, radius, rng, 0.22)
     side = len(lip)
     pit = lip * _shifted(lip, -side / 64, -side / 64)
     image = over(scene.image, lip * scene.body, scene.image * 0.7 + 75)
-    return over(image, softened(pit, 3) * scene.body, _plain(lip, (16, 14, 14)))
+    return over(image, softened(pit, side / 80) * scene.body, _plain(lip, (16, 14, 14)))
 
 
 def dent(scene: Scene, rng: Generator) -> Canvas:
-    """A bump that bends the product's lines and catches the light."""
+    """Press a bump that bends the product's lines and catches the light."""
     side = len(scene.body)
     x, y = _somewhere(scene.body, rng)
     radius = rng.uniform(0.10, 0.17) * side
@@ -161,15 +164,16 @@ def dent(scene: Scene, rng: Generator) -> Canvas:
     turn, pull = rng.uniform(0, 2 * np.pi), 0.55 * radius * _strength(rng)
     across = steps[None, :] + bump * np.float32(pull * np.cos(turn))
     along = steps[:, None] + bump * np.float32(pull * np.sin(turn))
-    moved = cv2.remap(
-        scene.image, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    mode, border = cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101
+    moved = np.stack(
+        [cv2.remap(plane, across, along, mode, borderMode=border) for plane in scene.image]
     )
     slope = bump * (right + down) / np.float32(radius)
     return moved * (1 - 0.55 * slope * scene.body)
 
 
 def chip(scene: Scene, rng: Generator) -> Canvas:
-    """A piece broken off the edge: what lies behind shows."""
+    """Break a piece off the edge, so that what lies behind shows."""
     bite = _blob(scene.body, _on_edge(scene.body, rng), rng.uniform(0.08, 0.14), rng, 0.2)
     side = len(bite)
     fresh = np.clip(softened(bite, side / 20) * 2, 0, 1) * scene.body
@@ -178,17 +182,25 @@ def chip(scene: Scene, rng: Generator) -> Canvas:
 
 
 def missing_part(scene: Scene, rng: Generator) -> Canvas:
-    """A part, or a piece of a grid, that is not there."""
-    gap = _blob(scene.body, _somewhere(scene.part, rng), rng.uniform(0.12, 0.19), rng, 0.08)
-    return over(scene.image, gap, scene.bare)
+    """Leave out whole parts with their shadows, or a patch where all parts hang together."""
+    centre = _somewhere(scene.part, rng)
+    _, labels = cv2.connectedComponents((scene.part > 0.5).astype(np.uint8))
+    touched = np.unique(labels[_blob(scene.part, centre, rng.uniform(0.04, 0.10), rng, 0.1) > 0])
+    gap = np.isin(labels, touched[touched > 0]).astype(np.float32)
+    if gap.mean() > _LARGEST_PART:
+        gap = _blob(scene.part, centre, rng.uniform(0.09, 0.16), rng, 0.08)
+    reach = len(gap) // 16
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    widened = cv2.dilate(gap, disc).astype(np.float32)
+    return over(scene.image, softened(widened, reach / 2), scene.bare)
 
 
 def misprint(scene: Scene, rng: Generator) -> Canvas:
-    """Print that is doubled, displaced, or worn away."""
+    """Double the print, displace it, or wear some of it away."""
     side, manner = len(scene.body), rng.integers(3)
     print_alone = scene.image - scene.bare
     right, down = (float(rng.choice([-1, 1]) * rng.uniform(0.035, 0.07)) * side for _ in range(2))
-    ghost = _shifted(print_alone, right, down) * scene.body
+    ghost = np.stack([_shifted(plane, right, down) for plane in print_alone]) * scene.body
     if manner == 0:
         return scene.image + 0.8 * ghost
     if manner == 1:

@@ -31,7 +31,7 @@ def ring(
     depth: float,
     swirl: float,
 ) -> Scene:
-    """Turned metal from above: a toothed washer, or a nut with arms."""
+    """Draw turned metal from above: a toothed washer, or a nut with arms."""
     radius, angle = np.hypot(view.x, view.y), np.arctan2(view.y, view.x)
     rim = outer * (1 + depth * np.cos(lobes * (angle + swirl * radius)))
     distance = np.maximum(radius - rim, inner - radius)
@@ -44,7 +44,7 @@ def ring(
 
 
 def mouth(view: View, rng: Generator, *, table: Rgb, glass: Rgb) -> Scene:
-    """A bottle from above: rings of dark glass around a brighter bottom."""
+    """Draw a bottle from above: rings of dark glass around a brighter bottom."""
     radius = np.hypot(view.x, view.y)
     stops = [0.00, 0.20, 0.36, 0.40, 0.50, 0.54, 0.60, 0.70, 0.74, 0.80, 0.86]
     light = [1.30, 1.25, 0.90, 0.30, 0.25, 0.95, 0.45, 0.35, 1.00, 0.55, 0.20]
@@ -55,14 +55,14 @@ def mouth(view: View, rng: Generator, *, table: Rgb, glass: Rgb) -> Scene:
     return placed(ground(view, rng, table), body, tint(glass, shade, shine))
 
 
-def seed(view: View, rng: Generator, *, table: Rgb, shell: Rgb, base: Rgb) -> Scene:
-    """A hazelnut: a striped dome, and its pale, rough base as the part."""
+def hazelnut(view: View, rng: Generator, *, table: Rgb, skin: Rgb, base: Rgb) -> Scene:
+    """Draw a hazelnut: a striped dome, and its pale, rough base as the part."""
     x, y = view.x, view.y
     reach = np.hypot(x / (0.60 - 0.10 * y), y / 0.68)
     shade, shine = view.lit(0.36 * np.sqrt(np.clip(1 - reach * reach, 0, 1)), 0.35)
     meridian = x / np.sqrt(np.clip(1 - (y / 0.74) ** 2, 0.05, 1))
     stripes = np.cos(26 * meridian + rng.uniform(0, 6)) * (1 + 0.5 * view.noise(rng, 8, 4))
-    brown = tint(shell, shade * (1 + 0.09 * stripes), shine)
+    brown = tint(skin, shade * (1 + 0.09 * stripes), shine)
     rough = tint(base, shade * (1 + 0.06 * view.noise(rng, 50, 50)))
     cap = view.inside(0.36 - y + 0.25 * x * x + 0.02 * view.noise(rng, 12, 12))
     body = view.inside((reach - 1) * 0.6)
@@ -71,7 +71,7 @@ def seed(view: View, rng: Generator, *, table: Rgb, shell: Rgb, base: Rgb) -> Sc
 
 
 def screw(view: View, rng: Generator, *, table: Rgb, metal: Rgb) -> Scene:
-    """A countersunk screw on its side: head, shank, and the thread as a slanting relief."""
+    """Draw a countersunk screw on its side: head, shank, and a slanting thread."""
     x, y, pitch = view.x, view.y, 0.14
     wave = np.cos((y + 0.25 * x) * (2 * np.pi / pitch)) * np.clip((y + 0.22) * 12, 0, 1)
     stops, widths = [-0.80, -0.72, -0.50, 0.66, 0.85], [0.27, 0.26, 0.12, 0.12, 0.02]
@@ -104,6 +104,6 @@ ROTATABLE_OBJECTS: dict[str, Design] = {
         swirl=0.8,
     ),
     "bottle": partial(mouth, table=(236, 236, 232), glass=(150, 96, 48)),
-    "hazelnut": partial(seed, table=(26, 28, 32), shell=(158, 98, 52), base=(206, 172, 128)),
+    "hazelnut": partial(hazelnut, table=(26, 28, 32), skin=(158, 98, 52), base=(206, 172, 128)),
     "screw": partial(screw, table=(214, 214, 210), metal=(142, 140, 138)),
 }

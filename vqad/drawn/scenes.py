@@ -15,9 +15,11 @@ from numpy.random import Generator
 
 # One number a pixel: a coordinate, a distance, a height, a share in [0, 1].
 Field = Float32[np.ndarray, "height width"]
+# The same for something of another size than the picture.
+Sheet = Float32[np.ndarray, "rows cols"]
 # RGB in 8-bit grey levels, not yet rounded or clipped. Planes first: twice as fast to paint.
 Canvas = Float32[np.ndarray, "3 height width"]
-Rgb = tuple[float, float, float]
+Rgb = tuple[int, int, int]  # grey levels
 
 # Unit vectors towards the light, and half way between it and the camera.
 _LIGHT, _HALFWAY = (-0.50, -0.60, 0.62), (-0.28, -0.33, 0.90)
@@ -49,7 +51,6 @@ class View:
     """Product coordinates of every pixel of a square picture."""
 
     def __init__(self, size_px: int, pose: Pose):
-        self.size_px = size_px
         self.pixel = 2 / (size_px * pose.zoom)  # in product coordinates
         steps = (np.arange(size_px, dtype=np.float32) + 0.5) * 2 / size_px - 1
         right, down = np.meshgrid((steps - pose.right) / pose.zoom, (steps - pose.down) / pose.zoom)
@@ -60,26 +61,28 @@ class View:
         self.camera_angle: Field = cv2.phase(right, down)  # not turned with the product
 
     def inside(self, distance: Field) -> Field:
-        """The share of each pixel that a shape covers, in [0, 1]."""
+        """Return the share of each pixel that a shape covers, in [0, 1]."""
         return np.clip(0.5 - distance / self.pixel, 0, 1)
 
-    def sample(self, picture: Field, *, x: float = 0, y: float = 0, reach: float = 1) -> Field:
-        """What this view sees of a square picture that reaches so far around (x, y)."""
+    def sample(
+        self, picture: Sheet, *, x: float = 0.0, y: float = 0.0, reach: float = 1.0
+    ) -> Field:
+        """Look at a square picture that reaches so far around (x, y) in product coordinates."""
         rows, cols = picture.shape
         across = ((self.x - x) / reach + 1) * (cols / 2) - 0.5
         down = ((self.y - y) / reach + 1) * (rows / 2) - 0.5
         return cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def noise(self, rng: Generator, cols: int, rows: int) -> Field:
-        """Smooth random field that turns with the product, unit variance at its knots."""
+        """Draw a smooth random field that turns with the product, unit variance at its knots."""
         return self.sample(rng.standard_normal((rows, cols), dtype=np.float32))
 
     def blurred(self, field: Field, width: float) -> Field:
-        """A field, its steps smoothed over about ``width``."""
+        """Smooth a field over about ``width``."""
         return softened(field, width / self.pixel)
 
     def lit(self, height: Field, gloss: float = 0.0) -> tuple[Field, Field]:
-        """Of a relief: the factor on its colour (1 where flat), and reflected grey levels."""
+        """Light a relief: the factor on its colour (1 where flat), and reflected grey levels."""
         scale = 1 / (8 * self.pixel)
         right = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=scale)
         down = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=scale)
@@ -94,42 +97,42 @@ Design = Callable[[View, Generator], Scene]
 
 
 def softened(field: Field, width_px: float) -> Field:
-    """Blurred twice by a box, which is nearly a Gaussian and many times faster."""
+    """Blur twice by a box, which is nearly a Gaussian and many times faster."""
     side = 2 * round(width_px / 4) + 1
     return cv2.blur(cv2.blur(field, (side, side)), (side, side))
 
 
 def tint(colour: Rgb, shade: Field, shine: Field | None = None) -> Canvas:
-    """A colour times a shade, with white light reflected on top."""
+    """Shade a colour, with white light reflected on top."""
     lit = shade * np.array(colour, np.float32)[:, None, None]
     return lit if shine is None else lit + shine
 
 
 def over(below: Canvas, share: Field, above: Canvas) -> Canvas:
-    """One layer upon another, where ``share`` says how much of each pixel it covers."""
+    """Lay one picture upon another; ``share`` says how much of each pixel it covers."""
     return below + share * (above - below)
 
 
 def shadowed(ground: Canvas, body: Field, depth: float = 0.35) -> Canvas:
-    """The ground with the soft shadow that a body casts, away from the light."""
+    """Darken the ground by the soft shadow that a body casts, away from the light."""
     reach = max(len(body) // 32, 1)
     moved = np.roll(body, (reach, reach), axis=(0, 1))
-    return ground * (1 - depth * softened(moved, 4 * reach))
+    return ground * (1 - depth * softened(moved, 4.0 * reach))
 
 
 def bevelled(distance: Field, width: float) -> Field:
-    """Height of a body whose edge is rounded over ``width``."""
+    """Raise a body whose edge is rounded over ``width``."""
     rise = np.clip(1 + distance / width, 0, 1)
     return width * np.sqrt(1 - rise * rise)
 
 
 def profile(along: Field, stops: list[float], values: list[float]) -> Field:
-    """Values given at some stops, with straight lines between them."""
+    """Draw straight lines between the values at some stops."""
     return np.interp(along, stops, values).astype(np.float32)
 
 
 def ground(view: View, rng: Generator, colour: Rgb) -> Canvas:
-    """What objects lie on: nearly even."""
+    """Draw what objects lie on: nearly even."""
     return tint(colour, 1 + 0.015 * view.noise(rng, 6, 6))
 
 
@@ -141,7 +144,7 @@ def placed(
     part: Field | None = None,
     bare: Canvas | None = None,
 ) -> Scene:
-    """A body on its ground, with its shadow; ``bare`` is its top without the part."""
+    """Put a body on its ground, with its shadow; ``bare`` is its top without the part."""
     shaded = shadowed(below, body)
     image = over(shaded, body, top)
     lacking = image if bare is None else over(shaded, body, bare)

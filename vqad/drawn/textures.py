@@ -20,7 +20,7 @@ from vqad.drawn.scenes import (
 
 
 def _sheet(view: View, image: Canvas, *, backing: Rgb) -> Scene:
-    """A closed surface; what lies behind it shows only through a hole."""
+    """Make a closed surface of it; what lies behind shows only through a hole."""
     everywhere = np.ones_like(view.x)
     behind = tint(backing, everywhere)
     return Scene(image=image, background=behind, bare=behind, body=everywhere, part=everywhere)
@@ -29,7 +29,7 @@ def _sheet(view: View, image: Canvas, *, backing: Rgb) -> Scene:
 def woven(
     view: View, rng: Generator, *, warp: Rgb, weft: Rgb, threads: int, over_under: int, fuzz: float
 ) -> Scene:
-    """Threads across and along, each over ``over_under`` others, then under as many."""
+    """Draw threads across and along, each over ``over_under`` others, then under as many."""
     across = (view.x + 1) * (threads / 2) + rng.uniform(0, 2 * over_under)
     along = (view.y + 1) * (threads / 2) + rng.uniform(0, 2 * over_under)
     on_top = np.mod(np.floor(across) + np.floor(along), 2 * over_under) < over_under
@@ -43,7 +43,7 @@ def woven(
 
 
 def mesh(view: View, rng: Generator, *, wire: Rgb, backing: Rgb, meshes: int) -> Scene:
-    """Two families of slanting wires over a dark ground; a wire is the part to be missed."""
+    """Draw two families of slanting wires over a dark ground; a wire is the part to be missed."""
     half_width = 0.19 / meshes * 2
     distance = np.ones_like(view.x)
     for slope in (0.6, -0.6):
@@ -60,7 +60,7 @@ def mesh(view: View, rng: Generator, *, wire: Rgb, backing: Rgb, meshes: int) ->
 
 
 def grained(view: View, rng: Generator, *, colour: Rgb, grains: int) -> Scene:
-    """Pebbles parted by creases, as of leather."""
+    """Draw pebbles parted by creases, as of leather."""
     pebbles = np.minimum(np.abs(view.noise(rng, grains, grains)) * 2.5, 1)
     pebbles += 0.4 * np.abs(view.noise(rng, 2 * grains, 2 * grains))
     shade, shine = view.lit(view.blurred(pebbles, 0.02) * (0.35 / grains), 0.08)
@@ -69,7 +69,7 @@ def grained(view: View, rng: Generator, *, colour: Rgb, grains: int) -> Scene:
 
 
 def speckled(view: View, rng: Generator, *, colours: tuple[Rgb, ...], spots: int) -> Scene:
-    """Polished stone: spots of several colours and sizes in a ground of the first colour."""
+    """Draw polished stone: spots of several colours and sizes in a ground of the first colour."""
     image = tint(colours[0], 1 + 0.03 * view.noise(rng, 8, 8))
     for number, colour in enumerate(colours[1:]):
         cells = round(spots * (1 + 0.4 * number))
@@ -79,7 +79,7 @@ def speckled(view: View, rng: Generator, *, colours: tuple[Rgb, ...], spots: int
 
 
 def grown(view: View, rng: Generator, *, light: Rgb, dark: Rgb, rings: int) -> Scene:
-    """Wood cut lengthwise: wavering rings, and pores along them."""
+    """Draw wood cut lengthwise: wavering rings, and pores along them."""
     waver = 0.05 * view.noise(rng, 5, 3) + 0.010 * view.noise(rng, 16, 6)
     ring = np.mod((view.x + waver) * (rings / 2) + rng.uniform(0, 1), 1)
     late: Field = ring * ring * (1 - np.clip((ring - 0.85) * 7, 0, 1))
@@ -88,6 +88,7 @@ def grown(view: View, rng: Generator, *, light: Rgb, dark: Rgb, rings: int) -> S
     return _sheet(view, image, backing=(45, 30, 20))
 
 
+_STONES = ((198, 196, 190), (128, 124, 120), (58, 56, 58), (232, 230, 224))
 TEXTURES: dict[str, Design] = {
     "fabric": partial(
         woven, warp=(72, 96, 140), weft=(205, 198, 180), threads=14, over_under=1, fuzz=0.06

@@ -11,6 +11,7 @@ from vqad.drawn.scenes import (
     Field,
     Rgb,
     Scene,
+    Sheet,
     View,
     bevelled,
     ground,
@@ -34,8 +35,8 @@ def _box(view: View, x: float, y: float, width: float, height: float, corner: fl
 
 
 @cache
-def _ink(lines: tuple[str, ...]) -> Field:
-    """Printed lines in the middle of a square, as a share of ink."""
+def _ink(lines: tuple[str, ...]) -> Sheet:
+    """Print lines in the middle of a square, as a share of ink."""
     side, scale, thick = 256, 1.9, 6
     ink = np.zeros((side, side), np.uint8)
     for number, line in enumerate(lines):
@@ -47,7 +48,7 @@ def _ink(lines: tuple[str, ...]) -> Field:
 
 
 def ampoule(view: View, rng: Generator, *, table: Rgb, glass: Rgb, ink: Rgb) -> Scene:
-    """An upright glass ampoule, filled to a level; the part is the print of its label."""
+    """Draw a glass ampoule, filled to a level; the part is the print of its label."""
     x, y = view.x, view.y
     stops = [-0.88, -0.82, -0.70, -0.50, -0.44, -0.38, -0.22, -0.12, 0.80, 0.86]
     widths = [0.04, 0.09, 0.13, 0.13, 0.085, 0.10, 0.29, 0.34, 0.34, 0.27]
@@ -70,7 +71,7 @@ def ampoule(view: View, rng: Generator, *, table: Rgb, glass: Rgb, ink: Rgb) -> 
 
 
 def cable(view: View, rng: Generator, *, table: Rgb, sheath: Rgb, cores: tuple[Rgb, ...]) -> Scene:
-    """A cut cable end on: cores of copper strands in a sheath; the cores are the part."""
+    """Draw a cut cable, end on: cores of copper strands, the part, in a sheath."""
     outside = np.hypot(view.x, view.y) - 0.84
     shade, shine = view.lit(bevelled(outside, 0.10), 0.1)
     rubber = tint(sheath, shade * (1 + 0.02 * view.noise(rng, 40, 40)), shine)
@@ -80,7 +81,7 @@ def cable(view: View, rng: Generator, *, table: Rgb, sheath: Rgb, cores: tuple[R
     for number, colour in enumerate(cores):
         angle = 2 * np.pi * (number / len(cores) - 0.25)
         centre = (0.365 * float(np.cos(angle)), 0.365 * float(np.sin(angle)))
-        jacket = _circle(view, *centre, 0.31)
+        jacket = _circle(view, *centre, 0.29)
         shade, shine = view.lit(bevelled(jacket, 0.06), 0.1)
         copper = tint((206, 138, 92), 0.85 + 0.25 * strands + 0.05 * view.noise(rng, 40, 40))
         core = over(tint(colour, shade, shine), view.inside(jacket + 0.12), copper)
@@ -90,8 +91,8 @@ def cable(view: View, rng: Generator, *, table: Rgb, sheath: Rgb, cores: tuple[R
 
 
 def capsule(view: View, rng: Generator, *, table: Rgb, left: Rgb, right: Rgb, ink: Rgb) -> Scene:
-    """A two-coloured capsule lying across; its print is the part."""
-    distance = _box(view, 0, 0, 0.86, 0.33, 0.33)
+    """Draw a two-coloured capsule lying across; its print is the part."""
+    distance = _box(view, 0.0, 0.0, 0.86, 0.33, 0.33)
     across = np.clip(view.y / 0.33, -1, 1)
     shade, shine = view.lit(0.8 * np.sqrt(np.clip(0.33**2 - (distance + 0.33) ** 2, 0, 1)), 0.3)
     shine += 110 * np.exp(-(((across + 0.5) / 0.09) ** 2)) * view.inside(np.abs(view.x) - 0.62)
@@ -108,7 +109,7 @@ def capsule(view: View, rng: Generator, *, table: Rgb, left: Rgb, right: Rgb, in
 
 
 def pill(view: View, rng: Generator, *, table: Rgb, colour: Rgb, speckle: Rgb) -> Scene:
-    """A flat oval pill with coloured speckles, and letters pressed into it as the part."""
+    """Draw a flat oval pill with coloured speckles; the part is letters pressed into it."""
     reach = np.hypot(view.x / 0.82, view.y / 0.54)
     height = bevelled((reach - 1) * 0.54, 0.22)
     letters = view.sample(cv2.blur(_ink(("FF",)), (9, 9)), reach=0.62)
@@ -123,9 +124,9 @@ def pill(view: View, rng: Generator, *, table: Rgb, colour: Rgb, speckle: Rgb) -
 
 
 def brush(view: View, rng: Generator, *, table: Rgb, plastic: Rgb, tufts: tuple[Rgb, ...]) -> Scene:
-    """A toothbrush's head from above; the tufts, coloured by row, are the part."""
-    handle = _box(view, 0, 0.95, 0.14, 0.5, 0.05)
-    outside = np.minimum(_box(view, 0, -0.12, 0.38, 0.74, 0.34), handle)
+    """Draw a toothbrush's head from above; the tufts, coloured by row, are the part."""
+    handle = _box(view, 0.0, 0.95, 0.14, 0.5, 0.05)
+    outside = np.minimum(_box(view, 0.0, -0.12, 0.38, 0.74, 0.34), handle)
     shade, shine = view.lit(bevelled(outside, 0.08), 0.3)
     head = tint(plastic, shade, shine)
     top, part = head, np.zeros_like(shade)
@@ -144,7 +145,7 @@ def brush(view: View, rng: Generator, *, table: Rgb, plastic: Rgb, tufts: tuple[
 
 
 def transistor(view: View, rng: Generator, *, table: Rgb, case: Rgb, metal: Rgb) -> Scene:
-    """A transistor in a perforated board; its three legs are the part."""
+    """Draw a transistor in a perforated board; its three legs are the part."""
     pitch = 0.25
     hole = np.hypot(
         np.mod(view.x + pitch / 2, pitch) - pitch / 2, np.mod(view.y, pitch) - pitch / 2
@@ -152,7 +153,7 @@ def transistor(view: View, rng: Generator, *, table: Rgb, case: Rgb, metal: Rgb)
     board = over(
         ground(view, rng, table), view.inside(hole - 0.055), tint((40, 30, 24), 0 * hole + 1)
     )
-    package = _box(view, 0, -0.32, 0.46, 0.42, 0.05)
+    package = _box(view, 0.0, -0.32, 0.46, 0.42, 0.05)
     legs = np.ones_like(hole)
     for lane in (-pitch, 0.0, pitch):
         legs = np.minimum(legs, _box(view, lane, 0.42, 0.055, 0.46, 0.05))
@@ -171,7 +172,7 @@ def transistor(view: View, rng: Generator, *, table: Rgb, case: Rgb, metal: Rgb)
 
 
 def zipper(view: View, rng: Generator, *, tape: Rgb, teeth: Rgb) -> Scene:
-    """A closed zipper on its tape; the interlocking teeth are the part."""
+    """Draw a closed zipper on its tape; the interlocking teeth are the part."""
     pitch, phase = 0.17, rng.uniform(0, 0.17)
     rib = 1 + 0.12 * np.cos(view.y * 110) * np.cos(view.x * 90) + 0.06 * view.noise(rng, 80, 80)
     seam = 1 - 0.25 * view.inside(np.abs(np.abs(view.x) - 0.50) - 0.02)

@@ -1,0 +1,86 @@
+"""A whole night on a laptop, from nothing: draw an archive, train, inspect, evaluate, show."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from jobs.command import Options, UsageError, parse, run, say
+
+CATEGORIES = ("fabric", "washer", "ampoule")
+
+
+class DemoCommand(Options):
+    """Draw an archive, fit tiny detectors, inspect the archive and leave contact sheets."""
+
+    output: str = Field(
+        "", description="folder to leave {data,models,output,evaluation,sheets} in; new by default"
+    )
+    num_train: int = Field(120, description="good images a category to learn from", ge=20)
+    num_good: int = Field(20, description="good images a category in the archive", ge=1)
+    num_defect: int = Field(20, description="defective images a category in the archive", ge=1)
+    seed: int = Field(0, description="of the drawing and the training")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    return run("demo", lambda: _work(parse(DemoCommand, arguments)))
+
+
+def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:
+    from jobs import evaluate, inspect_archive, train
+    from vqad import drawn
+
+    folder = _folder(options.output)
+    data, models = folder / "data", folder / "models"
+    drawn.draw_archive(
+        data,
+        categories=CATEGORIES,
+        num_train=options.num_train,
+        num_good=options.num_good,
+        num_defect=options.num_defect,
+        seed=options.seed,
+    )
+    say(f"drew {', '.join(CATEGORIES)} in {data}")
+    trained, code = train.work(
+        train.TrainCommand(
+            data=str(data),
+            models=str(models),
+            preset="tiny",
+            seed=options.seed,
+            kind={category: drawn.KINDS[category] for category in CATEGORIES},
+        )
+    )
+    if code:
+        return trained, code
+    inspected, code = inspect_archive.work(
+        inspect_archive.InspectCommand(
+            archive=str(data),
+            include="*/test/*",
+            models=str(models),
+            output=str(folder / "output"),
+            sheets=3,
+        )
+    )
+    measured, _ = evaluate.work(
+        evaluate.EvaluateCommand(
+            data=str(data),
+            models=str(models),
+            output=str(folder / "evaluation"),
+            verdicts=str(folder / "output"),
+            categories=CATEGORIES,
+        )
+    )
+    say(f"look at the contact sheets in {folder / 'output' / 'sheets'}")
+    say(json.dumps(trained["categories"]))
+    return inspected | {"image_accuracy": measured["mean"]["image_accuracy"]}, code
+
+
+def _folder(given: str) -> Path:
+    folder = Path(given) if given else Path(tempfile.mkdtemp(prefix="vqad-demo-"))
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"--output {folder} is not empty; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()

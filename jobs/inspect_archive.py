@@ -1,0 +1,113 @@
+"""All images of an archive -> maps and verdicts."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jobs.command import IncompleteError, Options, UsageError, parse, run, say
+
+
+class InspectCommand(Options):
+    """Inspect every image of an archive that has no verdict yet."""
+
+    archive: str = Field(description="URI of a folder of images, local or s3://bucket/prefix")
+    models: str = Field(description="URI of the folder with the detectors")
+    output: str = Field(description="URI of the folder for maps, verdicts and run.json")
+    category: str | None = Field(None, description="category of all images")
+    category_pattern: str | None = Field(
+        None, description="regular expression on the path; its first group is the category"
+    )
+    manifest: str | None = Field(
+        None, description="URI of a Parquet or CSV file with columns image and category"
+    )
+    include: str | None = Field(None, description="glob on the path below the archive")
+    modified_since: datetime | None = Field(None, description="only images as new, ISO 8601")
+    limit: int | None = Field(None, description="images of this run at the most")
+    maps: Literal["all", "defect", "none"] = Field("all", description="whose maps are kept")
+    sheets: int = Field(0, description="contact sheets to leave, most severe images first", ge=0)
+    max_reject_fraction: float = Field(
+        1.0, description="share of rejects above which the run ends with exit code 1", ge=0, le=1
+    )
+    num_actors: int | None = Field(
+        None, description="detector actors; one a GPU, or one for two CPUs, by default"
+    )
+    gpus_per_actor: float | None = Field(
+        None, description="GPUs of each, may be a fraction; 1 by default where there are any"
+    )
+    batch_size: int = Field(16, description="images in one pass of the networks")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    return run("inspect", lambda: work(parse(InspectCommand, arguments)))
+
+
+def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
+    """Plan, inspect, write run.json and the contact sheets."""
+    from vqad.on_ray import inspect, report, session
+
+    job = job_of(options)
+    settled = inspect.plan(job)
+    say(f"{len(settled.todo)} images to inspect, {settled.num_skipped} have their verdict already")
+    with session.connected():
+        try:
+            summary = inspect.inspect(
+                job, settled, say, num_severest=options.sheets * report.ROWS_A_SHEET
+            )
+            report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+            report.write_run(job, summary, asked=options.model_dump(mode="json"))
+        except inspect.FAILURES as error:
+            raise IncompleteError(f"the run could not be finished: {error}") from error
+    return outcome(summary, options.max_reject_fraction)
+
+
+def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], int]:
+    """The promised summary, and the exit code."""
+    rejects = summary.count("reject")
+    found = {
+        "listed": summary.listed,
+        "skipped": summary.skipped,
+        "images": summary.images,
+        "normal": summary.count("normal"),
+        "defect": summary.count("defect"),
+        "reject": rejects,
+        "seconds": summary.seconds,
+        "run": summary.run,
+    }
+    too_many = rejects > max_reject_fraction * max(1, summary.images)
+    if too_many:
+        say(
+            f"vqad inspect: {rejects} of {summary.images} images were rejected, more than "
+            f"--max-reject-fraction {max_reject_fraction:g}"
+        )
+    return found, 1 if too_many else 0
+
+
+def job_of(options: InspectCommand) -> Any:
+    """The job that the options describe. Raises ValueError where it could not start."""
+    from vqad.on_ray.inspect import InspectJob
+    from vqad.routing import Routing
+
+    since = options.modified_since
+    if since is not None and since.tzinfo is None:
+        raise UsageError(
+            f"--modified-since needs a time zone, such as {since.isoformat()}Z, got {since}"
+        )
+    return InspectJob(
+        archive=options.archive,
+        models=options.models,
+        output=options.output,
+        routing=Routing(
+            category=options.category,
+            manifest=options.manifest,
+            category_pattern=options.category_pattern,
+        ),
+        include=options.include,
+        modified_since=since,
+        limit=options.limit,
+        maps=options.maps,
+        num_actors=options.num_actors,
+        gpus_per_actor=options.gpus_per_actor,
+        batch_size=options.batch_size,
+    )

@@ -1,0 +1,99 @@
+"""Fit one detector per category, side by side."""
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jobs.command import Names, Options, PerCategory, UsageError, parse, run, say
+
+
+class TrainCommand(Options):
+    """Fit one detector per category, side by side."""
+
+    data: str = Field(description="URI of DATA/CATEGORY/train/good/* or DATA/CATEGORY/*")
+    models: str = Field(description="URI of the folder that the detectors go to")
+    categories: Names = Field((), description="names, a,b,c; all that have images by default")
+    preset: Literal["paper", "laptop", "tiny"] = Field(
+        "laptop", description="size of the networks, and budget in optimizer steps"
+    )
+    run: str = Field("", description="name of the run; a hash of all that shapes it by default")
+    redo: bool = Field(False, description="train again what this run has finished")
+    seed: int = Field(0, description="of weights, batches, augmentation and held-out images")
+    kind: dict[str, str] = Field(
+        {}, description="NAME=texture, NAME=rotatable_object or NAME=object; may be repeated"
+    )
+    minimum_area_px: int | None = Field(
+        None, description="of a defect, in pixels of the model's input; one latent cell by default"
+    )
+    eta: float | Literal["auto"] = Field(
+        5e-4, description="likelihood under which a code is improbable; auto searches for it"
+    )
+    threshold_quantile: float = Field(
+        1.0, description="of the held-out scores that sets the threshold; 1 is the paper's rule"
+    )
+    max_concurrent: int | None = Field(
+        None, description="categories at once; as many as there are GPUs, else CPUs, by default"
+    )
+    gpus_per_category: float | None = Field(
+        None, description="GPUs of each, may be a fraction; 1 by default where there are any"
+    )
+    per_category: dict[str, PerCategory] = Field(
+        {}, description="[categories.NAME] of the configuration file"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    return run("train", lambda: work(parse(TrainCommand, arguments)))
+
+
+def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
+    from vqad.on_ray import session, train
+
+    job = job_of(options)
+    with session.connected():
+        summary = train.train(job, say)
+    for category, message in summary.failed.items():
+        say(f"failed: {category}: {message}")
+    return asdict(summary), 1 if summary.failed else 0
+
+
+def job_of(options: TrainCommand) -> Any:
+    """The job that the options describe. Raises ValueError where it could not start."""
+    from vqad.augment import kind_of
+    from vqad.on_ray.train import TrainJob, categories_in
+    from vqad.train import TrainOptions
+
+    there = categories_in(options.data)
+    unknown = sorted({*options.kind, *options.per_category} - {*there, *options.categories})
+    if unknown:
+        raise UsageError(
+            f"settings are given for {', '.join(unknown)}, but {options.data} has only "
+            f"{', '.join(there)}"
+        )
+    kinds = {name: each.kind for name, each in options.per_category.items() if each.kind}
+    kinds |= options.kind
+    each = options.per_category
+    return TrainJob(
+        data=options.data,
+        models=options.models,
+        run=options.run,
+        redo=options.redo,
+        max_concurrent=options.max_concurrent,
+        gpus_per_category=options.gpus_per_category,
+        options=[
+            TrainOptions(
+                category=name,
+                kind=kind_of(name, kinds),
+                preset=options.preset,
+                seed=options.seed,
+                eta=options.eta,
+                threshold_quantile=options.threshold_quantile,
+                minimum_area_px=each.get(name, PerCategory()).minimum_area_px
+                or options.minimum_area_px,
+                heldout_group=each.get(name, PerCategory()).heldout_group,
+            )
+            for name in options.categories or there
+        ],
+    )

@@ -1,0 +1,289 @@
+"""The fitted thing: VQ-VAE, prior, eta and threshold of one category, used, saved and loaded as one.
+
+    detector = Detector.load("models", "bottle")
+    inspection = detector.inspect(images)          # (batch, 3, height, width), RGB in [0, 1]
+    print(inspection.verdicts, inspection.scores)
+
+On storage a detector is a folder of JSON and safetensors: loading executes nothing, and refuses
+what does not match its own record.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from vqad import archives, images, score
+from vqad.augment import Kind
+from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
+from vqad.resample import Prior, Resampled, ResampleOptions, fixed_point
+from vqad.shapes import AnomalyMap, Codes, Images
+from vqad.vqvae import VQVAE, VQVAEConfig
+
+FORMAT_VERSION = 1
+WEIGHTS = ("vqvae.safetensors", "prior.safetensors")
+LARGEST_JSON_BYTES = 16 * 2**20
+LARGEST_WEIGHTS_BYTES = 2**30
+
+
+class DetectorError(ValueError):
+    """A detector that is not there, or not what it says it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that shaped a detector and decides its verdicts; recorded with it."""
+
+    category: str
+    kind: Kind
+    vqvae: VQVAEConfig
+    prior: PixelSNAILConfig
+    resample: ResampleOptions
+    threshold: float  # grey levels; an image with a larger score is a defect
+    minimum_area_px: int  # of a defect, in pixels of the model's input
+    preprocessing: dict[str, Any] = field(
+        default_factory=lambda: dict(images.PREPROCESSING)
+    )
+    found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
+
+    def __post_init__(self) -> None:
+        """Refuse what no verdict can be made with."""
+        if self.minimum_area_px < 1:
+            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        if not 0 <= self.threshold < np.inf:
+            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
+        if self.prior.num_codes != self.vqvae.num_codes:
+            raise ValueError(
+                f"prior and VQ-VAE must have the same num_codes, got {self.prior.num_codes} "
+                f"and {self.vqvae.num_codes}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What was found in a batch; every list has one entry an image."""
+
+    verdicts: list[str]  # normal or defect
+    scores: list[float]  # grey levels
+    codes_changed: list[int]
+    anomaly_maps: list[AnomalyMap]
+    codes: Codes
+    restored_codes: Codes
+
+
+class Detector:
+    """One category's fitted networks and settings."""
+
+    def __init__(
+        self, vqvae: VQVAE, prior: PixelSNAIL, settings: Settings, *, version: str = ""
+    ) -> None:
+        self.vqvae = vqvae.eval()
+        self.prior = prior.eval()
+        self.settings = settings
+        self.version = version
+        for network in (vqvae, prior):
+            network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return self.vqvae.codebook.vectors.device
+
+    def to(self, device: torch.device | str) -> "Detector":
+        """Move the networks; returns itself."""
+        self.vqvae.to(device)
+        self.prior.to(device)
+        return self
+
+    def with_settings(self, **changes: Any) -> "Detector":
+        """The same networks under other settings."""
+        return Detector(self.vqvae, self.prior, replace(self.settings, **changes))
+
+    @torch.inference_mode()
+    def inspect(self, batch: Images) -> Inspection:
+        """Encode, resample, decode what changed, and judge. Images (batch, 3, size, size).
+
+        In float32 throughout, so that a verdict does not hang on the machine's number formats.
+        """
+        self._check(batch)
+        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        codes = self.vqvae.encode(batch)
+        resampled = self.resample(codes)
+        maps = self.anomaly_maps(codes, resampled.codes)
+        scores = [
+            score.score(each, minimum_area_px=self.settings.minimum_area_px) for each in maps
+        ]
+        changed = (codes != resampled.codes).flatten(1).sum(1)
+        return Inspection(
+            verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
+            scores=scores,
+            codes_changed=changed.tolist(),
+            anomaly_maps=maps,
+            codes=codes,
+            restored_codes=resampled.codes,
+        )
+
+    def resample(self, codes: Codes) -> Resampled:
+        """Resampled codes, by the fastest exact algorithm there is here."""
+        prior: Prior = self.prior
+        return fixed_point(prior, codes, self.settings.resample)
+
+    def anomaly_maps(self, codes: Codes, restored_codes: Codes) -> list[AnomalyMap]:
+        """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed."""
+        size_px = self.settings.vqvae.image_size_px
+        maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
+        changed = (codes != restored_codes).flatten(1).any(1).nonzero()[:, 0]
+        if len(changed):
+            both = self.vqvae.decode(torch.cat([codes[changed], restored_codes[changed]]))
+            direct, restored = both.movedim(1, -1).cpu().numpy().reshape(2, -1, size_px, size_px, 3)
+            for at, one, other in zip(changed.tolist(), direct, restored, strict=True):
+                maps[at] = score.smooth(score.difference(one, other), input_size_px=size_px)
+        return maps
+
+    def pictures(self, codes: Codes) -> np.ndarray:
+        """Decoded codes as 8-bit RGB (batch, size, size, 3), to look at."""
+        return (self.vqvae.decode(codes) * 255).round().byte().movedim(1, -1).cpu().numpy()
+
+    def regions(
+        self, anomaly_map: AnomalyMap, *, source_width_px: int, source_height_px: int
+    ) -> list[score.Region]:
+        """Defective places of one map, in pixels of the image that it was made from."""
+        return score.regions(
+            anomaly_map,
+            threshold=self.settings.threshold,
+            minimum_area_px=self.settings.minimum_area_px,
+            source_width_px=source_width_px,
+            source_height_px=source_height_px,
+        )
+
+    def _check(self, batch: Tensor) -> None:
+        size_px = self.settings.vqvae.image_size_px
+        if batch.ndim != 4 or batch.shape[1:] != (3, size_px, size_px):
+            raise ValueError(
+                f"images must be (batch, 3, {size_px}, {size_px}) for the {self.settings.category} "
+                f"detector, got {tuple(batch.shape)}"
+            )
+        if not torch.isfinite(batch).all():
+            raise ValueError("images must be finite, RGB in [0, 1]")
+
+    def save(self, models: str) -> str:
+        """Save under ``models/CATEGORY/VERSION`` and put it in force; returns the version."""
+        weights = [_weights_of(network) for network in (self.vqvae, self.prior)]
+        digest = hashlib.sha256(b"".join(weights)).hexdigest()
+        version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+        folder = archives.join(models, self.settings.category, version)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "version": version,
+            "settings": asdict(self.settings),
+            "files": {
+                name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                for name, data in zip(WEIGHTS, weights, strict=True)
+            },
+        }
+        for name, data in zip(WEIGHTS, weights, strict=True):
+            archives.write_bytes(archives.join(folder, name), data)
+        archives.write_bytes(archives.join(folder, "detector.json"), _json(record))
+        # Last, so that whatever is in force is whole.
+        current = archives.join(models, self.settings.category, "current.json")
+        archives.write_bytes(current, _json({"version": version}))
+        self.version = version
+        return version
+
+    @classmethod
+    def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
+        """Load the version in force, or the one named. Raises DetectorError."""
+        version = version or current_version(models, category)
+        folder = archives.join(models, category, version)
+        record = _read_json(archives.join(folder, "detector.json"))
+        settings = _settings(record, folder)
+        if settings.category != category or record.get("version") != version:
+            raise DetectorError(
+                f"{folder} holds a detector of {settings.category}, version "
+                f"{record.get('version')}; put the folder back where it was saved"
+            )
+        vqvae, prior = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+        for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
+            _load_weights(network, archives.join(folder, name), record["files"].get(name))
+        return cls(vqvae, prior, settings, version=version)
+
+
+def current_version(models: str, category: str) -> str:
+    """The version in force of a category's detector. Raises DetectorError where there is none."""
+    uri = archives.join(models, category, "current.json")
+    if not archives.exists(uri):
+        raise DetectorError(
+            f"no detector for category {category} in {models}; train one with: "
+            f"vqad train --categories {category}"
+        )
+    version = _read_json(uri).get("version")
+    # It becomes part of a path: a plain name, never a way out of the folder.
+    if not isinstance(version, str) or not version.replace("-", "").isalnum():
+        raise DetectorError(f"{uri} names no version; write {{\"version\": \"NAME\"}} into it")
+    return version
+
+
+def _weights_of(network: nn.Module) -> bytes:
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
+def _load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
+    if not isinstance(recorded, dict):
+        raise DetectorError(f"{uri} is not in the detector's record; save the detector again")
+    try:
+        data = archives.read_bytes(uri, max_bytes=LARGEST_WEIGHTS_BYTES)
+    except archives.FetchError as error:
+        raise DetectorError(f"{uri}: {error}") from error
+    if (hashlib.sha256(data).hexdigest(), len(data)) != (
+        recorded.get("sha256"),
+        recorded.get("bytes"),
+    ):
+        raise DetectorError(
+            f"{uri} does not match its recorded hash and size; restore it, or train again"
+        )
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise DetectorError(f"{uri} does not fit the recorded network: {reason}") from error
+
+
+def _settings(record: dict[str, Any], folder: str) -> Settings:
+    if record.get("format_version") != FORMAT_VERSION:
+        raise DetectorError(
+            f"{folder} has format version {record.get('format_version')}, this program reads "
+            f"{FORMAT_VERSION}; train again, or use the program that wrote it"
+        )
+    try:
+        settings = TypeAdapter(Settings).validate_python(record.get("settings"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DetectorError(f"{folder}/detector.json, {where}: {first['msg']}") from error
+    if not isinstance(record.get("files"), dict):
+        raise DetectorError(f"{folder}/detector.json names no files; train again")
+    return settings
+
+
+def _read_json(uri: str) -> dict[str, Any]:
+    try:
+        found = json.loads(archives.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
+    except archives.FetchError as error:
+        raise DetectorError(f"{uri}: {error}") from error
+    except ValueError as error:
+        raise DetectorError(f"{uri} is not JSON; restore it, or train again") from error
+    if not isinstance(found, dict):
+        raise DetectorError(f"{uri} is not a JSON object; restore it, or train again")
+    return found
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

@@ -1,0 +1,265 @@
+"""What a picture's bytes say of it before any pixel is decoded: format, size, wholeness.
+
+Decoders differ in what they make of half a file, from painting the rest grey to refusing it, and
+a header of a few bytes can ask for gigabytes. So size and structure are read here first, from the
+content and never from the file's name: PNG by its checksums, JPEG from marker to marker up to the
+end marker, the others by the lengths that they state. A file cut anywhere is told from a whole
+one. Not noticed are wrong bytes inside the compressed data of a JPEG or a WebP, or inside
+uncompressed pixels: those formats carry no checksum.
+"""
+
+import io
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from vqad.tables import ERRORS
+
+
+class ImageError(ValueError):
+    """Bytes that give no pixels: ``error`` is one of ``tables.ERRORS``, ``detail`` says more."""
+
+    def __init__(self, error: str, detail: str) -> None:
+        assert error in ERRORS, error
+        super().__init__(error, detail)
+        self.error = error
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Size as stored, before EXIF rotation; ``bits`` of a channel, of the format's usual 8."""
+
+    format: str
+    width_px: int
+    height_px: int
+    bits: int = 8
+
+
+def probe(data: bytes, *, max_pixels: int) -> Header:
+    """Header of a whole picture of a supported format; raises ``ImageError`` for all else."""
+    name = _format(data)
+    try:
+        return _PROBES[name](data, max_pixels)
+    except struct.error:
+        _truncated(name)
+
+
+def _format(data: bytes) -> str:
+    for name, signature in _SUPPORTED.items():
+        if signature.match(data):
+            return name
+    for name, signature in _REFUSED.items():
+        if signature.match(data):
+            raise ImageError("unsupported", f"{name} is not a supported format")
+    raise ImageError("unreadable", "not a picture of any known format")
+
+
+def _truncated(name: str) -> NoReturn:
+    raise ImageError("truncated", f"{name} file ends early")
+
+
+def _admit(name: str, width_px: int, height_px: int, max_pixels: int, bits: int = 8) -> Header:
+    if width_px < 1 or height_px < 1:
+        raise ImageError("unreadable", f"{name} of {width_px} x {height_px} pixels")
+    if width_px * height_px > max_pixels:
+        raise ImageError(
+            "too_large", f"{name} of {width_px} x {height_px} pixels, more than {max_pixels}"
+        )
+    return Header(format=name, width_px=width_px, height_px=height_px, bits=bits)
+
+
+def _png(data: bytes, max_pixels: int) -> Header:
+    width_px, height_px = struct.unpack_from(">II", data, 16)
+    header = _admit("PNG", width_px, height_px, max_pixels)
+    start, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, start)
+        if (start == 8) != (kind == b"IHDR"):
+            raise ImageError("unreadable", "PNG without its header in its place")
+        if kind == b"acTL":
+            raise ImageError("unsupported", "animated PNG is not a supported format")
+        end = start + 12 + length
+        (expected,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != expected:
+            raise ImageError("unreadable", "PNG data do not match their checksum")
+        start = end
+    return header
+
+
+# A marker that is neither a stuffed 0xFF of the compressed data nor one of its restarts.
+_JPEG_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+_JPEG_START, _JPEG_END = 0xD8, 0xD9
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def _jpeg(data: bytes, max_pixels: int) -> Header:
+    header, position = None, 2
+    while found := _JPEG_MARKER.search(data, position):
+        marker, position = found[1][0], found.end()
+        if marker == _JPEG_END:
+            return header or _admit("JPEG", 0, 0, max_pixels)
+        if marker == _JPEG_START:
+            continue
+        if marker in _JPEG_FRAMES:
+            bits, height_px, width_px = struct.unpack_from(">BHH", data, position + 2)
+            if bits != 8:
+                raise ImageError("unsupported", f"JPEG of {bits} bits is not supported")
+            header = _admit("JPEG", width_px, height_px, max_pixels)
+        (length,) = struct.unpack_from(">H", data, position)
+        position += length
+    _truncated("JPEG")
+
+
+def _webp(data: bytes, max_pixels: int) -> Header:
+    length, kind, flags = struct.unpack_from("<I4x4s4xB", data, 4)
+    if kind == b"VP8X":
+        width_px, height_px = (1 + (struct.unpack_from("<I", data, at)[0] >> 8) for at in (23, 26))
+        if flags & 0x02:
+            raise ImageError("unsupported", "animated WebP is not a supported format")
+    elif kind == b"VP8L":
+        (both,) = struct.unpack_from("<I", data, 21)
+        width_px, height_px = 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width_px, height_px = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        raise ImageError("unreadable", "WebP without a picture")
+    header = _admit("WebP", width_px, height_px, max_pixels)
+    if len(data) < 8 + length:
+        _truncated("WebP")
+    return header
+
+
+_BMP_HEADERS_BYTES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
+
+
+def _bmp(data: bytes, max_pixels: int) -> Header:
+    offset, header_bytes = struct.unpack_from("<II", data, 10)
+    compression = length = 0
+    if header_bytes not in _BMP_HEADERS_BYTES:
+        raise ImageError("unreadable", "not a picture of any known format")
+    if header_bytes == 12:
+        width_px, height_px, bits = struct.unpack_from("<HH2xH", data, 18)
+    else:
+        width_px, height_px, bits, compression, length = struct.unpack_from("<ii2xHII", data, 18)
+    header = _admit("BMP", width_px, abs(height_px), max_pixels)
+    if compression > 3:
+        raise ImageError("unsupported", "BMP that holds another format is not supported")
+    if compression in (0, 3):  # of run lengths, only the file knows how long they are
+        length = (width_px * bits + 31) // 32 * 4 * abs(height_px)
+    if len(data) < offset + length:
+        _truncated("BMP")
+    return header
+
+
+_FILTER_LOCK = threading.Lock()
+
+
+@contextmanager
+def pillow_warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
+    """Raise or drop Pillow's warnings of odd metadata, one thread at a time.
+
+    The filter of warnings belongs to the whole process: two threads that each put back what they
+    found can leave it changed for good.
+    """
+    with _FILTER_LOCK, warnings.catch_warnings():
+        warnings.simplefilter(action)
+        yield
+
+
+def _tiff(data: bytes, max_pixels: int) -> Header:
+    """Only the first page need be whole: its directory, its values, its strips or tiles."""
+    try:
+        tags = _TiffTags(data)
+        header = _tiff_header(tags, max_pixels)
+        if tags.end_bytes() > len(data):
+            _truncated("TIFF")
+    except Warning:  # all that loading a directory warns of are bytes that are not there
+        _truncated("TIFF")
+    except (SyntaxError, LookupError, TypeError, OverflowError) as error:
+        raise ImageError("unreadable", "TIFF directory is corrupt") from error
+    return header
+
+
+class _TiffTags:
+    """The first directory's numbers, by Pillow's reader, which tries no pixels yet."""
+
+    def __init__(self, data: bytes) -> None:
+        stream = io.BytesIO(data)
+        self._tags = ImageFileDirectory_v2(stream.read(16 if data[2:3] == b"+" else 8))
+        stream.seek(self._tags.next)
+        with pillow_warnings("error"):
+            self._tags.load(stream)
+
+    def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        with pillow_warnings("ignore"):
+            found = self._tags.get(tag, default)
+        values = tuple(found) if isinstance(found, tuple | bytes) else (found,)
+        if not all(isinstance(value, int) for value in values):
+            raise TypeError(f"tag {tag} is no number")
+        return values
+
+    def end_bytes(self) -> int:
+        """Where the last strip or tile ends; where neither is stated the page is not there."""
+        for starts, lengths in ((273, 279), (324, 325)):
+            where = zip(self.numbers(starts), self.numbers(lengths), strict=False)
+            if ends := [start + length for start, length in where]:
+                return max(ends)
+        raise LookupError("neither strips nor tiles")
+
+
+def _tiff_header(tags: _TiffTags, max_pixels: int) -> Header:
+    width_px, height_px = tags.numbers(256)[0], tags.numbers(257)[0]
+    kinds = set(tags.numbers(339, (1,)))
+    depths = set(tags.numbers(258, (1,)))
+    colours, channels, planes = (tags.numbers(tag, (1,))[0] for tag in (262, 277, 284))
+    header = _admit("TIFF", width_px, height_px, max_pixels, max(depths))
+    if not kinds <= {1, 4}:
+        raise ImageError("unsupported", "TIFF of floating-point or signed numbers")
+    if len(depths) != 1 or not depths <= {1, 2, 4, 8, 16}:
+        raise ImageError("unsupported", f"TIFF of {sorted(depths)} bits a channel")
+    if colours not in (0, 1, 2, 3, 5, 6):
+        raise ImageError("unsupported", f"TIFF of colour space {colours}")
+    if header.bits == 16 and ((colours, channels) not in {(1, 1), (2, 3), (2, 4)} or planes != 1):
+        raise ImageError("unsupported", "16-bit TIFF that is not plain grey or RGB")
+    return header
+
+
+_PROBES: Final[dict[str, Callable[[bytes, int], Header]]] = {
+    "PNG": _png,
+    "JPEG": _jpeg,
+    "TIFF": _tiff,
+    "WebP": _webp,
+    "BMP": _bmp,
+}
+_SUPPORTED: Final = {
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0\*"),
+    "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "BMP": re.compile(rb"BM"),
+}
+_REFUSED: Final = {
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "HEIF or AVIF": re.compile(rb"....ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL),
+    "JPEG 2000": re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "OpenEXR": re.compile(rb"v/1\x01"),
+    "Photoshop": re.compile(rb"8BPS"),
+    "PNM": re.compile(rb"P[1-7]\s+[\d#W]"),
+    "Radiance HDR": re.compile(rb"#\?R"),
+    "ICO": re.compile(rb"\0\0[\1\2]\0[^\0]"),
+    "SVG": re.compile(rb"<svg\b"),
+    "big-endian BigTIFF": re.compile(rb"MM\0\+"),
+}

@@ -1,0 +1,183 @@
+"""From one category's normal images to its detector: fit, encode, fit, calibrate.
+
+The order is the paper's (section 3): the VQ-VAE first, then the prior over its codes; then eta and
+the threshold, from the images that were held out. It runs as a sequence of records, and between
+any two of them its state can be saved and taken up again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqad import calibrate
+from vqad.augment import Kind
+from vqad.detector import Detector, Settings
+from vqad.fit import (
+    Fitting,
+    Record,
+    code_maps,
+    codes_in_use,
+    encode,
+    fit_prior,
+    fit_vqvae,
+    to_images,
+    to_tensor,
+    vqvae_error,
+)
+from vqad.pixelsnail import PixelSNAIL
+from vqad.presets import PRESETS
+from vqad.resample import ResampleOptions
+from vqad.vqvae import VQVAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How one category is fitted."""
+
+    category: str
+    kind: Kind
+    preset: str = "laptop"
+    seed: int = 0
+    minimum_area_px: int | None = None  # of a defect; None: one latent cell
+    eta: float | Literal["auto"] = calibrate.DEFAULT_ETA
+    threshold_quantile: float = 1.0  # of the held-out scores
+    heldout_group: str | None = None  # pattern; its first group stays on one side
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted, before anything is."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset}")
+        if self.minimum_area_px is not None and self.minimum_area_px < 1:
+            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        if self.eta != "auto":
+            ResampleOptions(eta=self.eta)
+        if not 0 < self.threshold_quantile <= 1:
+            raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
+
+
+class Training:
+    """One category on its way to a detector."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        pixels: np.ndarray,
+        options: TrainOptions,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``."""
+        self.options = options
+        self.preset = PRESETS[options.preset]
+        held = calibrate.hold_out(names, seed=options.seed, group=options.heldout_group)
+        self.held_out_names = [names[at] for at in held]
+        every = to_tensor(pixels).to(device)
+        self.held_out = every[held]
+        self.learned_from = every[[at for at in range(len(names)) if at not in set(held)]]
+        # One seed for both networks' first weights; the loops draw from generators of their own.
+        torch.manual_seed(options.seed)
+        self.vqvae = VQVAE(self.preset.vqvae).to(device)
+        self.prior = PixelSNAIL(self.preset.prior).to(device)
+        self.fittings = {
+            "vqvae": Fitting.begin(self.vqvae, self.preset.fit_vqvae),
+            "prior": Fitting.begin(self.prior, self.preset.fit_prior),
+        }
+        self.codes_used = 0
+
+    def records(self) -> Iterator[Record]:
+        """Fit both networks, from wherever they are. Raises CollapseError, DivergenceError."""
+        kind, seed = self.options.kind, self.options.seed
+        budget = self.preset.fit_prior
+        yield from fit_vqvae(
+            self.fittings["vqvae"],
+            self.learned_from,
+            self.held_out,
+            kind=kind,
+            options=self.preset.fit_vqvae,
+            seed=seed,
+        )
+        num_variations = budget.variations_per_image
+        maps = code_maps(
+            self.vqvae, self.learned_from, kind=kind, num_variations=num_variations, seed=seed
+        )
+        self.codes_used = codes_in_use(maps, self.preset.vqvae.num_codes)
+        held_out = encode(self.vqvae, self.held_out)
+        yield from fit_prior(self.fittings["prior"], maps, held_out, options=budget, seed=seed)
+
+    def detector(self) -> Detector:
+        """Calibrate on the held-out images; the networks must be fitted."""
+        eta, how = self._eta()
+        plain = self._detector(eta, threshold=0.0, found={})
+        held_out = [
+            plain.inspect(to_images(chunk)) for chunk in self.held_out.split(16)
+        ]
+        scores = [score for inspection in held_out for score in inspection.scores]
+        threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
+        found = {
+            "options": asdict(self.options),
+            "num_images": len(self.learned_from) + len(self.held_out),
+            "held_out": self.held_out_names,
+            "held_out_scores": scores,
+            "held_out_maps_not_zero": sum(
+                int(each.any()) for inspection in held_out for each in inspection.anomaly_maps
+            ),
+            "held_out_error": vqvae_error(self.vqvae, self.held_out),
+            "held_out_nats": self.fittings["prior"].best,
+            "codes_used": self.codes_used,
+            "steps": {stage: fitting.step for stage, fitting in self.fittings.items()},
+            "fit_vqvae": asdict(self.preset.fit_vqvae),
+            "fit_prior": asdict(self.preset.fit_prior),
+            **how,
+        }
+        return self._detector(eta, threshold=threshold, found=found)
+
+    def warnings(self) -> list[str]:
+        """What a person should know about this category's calibration."""
+        if len(self.held_out) >= calibrate.FEWEST_HELD_OUT:
+            return []
+        return [
+            f"{self.options.category}: only {len(self.held_out)} held-out images set the threshold;"
+            f" at least {calibrate.FEWEST_HELD_OUT} are advisable, from ten times as many images"
+        ]
+
+    def _eta(self) -> tuple[float, dict[str, Any]]:
+        if self.options.eta != "auto":
+            return self.options.eta, {"eta_found_by": "given"}
+        normal = to_images(self.held_out).movedim(1, -1).cpu().numpy()
+        pictures, masks = calibrate.painted(normal, seed=self.options.seed)
+        painted = torch.from_numpy(pictures).movedim(-1, 1)
+
+        def maps_at(eta: float) -> np.ndarray:
+            detector = self._detector(eta, threshold=0.0, found={})
+            parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(16)]
+            return np.stack([each for part in parts for each in part])
+
+        eta, auroc = calibrate.search_eta(maps_at, masks)
+        return eta, {"eta_found_by": "painted rectangles", "eta_pixel_auroc": auroc}
+
+    def _detector(self, eta: float, *, threshold: float, found: dict[str, Any]) -> Detector:
+        area = self.options.minimum_area_px
+        settings = Settings(
+            category=self.options.category,
+            kind=self.options.kind,
+            vqvae=self.preset.vqvae,
+            prior=self.preset.prior,
+            resample=ResampleOptions(eta=eta),
+            threshold=threshold,
+            minimum_area_px=self.preset.vqvae.cell_area_px if area is None else area,
+            found=found,
+        )
+        return Detector(self.vqvae, self.prior, settings)
+
+    def state(self) -> dict[str, Tensor | Any]:
+        """All that a restart needs, loadable with ``weights_only=True``."""
+        return {stage: fitting.state() for stage, fitting in self.fittings.items()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        for stage, fitting in self.fittings.items():
+            fitting.load(state[stage])
