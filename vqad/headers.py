@@ -23,6 +23,13 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from vqad.tables import ERRORS
 
+# File name endings, in lower case, of what is listed as an image. Kinds that are refused are
+# among them, so that such files get their reject row instead of silence.
+EXTENSIONS: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
+    | {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl"}
+)
+
 
 class ImageError(ValueError):
     """Bytes that give no pixels: ``error`` is one of ``tables.ERRORS``, ``detail`` says more."""

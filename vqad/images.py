@@ -17,19 +17,12 @@ from jaxtyping import Float32, Integer
 from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from vqad.headers import ImageError, pillow_warnings, probe
+from vqad.headers import EXTENSIONS, ImageError, pillow_warnings, probe
 from vqad.shapes import Pixels
 
 # Guesses: ten times a large industrial camera's picture, and its bytes at 16 bits uncompressed.
 MAX_PIXELS: Final = 100_000_000
 MAX_BYTES: Final = 640 * 2**20
-
-# File name endings, in lower case, of what is listed as an image. Kinds that are refused are
-# among them, so that such files get their reject row instead of silence.
-EXTENSIONS: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
-    | {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl"}
-)
 
 # The rules, to be kept with what was fitted by them; another version gives other pixels.
 PREPROCESSING: Final[dict[str, Any]] = {
@@ -44,7 +37,7 @@ PREPROCESSING: Final[dict[str, Any]] = {
     "tiff_page": "first",
     "resize_shrinking": "INTER_AREA",
     "resize_enlarging": "INTER_LINEAR",
-    "resize_shrinks_when": "the source has at least as many pixels as the result",
+    "resize_sides": "each on its own",
     "aspect_ratio": "not kept",
 }
 
@@ -104,11 +97,11 @@ def stack(pictures: Sequence[Pixels]) -> Integer[np.ndarray, "batch height width
 
 
 def _resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
-    """Averages where pixels are lost over all, even if one of the sides grows."""
+    """Each side on its own: OpenCV's INTER_AREA skips pixels where the other side grows."""
     height_px, width_px = pixels.shape[:2]
-    shrinks = height_px * width_px >= size_px * size_px
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size_px, size_px), interpolation=how)
+    inner = (min(width_px, size_px), min(height_px, size_px))
+    shrunk = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
 
 
 def _opencv(data: bytes) -> np.ndarray | None:

@@ -33,9 +33,9 @@ PRESETS: dict[str, Preset] = {
         vqvae=VQVAEConfig(),
         prior=PixelSNAILConfig(),
         fit_vqvae=FitOptions(
-            num_steps=800, batch_size=16, learning_rate=1e-3, num_warmup_steps=80
+            num_steps=700, batch_size=16, learning_rate=1e-3, num_warmup_steps=77
         ),
-        fit_prior=FitOptions(num_steps=800, batch_size=16, learning_rate=1e-3),
+        fit_prior=FitOptions(num_steps=700, batch_size=16, learning_rate=1e-3),
     ),
     # Small images and maps, for the demo and the tests.
     "tiny": Preset(

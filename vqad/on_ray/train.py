@@ -153,10 +153,11 @@ def _resources(job: TrainJob) -> _Resources:
 
 @ray.remote(num_cpus=0)
 class _Progress:
-    """Lines from the workers, kept until the driver asks for them."""
+    """What the workers have to say, kept until the driver asks for it."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.outcomes: dict[str, dict[str, Any]] = {}
 
     def add(self, line: str) -> None:
         self.lines.append(line)
@@ -164,6 +165,12 @@ class _Progress:
     def take(self) -> list[str]:
         lines, self.lines = self.lines, []
         return lines
+
+    def finish(self, category: str, outcome: dict[str, Any]) -> None:
+        self.outcomes[category] = outcome
+
+    def outcome(self, category: str) -> dict[str, Any]:
+        return self.outcomes[category]
 
 
 @ray.remote(num_cpus=0, max_retries=2)
@@ -201,10 +208,10 @@ def _train_category(
         ),
     )
     try:
-        metrics = trainer.fit().metrics or {}
+        trainer.fit()
     except ray.train.TrainingFailedError as error:
         return {"failed": _cause(error)}
-    return dict(metrics)
+    return ray.get(progress.outcome.remote(options.category))
 
 
 def _per_worker(resources: _Resources) -> dict[str, float]:
@@ -244,13 +251,14 @@ def _fit_worker(config: dict[str, Any]) -> None:
         detector, training = _fit(config, tell)
     except ValueError as error:
         # For the user to mend, so asking again would not help.
-        ray.train.report({"failed": str(error)})
+        _finish(config, {"failed": str(error)})
         return
     detector.settings.found.update(run=job.run_name, data_fingerprint=config["fingerprint"])
     version = detector.to("cpu").save(job.models)
     seconds = round(time.monotonic() - start_s, 1)
     tell(f"{options.category}: saved {version} after {seconds:.0f} s")
-    ray.train.report(
+    _finish(
+        config,
         {
             "seconds": seconds,
             "version": version,
@@ -259,8 +267,13 @@ def _fit_worker(config: dict[str, Any]) -> None:
             "eta": detector.settings.resample.eta,
             "images": len(training.learned_from) + len(training.held_out),
             "held_out": len(training.held_out),
-        }
+        },
     )
+
+
+def _finish(config: dict[str, Any], outcome: dict[str, Any]) -> None:
+    # Not through Ray Train's own report, which keeps metrics only where a checkpoint comes along.
+    ray.get(config["progress"].finish.remote(config["options"].category, outcome))
 
 
 def _fit(config: dict[str, Any], tell: Callable[[str], Any]) -> tuple[Detector, Training]:

