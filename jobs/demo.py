@@ -1,6 +1,6 @@
 """A whole night on a laptop, from nothing: draw an archive, train, inspect, evaluate, show."""
 
-import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,17 @@ def main(arguments: list[str]) -> int:
 
 
 def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:
+    from vqad.on_ray import session
+
+    folder = _folder(options.output)
+    with session.connected():
+        return _night(options, folder)
+
+
+def _night(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
     from jobs import evaluate, inspect_archive, train
     from vqad import drawn
 
-    folder = _folder(options.output)
     data, models = folder / "data", folder / "models"
     drawn.draw_archive(
         data,
@@ -73,8 +80,8 @@ def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:
             categories=CATEGORIES,
         )
     )
-    say(f"look at the contact sheets in {folder / 'output' / 'sheets'}")
-    say(json.dumps(trained["categories"]))
+    shutil.copytree(folder / "output" / "sheets" / inspected["run"], folder / "sheets")
+    say(f"look at the contact sheets in {folder / 'sheets'}")
     return inspected | {"image_accuracy": measured["mean"]["image_accuracy"]}, code
 
 

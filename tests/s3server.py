@@ -63,13 +63,15 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [{"name": "tests", "credentials": credentials, "actions": actions}]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    # Every bucket has volumes of its own; seven at its first object is the default, and slow.
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     (folder / "data").mkdir()
     command = [
         *(weed, "server", "-master.telemetry=false", f"-dir={folder / 'data'}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-        *("-volume.max=20", "-master.volumeSizeLimitMB=64"),
+        *("-volume.max=500", "-master.volumeSizeLimitMB=64"),
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)

@@ -1,6 +1,5 @@
 """What is said of failures, and which of them are worth another try."""
 
-import asyncio
 import copy
 import errno
 from collections.abc import Callable
@@ -93,7 +92,7 @@ def test_what_would_fail_again_fails_at_once_in_stable_words(
 @pytest.mark.parametrize(
     "error",
     [
-        asyncio.TimeoutError(),
+        TimeoutError(),
         aiohttp.ClientPayloadError("short"),
         EOFError("3 bytes of 5"),
         boto.ReadTimeoutError(endpoint_url="http://a:1"),

@@ -105,14 +105,13 @@ def exists(uri: str) -> bool:
 
 def list_names(uri: str) -> list[str]:
     """Names of the children of a folder or prefix, sorted; raises ArchiveError if there is none."""
-    if is_remote(uri):
-        with _mendable(uri):
+    with _mendable(uri):
+        if is_remote(uri):
             names = set(_names_s3(uri))
-        if not names:
-            raise ArchiveError(f"{uri}: no objects below it; check bucket and prefix")
-    else:
-        with _mendable(uri):
-            names = persist(lambda: _names_locally(Path(path_of(uri))), attempts=ATTEMPTS_WATCHED)
+        else:
+            names = persist(lambda: {child.name for child in Path(path_of(uri)).iterdir()})
+    if is_remote(uri) and not names:
+        raise ArchiveError(f"{uri}: no objects below it; check bucket and prefix")
     return sorted(name for name in names if not name.startswith(_WRITING))
 
 
@@ -254,10 +253,6 @@ def _names_s3(uri: str) -> Iterator[str]:
         for entry in page.get("Contents", ()):
             if entry["Key"] != below:  # the marker that some programs leave for a folder
                 yield entry["Key"].removeprefix(below)
-
-
-def _names_locally(folder: Path) -> set[str]:
-    return {child.name for child in folder.iterdir()}
 
 
 def _read_locally(path: Path, max_bytes: int) -> bytes:

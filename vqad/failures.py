@@ -6,7 +6,6 @@ servers that are busy or gone for a moment, broken connections, short reads; not
 again.
 """
 
-import asyncio
 import errno
 import os
 import random
@@ -91,7 +90,6 @@ _BROKEN = (
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
     aiohttp.ClientError,
-    asyncio.TimeoutError,
     ConnectionError,
     TimeoutError,
     EOFError,

@@ -52,8 +52,8 @@ PRESETS: dict[str, Preset] = {
             num_codes=128, latent_size=16, width=48, num_stages=2, num_heads=2
         ),
         fit_vqvae=FitOptions(
-            num_steps=400, batch_size=32, learning_rate=2e-3, num_warmup_steps=40
+            num_steps=300, batch_size=32, learning_rate=2e-3, num_warmup_steps=30
         ),
-        fit_prior=FitOptions(num_steps=500, batch_size=32, learning_rate=2e-3, interval_steps=25),
+        fit_prior=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, interval_steps=25),
     ),
 }

@@ -97,14 +97,15 @@ def _shifted(field: np.ndarray, right_px: float, down_px: float) -> np.ndarray:
 
 
 def scratch(scene: Scene, rng: Generator) -> Canvas:
-    """Leave a bright line with a dark flank, on the product only."""
+    """Leave a line with a dark flank on the product: dark on a bright one, bright on a dark one."""
     side = len(scene.body)
     path = _path(
         _somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0.0
     )
-    line = _stroke(scene.body, path, rng.uniform(0.016, 0.028)) * scene.body * _strength(rng)
+    line = _stroke(scene.body, path, rng.uniform(0.022, 0.036)) * scene.body * _strength(rng)
     image = over(scene.image, _shifted(line, side / 90, side / 90) * scene.body, scene.image * 0.35)
-    return over(image, line, 0.35 * scene.image + _plain(line, (160, 160, 158)))
+    grey = 40 if scene.image[:, scene.body > 0.5].mean() > 128 else 160
+    return over(image, line, 0.35 * scene.image + _plain(line, (grey, grey, grey - 2)))
 
 
 def crack(scene: Scene, rng: Generator) -> Canvas:

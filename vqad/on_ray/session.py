@@ -5,16 +5,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Ray Train and Ray Data read these while they are imported.
+# Ray reads these while it is imported or started.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's core warns of every pool of actors that its arguments are kept in the object store, at the
+# level of errors. What matters to a person comes back as an exception.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-import ray
+import ray  # noqa: E402
 
 
 @contextmanager
-def connected(*, num_cpus: int | None = None) -> Iterator[None]:
+def connected() -> Iterator[None]:
     """Join the Ray of ``RAY_ADDRESS`` where it is set, else start a local one and end it after.
 
     Never whatever cluster happens to run on this host: that may be somebody else's.
@@ -23,20 +25,24 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
         # A command within a command, as in the demo: one Ray serves both.
         yield
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
-    options = {} if address else {"num_cpus": num_cpus, "include_dashboard": False}
     ray.init(
         address=address or "local",
+        include_dashboard=None if address else False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        configure_logging=True,
-        **options,
     )
+    _quieten()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _quieten() -> None:
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for name in ("ray.data", "ray.train", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def num_cpus() -> int:
