@@ -16,12 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
+        sys.stdout.write(f"{_usage()}\n")
         return 0 if arguments else 2
     if arguments[0] not in COMMANDS:
-        print(
-            f"vqad: no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr
-        )
+        there = ", ".join(COMMANDS)
+        sys.stderr.write(f"vqad: no command {arguments[0]!r}; there are: {there}\n")
         return 2
     module = importlib.import_module(COMMANDS[arguments[0]][0])
     return int(module.main(arguments[1:]))

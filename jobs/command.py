@@ -8,7 +8,9 @@ Exit codes: 0 all done, 1 begun and incomplete, 2 not started.
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -63,7 +65,7 @@ class Options(BaseSettings):
         cli_avoid_json=True,
     )
 
-    config: Path | None = Field(None, description="TOML file with any of these options")
+    config: Path | None = Field(default=None, description="TOML file with any of these options")
 
     @classmethod
     def settings_customise_sources(
@@ -71,16 +73,20 @@ class Options(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags and environment first, then the file that ``--config`` names."""
-        path = _config_path(sys.argv[1:])
+        path = _config.get()
         if path is None:
             return init_settings, env_settings
         if not path.is_file():
             raise UsageError(f"--config: no file {path}")
         return init_settings, env_settings, _Toml(settings_cls, path)
+
+
+# The file of the command that is being parsed; other options made meanwhile have none.
+_config: ContextVar[Path | None] = ContextVar("config", default=None)
 
 
 class _Toml(TomlConfigSettingsSource):
@@ -108,12 +114,17 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 def parse(options: type[OptionsT], arguments: Sequence[str]) -> OptionsT:
     """Options from flags, environment and file. Raises UsageError with one clear line."""
+    asked = _config.set(_config_path(arguments))
     try:
         return CliApp.run(options, cli_args=list(arguments))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config: {_config.get()} is not TOML: {error}") from error
     except SettingsError as error:
         raise UsageError(str(error).removeprefix("error parsing CLI: ")) from error
     except ValidationError as error:
         raise UsageError("; ".join(map(_complaint, error.errors()))) from error
+    finally:
+        _config.reset(asked)
 
 
 def _complaint(found: Any) -> str:
@@ -127,11 +138,26 @@ def _complaint(found: Any) -> str:
 
 def say(line: str) -> None:
     """A line for a person, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
-def run(command: str, work: Callable[[], tuple[dict[str, Any], int]]) -> int:
+def run(
+    command: str,
+    options: type[OptionsT],
+    arguments: Sequence[str],
+    work: Callable[[OptionsT], tuple[dict[str, Any], int]],
+) -> int:
     """Do a command's work: summary to standard output, errors as one line, the exit code."""
+    try:
+        parsed = parse(options, arguments)
+    except UsageError as error:
+        say(f"vqad {command}: {_one_line(error)}")
+        return 2
+    return _worked(command, lambda: work(parsed))
+
+
+def _worked(command: str, work: Callable[[], tuple[dict[str, Any], int]]) -> int:
     # What anything prints, Ray's workers included, belongs on standard error.
     standard_output = os.dup(1)
     sys.stdout.flush()

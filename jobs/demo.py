@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Options, UsageError, parse, run, say
+from jobs.command import Options, UsageError, run, say
 
 CATEGORIES = ("fabric", "washer", "ampoule")
 
@@ -15,18 +16,23 @@ CATEGORIES = ("fabric", "washer", "ampoule")
 class DemoCommand(Options):
     """Draw an archive, fit tiny detectors, inspect the archive and leave contact sheets."""
 
+    model_config = SettingsConfigDict(cli_prog_name="vqad demo")
+
     output: str = Field(
-        "", description="folder to leave {data,models,output,evaluation,sheets} in; new by default"
+        default="",
+        description="folder to leave {data,models,output,evaluation,sheets} in; new by default",
     )
-    num_train: int = Field(120, description="good images a category to learn from", ge=20)
-    num_good: int = Field(20, description="good images a category in the archive", ge=1)
-    num_defect: int = Field(20, description="defective images a category in the archive", ge=1)
-    seed: int = Field(0, description="of the drawing and the training")
+    num_train: int = Field(default=120, description="good images a category to learn from", ge=20)
+    num_good: int = Field(default=20, description="good images a category in the archive", ge=1)
+    num_defect: int = Field(
+        default=20, description="defective images a category in the archive", ge=1
+    )
+    seed: int = Field(default=0, description="of the drawing and the training")
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    return run("demo", lambda: _work(parse(DemoCommand, arguments)))
+    return run("demo", DemoCommand, arguments, _work)
 
 
 def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:

@@ -4,30 +4,34 @@ import json
 from typing import Any
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Names, Options, parse, run, say
+from jobs.command import IncompleteError, Names, Options, run, say
 
 
 class EvaluateCommand(Options):
     """Inspect the test images of an MVTec layout, and hold the verdicts against its masks."""
 
+    model_config = SettingsConfigDict(cli_prog_name="vqad evaluate")
+
     data: str = Field(
         description="URI of DATA/CATEGORY/test/{good,DEFECT}/* and "
         "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png"
     )
-    models: str = Field("", description="URI of the folder with the detectors")
+    models: str = Field(default="", description="URI of the folder with the detectors")
     output: str = Field(description="URI of the folder for tables and evaluation.json")
     categories: Names = Field(
-        (), description="names, a,b,c; all that have test images and a detector by default"
+        default=(), description="names, a,b,c; all that have test images and a detector by default"
     )
     verdicts: str | None = Field(
-        None, description="URI of a finished inspection's output, to be read instead of inspecting"
+        default=None,
+        description="URI of a finished inspection's output, to be read instead of inspecting",
     )
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    return run("evaluate", lambda: work(parse(EvaluateCommand, arguments)))
+    return run("evaluate", EvaluateCommand, arguments, work)
 
 
 def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
@@ -40,9 +44,7 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     data = (json.dumps(found, indent=2) + "\n").encode()
     archives.write_bytes(archives.join(options.output, "evaluation.json"), data)
     for category, measured in found["categories"].items():
-        values = (
-            f"{name} {value:.3f}" for name, value in measured.items() if value is not None
-        )
+        values = (f"{name} {value:.3f}" for name, value in measured.items() if value is not None)
         say(f"{category}: {', '.join(values)}")
     return found, 0
 

@@ -4,43 +4,54 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Options, UsageError, parse, run, say
+from jobs.command import IncompleteError, Options, UsageError, run, say
 
 
 class InspectCommand(Options):
     """Inspect every image of an archive that has no verdict yet."""
 
+    model_config = SettingsConfigDict(cli_prog_name="vqad inspect")
+
     archive: str = Field(description="URI of a folder of images, local or s3://bucket/prefix")
     models: str = Field(description="URI of the folder with the detectors")
     output: str = Field(description="URI of the folder for maps, verdicts and run.json")
-    category: str | None = Field(None, description="category of all images")
+    category: str | None = Field(default=None, description="category of all images")
     category_pattern: str | None = Field(
-        None, description="regular expression on the path; its first group is the category"
+        default=None, description="regular expression on the path; its first group is the category"
     )
     manifest: str | None = Field(
-        None, description="URI of a Parquet or CSV file with columns image and category"
+        default=None, description="URI of a Parquet or CSV file with columns image and category"
     )
-    include: str | None = Field(None, description="glob on the path below the archive")
-    modified_since: datetime | None = Field(None, description="only images as new, ISO 8601")
-    limit: int | None = Field(None, description="images of this run at the most")
-    maps: Literal["all", "defect", "none"] = Field("all", description="whose maps are kept")
-    sheets: int = Field(0, description="contact sheets to leave, most severe images first", ge=0)
+    include: str | None = Field(default=None, description="glob on the path below the archive")
+    modified_since: datetime | None = Field(
+        default=None, description="only images as new, ISO 8601"
+    )
+    limit: int | None = Field(default=None, description="images of this run at the most")
+    maps: Literal["all", "defect", "none"] = Field(default="all", description="whose maps are kept")
+    sheets: int = Field(
+        default=0, description="contact sheets to leave, most severe images first", ge=0
+    )
     max_reject_fraction: float = Field(
-        1.0, description="share of rejects above which the run ends with exit code 1", ge=0, le=1
+        default=1.0,
+        description="share of rejects above which the run ends with exit code 1",
+        ge=0,
+        le=1,
     )
     num_actors: int | None = Field(
-        None, description="detector actors; one a GPU, or one for two CPUs, by default"
+        default=None, description="detector actors; one a GPU, or one for two CPUs, by default"
     )
     gpus_per_actor: float | None = Field(
-        None, description="GPUs of each, may be a fraction; 1 by default where there are any"
+        default=None,
+        description="GPUs of each, may be a fraction; 1 by default where there are any",
     )
-    batch_size: int = Field(16, description="images in one pass of the networks")
+    batch_size: int = Field(default=16, description="images in one pass of the networks")
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    return run("inspect", lambda: work(parse(InspectCommand, arguments)))
+    return run("inspect", InspectCommand, arguments, work)
 
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:

@@ -4,51 +4,67 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, PerCategory, UsageError, parse, run, say
+from jobs.command import Names, Options, PerCategory, UsageError, run, say
 
 
 class TrainCommand(Options):
     """Fit one detector per category, side by side."""
 
+    model_config = SettingsConfigDict(cli_prog_name="vqad train")
+
     data: str = Field(description="URI of DATA/CATEGORY/train/good/* or DATA/CATEGORY/*")
     models: str = Field(description="URI of the folder that the detectors go to")
-    categories: Names = Field((), description="names, a,b,c; all that have images by default")
-    preset: Literal["paper", "laptop", "tiny"] = Field(
-        "laptop", description="size of the networks, and budget in optimizer steps"
+    categories: Names = Field(
+        default=(), description="names, a,b,c; all that have images by default"
     )
-    run: str = Field("", description="name of the run; a hash of all that shapes it by default")
-    redo: bool = Field(False, description="train again what this run has finished")
-    seed: int = Field(0, description="of weights, batches, augmentation and held-out images")
+    preset: Literal["paper", "laptop", "tiny"] = Field(
+        default="laptop", description="size of the networks, and budget in optimizer steps"
+    )
+    run: str = Field(
+        default="", description="name of the run; a hash of all that shapes it by default"
+    )
+    redo: bool = Field(default=False, description="train again what this run has finished")
+    seed: int = Field(
+        default=0, description="of weights, batches, augmentation and held-out images"
+    )
     kind: dict[str, str] = Field(
-        {}, description="NAME=texture, NAME=rotatable_object or NAME=object; may be repeated"
+        default={},
+        description="NAME=texture, NAME=rotatable_object or NAME=object; may be repeated",
     )
     minimum_area_px: int | None = Field(
-        None, description="of a defect, in pixels of the model's input; one latent cell by default"
+        default=None,
+        description="of a defect, in pixels of the model's input; one latent cell by default",
     )
     eta: float | Literal["auto"] = Field(
-        5e-4, description="likelihood under which a code is improbable; auto searches for it"
+        default=5e-4,
+        description="likelihood under which a code is improbable; auto searches for it",
     )
     threshold_quantile: float = Field(
-        1.0, description="of the held-out scores that sets the threshold; 1 is the paper's rule"
+        default=1.0,
+        description="of the held-out scores that sets the threshold; 1 is the paper's rule",
     )
     max_concurrent: int | None = Field(
-        None, description="categories at once; as many as there are GPUs, else CPUs, by default"
+        default=None,
+        description="categories at once; as many as there are GPUs, else CPUs, by default",
     )
     gpus_per_category: float | None = Field(
-        None, description="GPUs of each, may be a fraction; 1 by default where there are any"
+        default=None,
+        description="GPUs of each, may be a fraction; 1 by default where there are any",
     )
     per_category: dict[str, PerCategory] = Field(
-        {}, description="[categories.NAME] of the configuration file"
+        default={}, description="[categories.NAME] of the configuration file"
     )
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    return run("train", lambda: work(parse(TrainCommand, arguments)))
+    return run("train", TrainCommand, arguments, work)
 
 
 def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
+    """Train; a category that failed makes the exit code 1."""
     from vqad.on_ray import session, train
 
     job = job_of(options)

@@ -87,7 +87,7 @@ def test_a_map_is_judged_alike_alone_and_among_others() -> None:
     [
         ({"width": 10, "num_heads": 4}, "width must be a multiple of num_heads, got 10 and 4"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
-        ({"num_stages": 0}, "num_stages must be at least 1, got 0"),
+        ({"num_stages": 0}, r"num_stages must be in \[1, 64\], got 0"),
     ],
 )
 def test_impossible_sizes_are_refused_by_name_and_value(change: dict, message: str) -> None:

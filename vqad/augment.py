@@ -19,9 +19,7 @@ Kind = Literal["texture", "rotatable_object", "object"]
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood"), "texture"),
     **dict.fromkeys(("bottle", "hazelnut", "metal_nut", "screw"), "rotatable_object"),
-    **dict.fromkeys(
-        ("cable", "capsule", "pill", "toothbrush", "transistor", "zipper"), "object"
-    ),
+    **dict.fromkeys(("cable", "capsule", "pill", "toothbrush", "transistor", "zipper"), "object"),
 }
 
 LARGEST_TURN_DEGREES = 10.0  # of an `object`, to either side

@@ -28,7 +28,7 @@ def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> li
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(names):
         found = re.search(group, name) if group else None
-        groups.setdefault(found.group(1) if found else name, []).append(position)
+        groups.setdefault((found and found.group(1)) or name, []).append(position)
     if len(groups) < 2:
         raise ValueError(
             f"{len(names)} images in {len(groups)} group(s): at least 2 are needed, "
@@ -43,6 +43,19 @@ def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> li
             break
         held_out += groups[name]
     return sorted(held_out)
+
+
+def check_group(pattern: str) -> None:
+    """Refuse a pattern that could never name a group."""
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"heldout_group {pattern!r} is no pattern: {error}") from error
+    if not num_groups:
+        raise ValueError(
+            f"heldout_group needs a group that names what stays together, such as "
+            f"'(part[0-9]+)_', got {pattern!r}"
+        )
 
 
 def threshold(scores: Sequence[float], *, quantile: float = 1.0) -> float:

@@ -1,4 +1,4 @@
-"""The fitted thing: VQ-VAE, prior, eta and threshold of one category, used, saved and loaded as one.
+"""The fitted thing: VQ-VAE, prior, eta and threshold of a category, used, saved, loaded as one.
 
     detector = Detector.load("models", "bottle")
     inspection = detector.inspect(images)          # (batch, 3, height, width), RGB in [0, 1]
@@ -12,7 +12,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import safetensors.torch
@@ -27,10 +27,10 @@ from vqad.resample import Prior, Resampled, ResampleOptions, fixed_point
 from vqad.shapes import AnomalyMap, Codes, Images
 from vqad.vqvae import VQVAE, VQVAEConfig
 
-FORMAT_VERSION = 1
-WEIGHTS = ("vqvae.safetensors", "prior.safetensors")
-LARGEST_JSON_BYTES = 16 * 2**20
-LARGEST_WEIGHTS_BYTES = 2**30
+FORMAT_VERSION: Final = 1
+WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
+LARGEST_JSON_BYTES: Final = 16 * 2**20
+LARGEST_WEIGHTS_BYTES: Final = 2**30
 
 
 class DetectorError(ValueError):
@@ -48,9 +48,7 @@ class Settings:
     resample: ResampleOptions
     threshold: float  # grey levels; an image with a larger score is a defect
     minimum_area_px: int  # of a defect, in pixels of the model's input
-    preprocessing: dict[str, Any] = field(
-        default_factory=lambda: dict(images.PREPROCESSING)
-    )
+    preprocessing: dict[str, Any] = field(default_factory=lambda: dict(images.PREPROCESSING))
     found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
 
     def __post_init__(self) -> None:
@@ -59,11 +57,14 @@ class Settings:
             raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
         if not 0 <= self.threshold < np.inf:
             raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
-        if self.prior.num_codes != self.vqvae.num_codes:
-            raise ValueError(
-                f"prior and VQ-VAE must have the same num_codes, got {self.prior.num_codes} "
-                f"and {self.vqvae.num_codes}"
-            )
+        if not _is_name(self.category):
+            raise ValueError(f"category must be a folder's name, got {self.category!r}")
+        for name in ("num_codes", "latent_size"):
+            ours, theirs = getattr(self.prior, name), getattr(self.vqvae, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +118,7 @@ class Detector:
         codes = self.vqvae.encode(batch)
         resampled = self.resample(codes)
         maps = self.anomaly_maps(codes, resampled.codes)
-        scores = [
-            score.score(each, minimum_area_px=self.settings.minimum_area_px) for each in maps
-        ]
+        scores = [score.score(each, minimum_area_px=self.settings.minimum_area_px) for each in maps]
         changed = (codes != resampled.codes).flatten(1).sum(1)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
@@ -201,6 +200,8 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the version in force, or the one named. Raises DetectorError."""
         version = version or current_version(models, category)
+        if not _is_name(category) or not _is_version(version):
+            raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
         folder = archives.join(models, category, version)
         record = _read_json(archives.join(folder, "detector.json"))
         settings = _settings(record, folder)
@@ -209,7 +210,7 @@ class Detector:
                 f"{folder} holds a detector of {settings.category}, version "
                 f"{record.get('version')}; put the folder back where it was saved"
             )
-        vqvae, prior = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+        vqvae, prior = _networks(settings, folder)
         for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
             _load_weights(network, archives.join(folder, name), record["files"].get(name))
         return cls(vqvae, prior, settings, version=version)
@@ -217,6 +218,9 @@ class Detector:
 
 def current_version(models: str, category: str) -> str:
     """The version in force of a category's detector. Raises DetectorError where there is none."""
+    # A category may come from a manifest: a plain name, never a way out of the folder.
+    if not _is_name(category):
+        raise DetectorError(f"no detector can be called {category!r}")
     uri = archives.join(models, category, "current.json")
     if not archives.exists(uri):
         raise DetectorError(
@@ -224,10 +228,31 @@ def current_version(models: str, category: str) -> str:
             f"vqad train --categories {category}"
         )
     version = _read_json(uri).get("version")
-    # It becomes part of a path: a plain name, never a way out of the folder.
-    if not isinstance(version, str) or not version.replace("-", "").isalnum():
-        raise DetectorError(f"{uri} names no version; write {{\"version\": \"NAME\"}} into it")
+    if not _is_version(version):
+        raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
     return version
+
+
+def _is_name(category: str) -> bool:
+    return category not in ("", ".", "..") and "/" not in category
+
+
+def _is_version(version: Any) -> TypeGuard[str]:
+    return isinstance(version, str) and version.replace("-", "").isalnum()
+
+
+def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
+    # First without memory: what the sizes come to together, no bound on each of them tells.
+    with torch.device("meta"):
+        networks = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+    for network in networks:
+        num_bytes = sum(each.nbytes for each in network.state_dict().values())
+        if num_bytes > LARGEST_WEIGHTS_BYTES:
+            raise DetectorError(
+                f"{folder}/detector.json asks for {num_bytes} bytes of weights, more than "
+                f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
+            )
+    return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
 
 
 def _weights_of(network: nn.Module) -> bytes:
@@ -252,7 +277,7 @@ def _load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
     try:
         network.load_state_dict(safetensors.torch.load(data))
     except (RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[-1].strip()
         raise DetectorError(f"{uri} does not fit the recorded network: {reason}") from error
 
 
@@ -278,7 +303,7 @@ def _read_json(uri: str) -> dict[str, Any]:
         found = json.loads(archives.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
     except archives.FetchError as error:
         raise DetectorError(f"{uri}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DetectorError(f"{uri} is not JSON; restore it, or train again") from error
     if not isinstance(found, dict):
         raise DetectorError(f"{uri} is not a JSON object; restore it, or train again")

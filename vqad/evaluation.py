@@ -75,9 +75,7 @@ def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
         [
             pq.read_table(
                 pa.BufferReader(
-                    archives.read_bytes(
-                        archives.join(uri, name), max_bytes=_LARGEST_PART_BYTES
-                    )
+                    archives.read_bytes(archives.join(uri, name), max_bytes=_LARGEST_PART_BYTES)
                 ),
                 columns=list(columns),
             )
@@ -98,16 +96,12 @@ def _defect(image: str, root: str) -> str:
     return archives.relative(image, root).partition("/")[0]
 
 
-def _mask(
-    data: str, category: str, image: str, root: str, size: tuple[int, ...]
-) -> np.ndarray:
+def _mask(data: str, category: str, image: str, root: str, size: tuple[int, ...]) -> np.ndarray:
     path = archives.relative(image, root)
     if _defect(image, root) == "good":
         return np.zeros(size, bool)
     stem = splitext(path.rpartition("/")[2])[0]
-    uri = archives.join(
-        data, category, "ground_truth", dirname(path), f"{stem}_mask.png"
-    )
+    uri = archives.join(data, category, "ground_truth", dirname(path), f"{stem}_mask.png")
     try:
         encoded = archives.read_bytes(uri, max_bytes=images.MAX_BYTES)
     except archives.FetchError as error:

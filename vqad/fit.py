@@ -42,6 +42,9 @@ class FitOptions:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate must be in (0, 1), got {self.learning_rate}")
+        for name in ("num_rise_steps", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.num_warmup_steps < self.num_steps:
             raise ValueError(
                 f"num_warmup_steps must be in [0, {self.num_steps}), got {self.num_warmup_steps}"
@@ -137,7 +140,13 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def fit_vqvae(
-    fitting: Fitting, pixels: Tensor, held_out: Tensor, *, kind: Kind, options: FitOptions, seed: int
+    fitting: Fitting,
+    pixels: Tensor,
+    held_out: Tensor,
+    *,
+    kind: Kind,
+    options: FitOptions,
+    seed: int,
 ) -> Iterator[Record]:
     """Fit the VQ-VAE to decoded pixels (num, height, width, 3) until its budget is used up.
 
@@ -155,7 +164,10 @@ def fit_vqvae(
         clock.add(loss, codes, len(images))
         fitting.step += 1
         if _is_interval(fitting.step, options):
-            yield clock.record("vqvae", fitting.step, options, vqvae_error(model, held_out))
+            error = vqvae_error(model, held_out)
+            # The last step's weights meet no other loss that could tell.
+            _check_finite("held-out error", error, fitting.step)
+            yield clock.record("vqvae", fitting.step, options, error)
             clock = _Interval(model.config.num_codes)
 
 
@@ -219,6 +231,7 @@ def _is_out_of_patience(fitting: Fitting, options: FitOptions) -> bool:
 
 
 def _keep_best(fitting: Fitting, nats: float) -> None:
+    _check_finite("held-out likelihood", nats, fitting.step)
     if nats < fitting.best:
         fitting.best, fitting.num_since_best = nats, 0
         fitting.best_weights = copy.deepcopy(fitting.network.state_dict())
@@ -227,9 +240,7 @@ def _keep_best(fitting: Fitting, nats: float) -> None:
 
 
 @torch.no_grad()
-def code_maps(
-    model: VQVAE, pixels: Tensor, *, kind: Kind, num_variations: int, seed: int
-) -> Codes:
+def code_maps(model: VQVAE, pixels: Tensor, *, kind: Kind, num_variations: int, seed: int) -> Codes:
     """Codes of ``num_variations`` variations of every image: what the prior is fitted on.
 
     Where an image has no more variations than that, each of them is taken once.
@@ -301,16 +312,18 @@ def _draw_images(pixels: Tensor, kind: Kind, num: int, generator: torch.Generato
 
 
 def _descend(fitting: Fitting, loss: Tensor, options: FitOptions) -> None:
-    if not torch.isfinite(loss):
-        raise DivergenceError(
-            f"the loss is {loss.item()} at step {fitting.step}; use a lower learning rate"
-        )
+    _check_finite("loss", loss.item(), fitting.step)
     for group in fitting.optimizer.param_groups:
         group["lr"] = options.learning_rate * pace(fitting.step, options)
     fitting.optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(fitting.network.parameters(), 1.0)
     fitting.optimizer.step()
+
+
+def _check_finite(name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise DivergenceError(f"the {name} is {value} at step {step}; use a lower learning rate")
 
 
 def pace(step: int, options: FitOptions) -> float:

@@ -8,12 +8,24 @@ The same cut between finished rows and the running row is what allows finishing 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqad.shapes import Codes, Logits
+
+# Guesses, far above the paper's: the most that a detector on storage may ask for.
+LARGEST_SIZES: Final = {
+    "num_codes": 2**16,
+    "latent_size": 256,
+    "width": 1024,
+    "num_stages": 64,
+    "num_heads": 1024,
+    "reach": 16,
+    "input_reach": 16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +43,9 @@ class PixelSNAILConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
-        for name in ("num_codes", "latent_size", "width", "num_stages", "num_heads", "reach"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, largest in LARGEST_SIZES.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be in [1, {largest}], got {getattr(self, name)}")
         if self.width % self.num_heads:
             raise ValueError(
                 f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}"
@@ -56,14 +68,17 @@ class CausalConv(nn.Module):
         self.left = nn.Conv2d(channels, out, (1, reach if strict else reach + 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, channels, rows, cols) to (batch, out, rows, cols)."""
         return self.from_above(x) + self.from_left(x)
 
     def from_above(self, x: Tensor) -> Tensor:
+        """The part that finished rows have in it."""
         side = self.reach - 1
         # One row of output more than rows of input: the last would belong to the row below.
         return self.above(F.pad(x, (side, side, self.reach, 0)))[:, :, :-1]
 
     def from_left(self, x: Tensor) -> Tensor:
+        """The part that the running row has in it."""
         if self.strict:
             return self.left(F.pad(x, (self.reach, 0, 0, 0)))[..., :-1]
         return self.left(F.pad(x, (self.reach, 0, 0, 0)))
@@ -85,6 +100,7 @@ class GatedResidual(nn.Module):
         self.second = CausalConv(width, 2 * width, config.reach)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, width, rows, cols) to as many."""
         hidden = self.first(F.elu(x))
         return x + gate(self.second(self.dropout(F.elu(hidden))))
 
@@ -106,19 +122,21 @@ class CausalAttention(nn.Module):
         self.second = nn.Conv2d(width, 2 * width, 1)
 
     def forward(self, x: Tensor, background: Tensor) -> Tensor:
+        """Features (batch, width, rows, cols) to as many; background (1, 2, rows, cols)."""
         query, key, value = self.heads(x, background)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.merge(x, mixed.transpose(2, 3).reshape(x.shape))
 
     def heads(self, x: Tensor, background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each (batch, heads, cells, channels of a head)."""
-        batch, width, rows, cols = x.shape
+        batch, _, rows, cols = x.shape
         placed = torch.cat([x, background.to(x.dtype).expand(batch, -1, -1, -1)], 1)
         split = self.project(placed).view(batch, 3, self.num_heads, -1, rows * cols)
         query, key, value = split.transpose(3, 4).unbind(1)
         return query, key, value
 
     def merge(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what the attention gathered to what came in, both (batch, width, rows, cols)."""
         hidden = F.elu(self.skip(F.elu(x)) + self.attended(F.elu(mixed)))
         return x + gate(self.second(hidden))
 

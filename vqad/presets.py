@@ -32,9 +32,7 @@ PRESETS: dict[str, Preset] = {
     "laptop": Preset(
         vqvae=VQVAEConfig(),
         prior=PixelSNAILConfig(),
-        fit_vqvae=FitOptions(
-            num_steps=700, batch_size=16, learning_rate=1e-3, num_warmup_steps=77
-        ),
+        fit_vqvae=FitOptions(num_steps=700, batch_size=16, learning_rate=1e-3, num_warmup_steps=77),
         fit_prior=FitOptions(num_steps=700, batch_size=16, learning_rate=1e-3),
     ),
     # Small images and maps, for the demo and the tests.
@@ -48,12 +46,8 @@ PRESETS: dict[str, Preset] = {
             residual_width=16,
             num_residual_blocks=2,
         ),
-        prior=PixelSNAILConfig(
-            num_codes=128, latent_size=16, width=48, num_stages=2, num_heads=2
-        ),
-        fit_vqvae=FitOptions(
-            num_steps=300, batch_size=32, learning_rate=2e-3, num_warmup_steps=30
-        ),
+        prior=PixelSNAILConfig(num_codes=128, latent_size=16, width=48, num_stages=2, num_heads=2),
+        fit_vqvae=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, num_warmup_steps=30),
         fit_prior=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, interval_steps=25),
     ),
 }

@@ -95,7 +95,8 @@ def jump(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
     allowed = may_change(likelihood, options)
     codes, passes = inputs.clone(), torch.ones(len(inputs))
     active = torch.arange(len(inputs), device=inputs.device)
-    done = torch.full((len(inputs),), -1, device=inputs.device)  # last settled cell, in raster order
+    # Last settled cell of each map, in raster order.
+    done = torch.full((len(inputs),), -1, device=inputs.device)
     cells = torch.arange(inputs[0].numel(), device=inputs.device)
     while True:
         wanted = decide(logits, inputs[active], allowed[active], options).flatten(1)

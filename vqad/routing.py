@@ -29,7 +29,9 @@ class Routing:
             if getattr(self, name) is not None
         ]
         if len(given) > 1:
-            raise ValueError(f"give only one of category, manifest and category_pattern, got {given}")
+            raise ValueError(
+                f"give only one of category, manifest and category_pattern, got {given}"
+            )
         if self.category_pattern is not None:
             try:
                 num_groups = re.compile(self.category_pattern).groups
@@ -79,9 +81,10 @@ def read_manifest(uri: str) -> dict[str, str]:
             if uri.lower().endswith(".csv")
             else pd.read_parquet(BytesIO(data), columns=["image", "category"])
         )
-        images, categories = table["image"].astype(str), table["category"].astype(str)
+        images, categories = (table[name].fillna("").astype(str) for name in ("image", "category"))
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"manifest {uri} must be Parquet or CSV with columns image and category: {error}"
         ) from error
-    return {archives.absolute(image): category for image, category in zip(images, categories)}
+    rows = zip(images, categories, strict=True)
+    return {archives.absolute(image): category or UNKNOWN_CATEGORY for image, category in rows}

@@ -57,6 +57,10 @@ class TrainOptions:
             ResampleOptions(eta=self.eta)
         if not 0 < self.threshold_quantile <= 1:
             raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
+        if self.heldout_group is not None:
+            calibrate.check_group(self.heldout_group)
 
 
 class Training:
@@ -112,28 +116,31 @@ class Training:
         """Calibrate on the held-out images; the networks must be fitted."""
         eta, how = self._eta()
         plain = self._detector(eta, threshold=0.0, found={})
-        held_out = [
-            plain.inspect(to_images(chunk)) for chunk in self.held_out.split(16)
-        ]
+        held_out = [plain.inspect(to_images(chunk)) for chunk in self.held_out.split(16)]
         scores = [score for inspection in held_out for score in inspection.scores]
+        maps = [each for inspection in held_out for each in inspection.anomaly_maps]
         threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
         found = {
+            **self._course(),
+            "held_out_scores": scores,
+            "held_out_maps_not_zero": sum(int(each.any()) for each in maps),
+            **how,
+        }
+        return self._detector(eta, threshold=threshold, found=found)
+
+    def _course(self) -> dict[str, Any]:
+        """What was asked, and what fitting came to."""
+        return {
             "options": asdict(self.options),
             "num_images": len(self.learned_from) + len(self.held_out),
             "held_out": self.held_out_names,
-            "held_out_scores": scores,
-            "held_out_maps_not_zero": sum(
-                int(each.any()) for inspection in held_out for each in inspection.anomaly_maps
-            ),
             "held_out_error": vqvae_error(self.vqvae, self.held_out),
             "held_out_nats": self.fittings["prior"].best,
             "codes_used": self.codes_used,
             "steps": {stage: fitting.step for stage, fitting in self.fittings.items()},
             "fit_vqvae": asdict(self.preset.fit_vqvae),
             "fit_prior": asdict(self.preset.fit_prior),
-            **how,
         }
-        return self._detector(eta, threshold=threshold, found=found)
 
     def warnings(self) -> list[str]:
         """What a person should know about this category's calibration."""

@@ -6,15 +6,27 @@ As the paper writes it, the codebook collapses onto a few codes; the rule that k
 (k-means, moving averages, restarts) is the default here, the paper's is the option ``gradient``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqad.shapes import Codes, Images, Latents
+
+# Guesses, far above the paper's: the most that a detector on storage may ask for.
+LARGEST_SIZES: Final = {
+    "image_size_px": 4096,
+    "latent_size": 256,
+    "num_codes": 2**16,
+    "code_dim": 1024,
+    "width": 1024,
+    "residual_width": 1024,
+    "num_residual_blocks": 64,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +47,19 @@ class VQVAEConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
-        for name in ("image_size_px", "latent_size", "num_codes", "code_dim", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.latent_size << self.num_halvings != self.image_size_px or self.num_halvings < 1:
+        for name, largest in LARGEST_SIZES.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be in [1, {largest}], got {getattr(self, name)}")
+        if self.num_halvings < 1 or self.latent_size << self.num_halvings != self.image_size_px:
             raise ValueError(
                 f"image_size_px must be latent_size times 2, 4, 8, ..., "
                 f"got {self.image_size_px} and {self.latent_size}"
             )
+        if not 0 <= self.commitment < math.inf:
+            raise ValueError(f"commitment must be finite and not negative, got {self.commitment}")
+        for name in ("decay", "restart_below"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.codebook not in ("moving_average", "gradient"):
             raise ValueError(f"codebook must be moving_average or gradient, got {self.codebook}")
 
@@ -66,6 +83,7 @@ class Residual(nn.Module):
         self.merge = nn.Conv2d(inner, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, width, rows, cols) to as many."""
         return x + self.merge(F.relu(self.spread(F.relu(x))))
 
 

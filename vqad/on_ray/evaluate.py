@@ -10,9 +10,7 @@ from vqad.on_ray.inspect import InspectJob
 from vqad.routing import Routing
 
 
-def jobs_for(
-    data: str, models: str, output: str, categories: Sequence[str]
-) -> list[InspectJob]:
+def jobs_for(data: str, models: str, output: str, categories: Sequence[str]) -> list[InspectJob]:
     """One job a category, all into one folder that is named after detectors and images.
 
     So that verdicts of an older detector, or of other pictures, are never taken for these.

@@ -23,7 +23,7 @@ import ray
 import torch
 
 from vqad import archives, images, tables
-from vqad.detector import Detector, DetectorError, current_version
+from vqad.detector import Detector, DetectorError
 from vqad.fit import to_images, to_tensor
 from vqad.on_ray import session, sink
 from vqad.routing import Routing, route
@@ -61,7 +61,7 @@ class InspectJob:
     archive: str  # URI
     models: str  # URI
     output: str  # URI
-    routing: Routing = Routing()
+    routing: Routing = field(default_factory=Routing)
     include: str | None = None  # glob on the path below the archive
     modified_since: datetime | None = None
     limit: int | None = None  # images of this run, of those still to be done
@@ -149,7 +149,8 @@ def plan(job: InspectJob) -> Plan:
 
 def _narrowed(job: InspectJob) -> str:
     kept = [f"matching {job.include!r}"] if job.include else []
-    kept += [f"modified since {job.modified_since:%Y-%m-%dT%H:%M:%SZ}"] if job.modified_since else []
+    if job.modified_since:
+        kept.append(f"modified since {job.modified_since.isoformat()}")
     return f" ({', '.join(kept)})" if kept else ""
 
 
@@ -272,9 +273,7 @@ class Inspector:
         found = detector.inspect(batch_of(rows, detector.settings.vqvae.image_size_px))
         return [self._row(row, detector, found, at) for at, row in enumerate(rows)]
 
-    def _row(
-        self, row: dict[str, Any], detector: Detector, found: Any, at: int
-    ) -> dict[str, Any]:
+    def _row(self, row: dict[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
         anomaly_map = found.anomaly_maps[at]
         regions = detector.regions(
             anomaly_map, source_width_px=row["width_px"], source_height_px=row["height_px"]
@@ -377,7 +376,7 @@ def _chain(job: InspectJob, settled: Plan) -> "ray.data.Dataset":
         ray.data.from_arrow(blocks)
         # Fractions of a CPU, so that no stage can starve another where there are two.
         .map_batches(
-            decode,
+            decode,  # type: ignore[arg-type]
             fn_kwargs={"sizes_px": settled.sizes_px},
             batch_size=None,
             batch_format="pyarrow",
@@ -400,7 +399,7 @@ def _chain(job: InspectJob, settled: Plan) -> "ray.data.Dataset":
             num_gpus=gpus,
         )
         .map_batches(
-            write,
+            write,  # type: ignore[arg-type]
             fn_kwargs={"output": job.output},
             batch_size=_ROWS_A_PART,
             batch_format="pyarrow",
@@ -418,7 +417,7 @@ def _follow(
 ) -> None:
     start_s = last_s = time.monotonic()
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for row in batch.to_pylist():
+        for row in batch.to_pylist():  # type: ignore[operator,union-attr]
             counts = summary.by_category.setdefault(row["category"], Counter())
             counts[row["verdict"]] += 1
             if row["error"]:

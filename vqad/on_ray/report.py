@@ -10,7 +10,7 @@ import numpy as np
 import ray
 import torch
 
-from vqad import archives, images, sheets
+from vqad import archives, images, score, sheets
 from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.on_ray.inspect import InspectJob, InspectSummary, Plan
@@ -45,9 +45,7 @@ def _write_sheet(
     archives.write_bytes(uri, sheet_of(rows, models, versions))
 
 
-def sheet_of(
-    rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]
-) -> bytes:
+def sheet_of(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]) -> bytes:
     """One page as PNG: the images of these verdict rows, fetched and inspected once more."""
     detectors: dict[str, Detector] = {}
     shown = []
@@ -73,7 +71,7 @@ def _shown(row: dict[str, Any], detector: Detector) -> sheets.SheetRow:
         restored=restored,
         anomaly_map=found.anomaly_maps[0],
         threshold=detector.settings.threshold,
-        verdict=found.verdicts[0],
+        verdict=score.verdict(found.scores[0], detector.settings.threshold),
         score=found.scores[0],
         caption=row["image"],
     )

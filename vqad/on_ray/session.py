@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # level of errors. What matters to a person comes back as an exception.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-import ray  # noqa: E402
+import ray
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from vqad import archives, images
 from vqad.detector import Detector, DetectorError
 from vqad.fit import Record
 from vqad.on_ray import session
+from vqad.presets import PRESETS
 from vqad.train import Training, TrainOptions
 
 
@@ -94,7 +95,7 @@ def train(job: TrainJob, say: Callable[[str], None]) -> TrainSummary:
     """Fit all categories of a job; ``say`` takes lines of progress. Needs a connected Ray."""
     start_s = time.monotonic()
     summary = TrainSummary()
-    progress = _Progress.remote()
+    progress = ray.remote(num_cpus=0)(_Progress).remote()
     waiting = list(job.options)
     running: dict[ray.ObjectRef, str] = {}
     resources = _resources(job)
@@ -151,7 +152,6 @@ def _resources(job: TrainJob) -> _Resources:
     return _Resources(num_concurrent=num_concurrent, cpus=cpus, gpus=gpus)
 
 
-@ray.remote(num_cpus=0)
 class _Progress:
     """What the workers have to say, kept until the driver asks for it."""
 
@@ -306,21 +306,25 @@ def read_pixels(
     listed: Sequence[archives.Listed], preset: str
 ) -> tuple[list[str], np.ndarray, list[str]]:
     """Names, pixels (num, size, size, 3) and what was left out and why. Raises ValueError."""
-    from vqad.presets import PRESETS
-
     size_px = PRESETS[preset].vqvae.image_size_px
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda each: _read(each, size_px), listed))
-    pictures = [(each.image, one) for each, one in zip(listed, found, strict=True) if
-                not isinstance(one, str)]
-    unreadable = [f"{each.image}: {one}" for each, one in zip(listed, found, strict=True) if
-                  isinstance(one, str)]
+    pictures = [
+        (each.image, one)
+        for each, one in zip(listed, found, strict=True)
+        if not isinstance(one, str)
+    ]
+    unreadable = [
+        f"{each.image}: {one}"
+        for each, one in zip(listed, found, strict=True)
+        if isinstance(one, str)
+    ]
     if not pictures:
         raise ValueError(f"none of {len(listed)} images can be read; the first: {unreadable[0]}")
     return [name for name, _ in pictures], images.stack([one for _, one in pictures]), unreadable
 
 
-def _read(listed: archives.Listed, size_px: int) -> "images.Pixels | str":
+def _read(listed: archives.Listed, size_px: int) -> np.ndarray | str:
     try:
         data = archives.read_bytes(listed.image, max_bytes=images.MAX_BYTES)
         return images.decode(data, size_px=size_px).pixels
