@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsError,
     TomlConfigSettingsSource,
 )
+
+from vqad.uris import absolute
 
 
 class UsageError(ValueError):
@@ -40,6 +42,14 @@ def _split(value: Any) -> Any:
 
 # A list written a,b,c.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _absolute(value: str) -> str:
+    return absolute(value) if value else value
+
+
+# A local path or s3://bucket/prefix. Made absolute here: a worker's current folder is another.
+Uri = Annotated[str, AfterValidator(_absolute)]
 
 
 class PerCategory(BaseModel):
@@ -133,7 +143,7 @@ def _complaint(found: Any) -> str:
         return f"{flag} is required"
     if found["type"] == "extra_forbidden":
         return f"{flag} is no option of this command"
-    return f"{flag}: {found['msg']}, got {found['input']!r}"
+    return f"{flag}: {found['msg'].removeprefix('Value error, ')}, got {found['input']!r}"
 
 
 def say(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Names, Options, run, say
+from jobs.command import IncompleteError, Names, Options, Uri, run, say
 
 
 class EvaluateCommand(Options):
@@ -14,16 +14,16 @@ class EvaluateCommand(Options):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad evaluate")
 
-    data: str = Field(
+    data: Uri = Field(
         description="URI of DATA/CATEGORY/test/{good,DEFECT}/* and "
         "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png"
     )
-    models: str = Field(default="", description="URI of the folder with the detectors")
-    output: str = Field(description="URI of the folder for tables and evaluation.json")
+    models: Uri = Field(default="", description="URI of the folder with the detectors")
+    output: Uri = Field(description="URI of the folder for tables and evaluation.json")
     categories: Names = Field(
         default=(), description="names, a,b,c; all that have test images and a detector by default"
     )
-    verdicts: str | None = Field(
+    verdicts: Uri | None = Field(
         default=None,
         description="URI of a finished inspection's output, to be read instead of inspecting",
     )
@@ -80,5 +80,6 @@ def _inspect(options: EvaluateCommand, categories: list[str]) -> str:
             for job, plan in zip(jobs, plans, strict=True):
                 inspect.inspect(job, plan, say)
         except inspect.FAILURES as error:
-            raise IncompleteError(f"the run could not be finished: {error}") from error
+            why = session.reason(error)
+            raise IncompleteError(f"the run could not be finished: {why}") from error
     return jobs[0].output

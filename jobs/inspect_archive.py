@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Options, UsageError, run, say
+from jobs.command import IncompleteError, Options, Uri, UsageError, run, say
 
 
 class InspectCommand(Options):
@@ -14,14 +14,14 @@ class InspectCommand(Options):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad inspect")
 
-    archive: str = Field(description="URI of a folder of images, local or s3://bucket/prefix")
-    models: str = Field(description="URI of the folder with the detectors")
-    output: str = Field(description="URI of the folder for maps, verdicts and run.json")
+    archive: Uri = Field(description="URI of a folder of images, local or s3://bucket/prefix")
+    models: Uri = Field(description="URI of the folder with the detectors")
+    output: Uri = Field(description="URI of the folder for maps, verdicts and run.json")
     category: str | None = Field(default=None, description="category of all images")
     category_pattern: str | None = Field(
         default=None, description="regular expression on the path; its first group is the category"
     )
-    manifest: str | None = Field(
+    manifest: Uri | None = Field(
         default=None, description="URI of a Parquet or CSV file with columns image and category"
     )
     include: str | None = Field(default=None, description="glob on the path below the archive")
@@ -69,7 +69,8 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
             report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
             report.write_run(job, summary, asked=options.model_dump(mode="json"))
         except inspect.FAILURES as error:
-            raise IncompleteError(f"the run could not be finished: {error}") from error
+            why = session.reason(error)
+            raise IncompleteError(f"the run could not be finished: {why}") from error
     return outcome(summary, options.max_reject_fraction)
 
 

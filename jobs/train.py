@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, PerCategory, UsageError, run, say
+from jobs.command import Names, Options, PerCategory, Uri, UsageError, run, say
 
 
 class TrainCommand(Options):
@@ -14,8 +14,8 @@ class TrainCommand(Options):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad train")
 
-    data: str = Field(description="URI of DATA/CATEGORY/train/good/* or DATA/CATEGORY/*")
-    models: str = Field(description="URI of the folder that the detectors go to")
+    data: Uri = Field(description="URI of DATA/CATEGORY/train/good/* or DATA/CATEGORY/*")
+    models: Uri = Field(description="URI of the folder that the detectors go to")
     categories: Names = Field(
         default=(), description="names, a,b,c; all that have images by default"
     )

@@ -197,9 +197,9 @@ def _start_codebook(
 
 
 def fit_prior(
-    fitting: Fitting, maps: Codes, held_out: Codes, *, options: FitOptions, seed: int
+    fitting: Fitting, maps: Codes, held_out: Tensor, *, options: FitOptions, seed: int
 ) -> Iterator[Record]:
-    """Fit the prior to code maps of augmented normal images.
+    """Fit the prior to code maps of augmented normal images; ``held_out`` are other such maps.
 
     It ends with the weights that gave the held-out maps their highest likelihood, at the end of
     the budget or when ``patience`` intervals brought nothing better. Raises DivergenceError.

@@ -11,6 +11,10 @@ import pytest
 from tests.on_ray import made
 from tests.s3server import S3Server
 from vqad import archives, evaluation
+from vqad.tables import VERDICTS
+
+# Ray warns of its own settings while it copies them.
+ON_RAY = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning:ray")]
 
 
 @pytest.fixture(scope="session")
@@ -50,17 +54,10 @@ def verdicts(output: Path | str) -> list[dict[str, Any]]:
     """All rows of all categories, sorted by image."""
     root = archives.join(str(output), "verdicts")
     tables = [
-        evaluation.read_table(archives.join(root, folder), made_columns())
+        evaluation.read_table(archives.join(root, folder), VERDICTS.names)
         for folder in archives.list_names(root)
     ]
     return sorted(pa.concat_tables(tables).to_pylist(), key=lambda row: row["image"])
-
-
-def made_columns() -> list[str]:
-    """All columns of the verdicts."""
-    from vqad.tables import VERDICTS
-
-    return list(VERDICTS.names)
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.on_ray import made
-from tests.on_ray.conftest import Finished, inspect, verdicts
+from tests.on_ray.conftest import ON_RAY, Finished, inspect, verdicts
 from vqad import archives
 from vqad.on_ray import sink
 from vqad.on_ray.inspect import InspectJob, plan
 from vqad.routing import Routing
 
-pytestmark = pytest.mark.integration
+pytestmark = ON_RAY
 
 
 def by_path(rows: list[dict[str, Any]], archive: str) -> dict[str, dict[str, Any]]:
@@ -128,8 +129,9 @@ def test_another_place_order_batch_size_and_number_of_actors_give_the_same_answe
     found = {new_names[path]: row for path, row in by_path(rows, str(elsewhere)).items()}
     every = by_path(verdicts(finished.output), str(finished.archive))
     assert_same(found, {path: every[path] for path in paths})
-    mapped = [path for path in (tmp_path / "output" / "maps").rglob("*.parquet")]
-    assert mapped
+    kept = (tmp_path / "output" / "maps").rglob("*.parquet")
+    mapped = {image for part in kept for image in pq.read_table(part)["image"].to_pylist()}
+    assert mapped == {row["image"] for row in rows if row["verdict"] == "defect"}
 
 
 def test_models_archive_and_output_on_s3_give_the_same_rows_as_local_ones(

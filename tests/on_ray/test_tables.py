@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from tests.on_ray.conftest import Finished, verdicts
+from tests.on_ray.conftest import ON_RAY, Finished, verdicts
 from vqad import archives, tables
 
-pytestmark = pytest.mark.integration
+pytestmark = ON_RAY
 
 
 def _pandas(place: Path) -> list[dict[str, Any]]:

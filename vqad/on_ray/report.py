@@ -32,13 +32,13 @@ def write_sheets(
         rows = summary.severest[page * ROWS_A_SHEET : (page + 1) * ROWS_A_SHEET]
         if rows:
             uri = archives.join(job.output, "sheets", settled.run, f"sheet-{page + 1:03}.png")
-            ray.get(_write_sheet.remote(uri, rows, job.models, settled.versions))
+            task: Any = ray.remote(num_cpus=1)(_write_sheet)
+            ray.get(task.remote(uri, rows, job.models, settled.versions))
             say(f"contact sheet: {uri}")
             left.append(uri)
     return left
 
 
-@ray.remote(num_cpus=1)
 def _write_sheet(
     uri: str, rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]
 ) -> None:

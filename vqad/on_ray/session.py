@@ -53,3 +53,9 @@ def num_cpus() -> int:
 def num_gpus() -> float:
     """GPUs that Ray has to give."""
     return float(ray.cluster_resources().get("GPU", 0))
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong: the last line of an error, before which Ray puts a worker's traceback."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -95,7 +95,7 @@ def train(job: TrainJob, say: Callable[[str], None]) -> TrainSummary:
     """Fit all categories of a job; ``say`` takes lines of progress. Needs a connected Ray."""
     start_s = time.monotonic()
     summary = TrainSummary()
-    progress = ray.remote(num_cpus=0)(_Progress).remote()
+    progress: Any = ray.remote(num_cpus=0)(_Progress).remote()
     waiting = list(job.options)
     running: dict[ray.ObjectRef, str] = {}
     resources = _resources(job)
@@ -117,7 +117,7 @@ def _note(summary: TrainSummary, category: str, task: "ray.ObjectRef[dict[str, A
     try:
         outcome = ray.get(task)
     except ray.exceptions.RayError as error:
-        summary.failed[category] = _first_line(error)
+        summary.failed[category] = session.reason(error)
         return
     if "failed" in outcome:
         summary.failed[category] = outcome["failed"]
@@ -126,11 +126,6 @@ def _note(summary: TrainSummary, category: str, task: "ray.ObjectRef[dict[str, A
     else:
         summary.trained.append(category)
         summary.categories[category] = outcome
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +219,7 @@ def _per_worker(resources: _Resources) -> dict[str, float]:
 def _cause(error: ray.train.TrainingFailedError) -> str:
     failures = list(getattr(error, "worker_failures", {}).values())
     cause = failures[0] if failures else error
-    return f"{type(cause).__name__}: {_first_line(cause)}"
+    return f"{type(cause).__name__}: {session.reason(cause)}"
 
 
 def _fingerprint(listed: Sequence[archives.Listed]) -> str:

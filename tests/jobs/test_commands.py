@@ -1,0 +1,170 @@
+"""Whole commands: the demo's night, training that fails in part or lies on S3, evaluation."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs.conftest import Demo, Ended
+from tests.on_ray.conftest import ON_RAY, Finished, verdicts
+from vqad import archives, drawn
+from vqad.detector import Detector
+
+pytestmark = ON_RAY
+Vqad = Callable[..., Ended]
+CATEGORIES = ("fabric", "washer", "ampoule")
+
+
+def test_the_demo_leaves_its_folders_and_tells_defects_from_good(demo: Demo) -> None:
+    assert demo.ended.code == 0, demo.ended.err
+    found = demo.ended.summary
+    assert found["listed"] == found["images"] == 3 * 16
+    assert found["skipped"] == found["reject"] == 0
+    assert found["normal"] + found["defect"] == found["images"]
+    assert found["image_accuracy"] >= 0.8
+    names = {each.name for each in demo.folder.iterdir()}
+    assert names == {"data", "models", "output", "evaluation", "sheets"}
+    assert "Traceback" not in demo.ended.err
+    for name in ("models", "sheets"):
+        assert any((demo.folder / name).iterdir())
+
+
+def test_the_demo_trained_one_detector_a_category_and_recorded_how(demo: Demo) -> None:
+    for category in CATEGORIES:
+        settings = Detector.load(str(demo.folder / "models"), category).settings
+        assert settings.kind == drawn.KINDS[category]
+        assert settings.found["num_images"] == 60
+        assert len(settings.found["held_out"]) == 6
+
+
+def test_training_again_skips_what_is_finished(demo: Demo, vqad: Vqad) -> None:
+    kinds = [f"--kind={category}={drawn.KINDS[category]}" for category in CATEGORIES]
+    paths = ("--data", demo.folder / "data", "--models", demo.folder / "models")
+    ended = vqad("train", *paths, "--preset", "tiny", *kinds)
+    assert ended.code == 0
+    assert sorted(ended.summary["skipped"]) == sorted(CATEGORIES)
+    assert (ended.summary["trained"], ended.summary["failed"]) == ([], {})
+
+
+def test_a_category_that_fails_is_named_with_its_reason_and_exit_code_1(
+    finished: Finished, tmp_path: Path, vqad: Vqad
+) -> None:
+    for name in ("single", "broken"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    shutil.copy(finished.archive / "alone.png", tmp_path / "data" / "single" / "1.png")
+    (tmp_path / "data" / "broken" / "1.png").write_bytes(b"text")
+    ended = vqad(
+        *("train", "--data", tmp_path / "data", "--models", tmp_path / "models"),
+        *("--preset", "tiny", "--categories", "single,broken,nothing"),
+        *[f"--kind={name}=object" for name in ("single", "broken", "nothing")],
+    )
+    assert ended.code == 1
+    failed = ended.summary["failed"]
+    assert set(failed) == {"single", "broken", "nothing"}
+    assert failed["nothing"].startswith("no images in ")
+    assert failed["single"].startswith("1 images in 1 group(s): at least 2 are needed")
+    assert "none of 1 images can be read; the first: " in failed["broken"]
+    assert "unreadable: not a picture of any known format" in failed["broken"]
+    for category, reason in failed.items():
+        assert f"failed: {category}: {reason}" in ended.err.splitlines()
+    assert "Traceback" not in ended.err
+
+
+def test_data_and_models_on_s3_train_and_are_skipped_the_second_time(
+    local_ray: None, tmp_path: Path, bucket: str, vqad: Vqad
+) -> None:
+    drawn.draw_archive(
+        tmp_path, categories=["washer"], size_px=64, num_train=24, num_good=0, num_defect=0
+    )
+    for path in tmp_path.rglob("*.png"):
+        uri = archives.join(bucket, "data", str(path.relative_to(tmp_path)))
+        archives.write_bytes(uri, path.read_bytes())
+    line = ("train", "--data", f"{bucket}/data", "--models", f"{bucket}/models")
+    first = vqad(*line, "--preset", "tiny")
+    assert first.code == 0, first.err
+    assert first.summary["trained"] == ["washer"]
+    told = first.summary["categories"]["washer"]
+    assert (told["images"], told["held_out"]) == (24, 2)
+    assert Detector.load(f"{bucket}/models", "washer").version == told["version"]
+    second = vqad(*line, "--preset", "tiny")
+    assert second.code == 0
+    assert second.summary["skipped"] == ["washer"]
+
+
+@pytest.fixture
+def evaluated(finished: Finished, tmp_path: Path) -> tuple[Path, tuple[object, ...]]:
+    """The drawn images without the odd ones, and the arguments of their evaluation."""
+    data = tmp_path / "data"
+    shutil.copytree(
+        finished.archive, data, symlinks=True, ignore=shutil.ignore_patterns("odd", "alone.png")
+    )
+    return data, ("evaluate", "--data", data, "--models", finished.models)
+
+
+def test_evaluating_finished_verdicts_equals_inspecting_for_it(
+    evaluated: tuple[Path, tuple[object, ...]], finished: Finished, tmp_path: Path, vqad: Vqad
+) -> None:
+    data, line = evaluated
+    itself = vqad(*line, "--output", tmp_path / "itself")
+    assert itself.code == 0, itself.err
+    assert set(itself.summary["categories"]) == {"fabric", "washer"}
+    assert json.loads((tmp_path / "itself" / "evaluation.json").read_text()) == itself.summary
+    inspected = vqad(
+        *("inspect", "--archive", data, "--include", "*/test/*"),
+        *("--models", finished.models, "--output", tmp_path / "output"),
+    )
+    assert inspected.code == 0
+    given = ("--output", tmp_path / "given", "--verdicts", tmp_path / "output")
+    read = vqad(*line, *given, "--categories", "fabric,washer")
+    assert read.code == 0
+    for category, measured in itself.summary["categories"].items():
+        assert read.summary["categories"][category] == pytest.approx(measured, abs=1e-6)
+
+
+def test_shuffled_ground_truth_changes_figures_but_neither_verdicts_nor_maps(
+    evaluated: tuple[Path, tuple[object, ...]], tmp_path: Path, vqad: Vqad
+) -> None:
+    data, line = evaluated
+    line = (*line, "--output", tmp_path / "out", "--categories", "fabric")
+    before = vqad(*line)
+    (inspected,) = (tmp_path / "out").glob("inspected-*")
+    rows, maps = verdicts(inspected), maps_of(inspected)
+    masks = sorted((data / "fabric" / "ground_truth").rglob("*.png"))
+    contents = [mask.read_bytes() for mask in masks]
+    random.Random(1).shuffle(contents)
+    assert contents != [mask.read_bytes() for mask in masks]
+    for mask, content in zip(masks, contents, strict=True):
+        mask.write_bytes(content)
+    # Anew, so that the verdicts are made in sight of the wrong truth.
+    shutil.rmtree(inspected)
+    after = vqad(*line)
+    changing = ("inspected_at", "run")
+    assert [{k: v for k, v in row.items() if k not in changing} for row in rows] == [
+        {k: v for k, v in row.items() if k not in changing} for row in verdicts(inspected)
+    ]
+    assert maps_of(inspected) == maps
+    assert after.summary["mean"]["image_auroc"] == before.summary["mean"]["image_auroc"]
+    assert after.summary["mean"]["pixel_auroc"] != before.summary["mean"]["pixel_auroc"]
+
+
+def maps_of(output: Path) -> dict[str, list[float]]:
+    (part,) = (output / "maps" / "fabric").iterdir()
+    table = pq.read_table(part, columns=["image", "anomaly_map"])
+    return dict(zip(table["image"].to_pylist(), table["anomaly_map"].to_pylist(), strict=True))
+
+
+def test_options_come_from_flags_then_environment_then_file(
+    finished: Finished, tmp_path: Path, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "night.toml").write_text(
+        f'archive = "{tmp_path}/file"\nmodels = "{finished.models}"\noutput = "{tmp_path}/output"\n'
+    )
+    line = ("inspect", "--config", tmp_path / "night.toml")
+    assert f"{tmp_path}/file: no such" in vqad(*line).err
+    monkeypatch.setenv("VQAD_ARCHIVE", f"{tmp_path}/environment")
+    assert f"{tmp_path}/environment: no such" in vqad(*line).err
+    assert f"{tmp_path}/flag: no such" in vqad(*line, "--archive", tmp_path / "flag").err

@@ -1,0 +1,222 @@
+"""The errors that a newcomer makes first: one line that says what would do, and nothing started."""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import Ended, clean_environment, start
+from tests.on_ray.conftest import ON_RAY, Finished
+
+pytestmark = ON_RAY
+Vqad = Callable[..., Ended]
+
+
+@pytest.fixture
+def place(finished: Finished, tmp_path: Path) -> dict[str, str]:
+    """Places by name, to be put into arguments."""
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    (tmp_path / "flat").mkdir()
+    picture = (finished.archive / "alone.png").read_bytes()
+    (tmp_path / "flat" / "1.png").write_bytes(picture)
+    (tmp_path / "pills" / "pill").mkdir(parents=True)
+    (tmp_path / "pills" / "pill" / "1.png").write_bytes(picture)
+    (tmp_path / "columns.csv").write_text("picture,kind\na.png,pill\n")
+    (tmp_path / "unknown.toml").write_text('colour = "red"\n')
+    (tmp_path / "broken.toml").write_text("archive = \n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("do not lose")
+    archive, models = str(finished.archive), str(finished.models)
+    return {"here": str(tmp_path), "archive": archive, "models": models}
+
+
+INSPECT = "inspect --archive {archive} --models {models} --output {here}/output"
+TRAIN = "train --data {archive} --models {here}/models"
+EVALUATE = "evaluate --data {archive} --models {models} --output {here}/output"
+BY_HAND = "inspect --models {models} --output {here}/output --archive"
+
+# Each line, and what is said of it after "vqad COMMAND: ", as a pattern.
+NOT_STARTED = {
+    f"{BY_HAND} {{here}}/nowhere": r".*/nowhere: no such file or folder; check the path$",
+    f"{BY_HAND} {{here}}/empty": r"no images in .*/empty$",
+    f"{BY_HAND} {{archive}} --include *.bmp": r"no images in .* \(matching '\*\.bmp'\)$",
+    f"{BY_HAND} {{here}}/pills": (
+        r"no detector in .*/models for any of pill; there are: fabric, washer; train with vqad "
+        r"train, or give --category$"
+    ),
+    f"{BY_HAND} {{here}}/flat": (
+        r"the category of no image in .*/flat can be told: the images lie in no folders; "
+        r"give --category NAME, --category-pattern REGEX or --manifest URI$"
+    ),
+    f"{INSPECT} --category pill": r"no detector in .* for any of pill; there are: fabric, washer",
+    f"{INSPECT} --colour red": r"unrecognized arguments: --colour red$",
+    "inspect --models m --output o": r"--archive is required$",
+    "inspect": r"--archive is required; --models is required; --output is required$",
+    f"{INSPECT} --batch-size many": r"--batch-size: .*valid integer.*, got 'many'$",
+    f"{INSPECT} --batch-size 0": r"batch_size must be at least 1, got 0$",
+    f"{INSPECT} --num-actors 0": r"num_actors must be at least 1, got 0$",
+    f"{INSPECT} --maps some": r".*--maps: .*'all', 'defect' or 'none'.*|.*--maps: invalid choice.*",
+    f"{INSPECT} --max-reject-fraction 2": r"--max-reject-fraction: .*less than or equal to 1.*'2'$",
+    f"{INSPECT} --modified-since 2026-01-01T00:00:00": (
+        r"--modified-since needs a time zone, such as 2026-01-01T00:00:00Z, got 2026-01-01"
+    ),
+    f"{INSPECT} --category a --category-pattern (b)": (
+        r"give only one of category, manifest and category_pattern, got"
+    ),
+    f"{INSPECT} --category-pattern b": r"category_pattern needs a group that names the category",
+    f"{INSPECT} --category-pattern (b": r"category_pattern '\(b' is no pattern: ",
+    f"{INSPECT} --manifest {{here}}/none.csv": r"manifest .*/none.csv: no such file or folder$",
+    f"{INSPECT} --manifest {{here}}/columns.csv": (
+        r"manifest .*/columns.csv must be Parquet or CSV with columns image and category: "
+    ),
+    f"{INSPECT} --config {{here}}/none.toml": r"--config: no file .*/none.toml$",
+    f"{INSPECT} --config {{here}}/unknown.toml": r"--colour is no option of this command$",
+    f"{INSPECT} --config {{here}}/broken.toml": r"--config: .*/broken.toml is not TOML: ",
+    f"{BY_HAND} ftp://host/folder": r"ftp://host/folder is neither a local path nor s3://bucket",
+    "train --data {here}/nowhere --models m": r".*/nowhere: no such file or folder; check the path",
+    "train --data {here}/empty --models m": (
+        r"no images to learn from in .*/empty; expected DATA/CATEGORY/train/good/\* or "
+        r"DATA/CATEGORY/\*$"
+    ),
+    "train --models m": r"--data is required$",
+    f"{TRAIN} --preset huge": r".*--preset: .*(invalid choice|'paper', 'laptop' or 'tiny').*",
+    f"{TRAIN} --eta 1.5": r"eta must be in \[0, 1\), got 1.5$",
+    f"{TRAIN} --threshold-quantile 0": r"threshold_quantile must be in \(0, 1\], got 0.0$",
+    f"{TRAIN} --kind pill=object": (r"settings are given for pill, but .* has only .*ampoule.*"),
+    f"{TRAIN} --kind ampoule=soft": r".*soft.*",
+    f"{TRAIN} --max-concurrent 0": r"max_concurrent must be at least 1, got 0$",
+    "evaluate --data {here}/pills --models {models} --output o": (
+        r"no category of .*/pills has both DATA/CATEGORY/test and a detector in .*/models$"
+    ),
+    f"{EVALUATE} --verdicts {{here}}/nowhere": (
+        r"no tables in .*/nowhere/verdicts/fabric; inspect the category first$"
+    ),
+    f"{EVALUATE} --categories pill": r"no detector for category pill in |.*/pill/test: no such ",
+    "demo --output {here}/full": r"--output .*/full is not empty; name a new folder$",
+    "demo --num-train 3": r"--num-train: .*greater than or equal to 20.*'3'$",
+}
+
+
+@pytest.mark.parametrize("line", NOT_STARTED)
+def test_a_mistake_is_said_in_one_line_and_nothing_is_started(
+    line: str, place: dict[str, str], vqad: Vqad
+) -> None:
+    arguments = [each.format(**place) for each in line.split()]
+    ended = vqad(*arguments)
+    assert_refused(ended, arguments[0], NOT_STARTED[line])
+    assert not Path(place["here"], "output").exists()
+    assert not Path(place["here"], "models").exists()
+
+
+def assert_refused(ended: Ended, command: str, pattern: str) -> None:
+    assert (ended.code, ended.out) == (2, ""), ended
+    (said,) = ended.err.splitlines()
+    assert said.startswith(f"vqad {command}: ")
+    assert re.match(pattern, said.removeprefix(f"vqad {command}: ")), said
+
+
+@pytest.fixture
+def without_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials, no endpoint, no metadata service."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in clean_environment(tmp_path).items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+
+
+def test_object_storage_without_credentials_is_refused_at_once(
+    without_aws: None, place: dict[str, str], vqad: Vqad
+) -> None:
+    for command, option in (("inspect", "--archive"), ("train", "--data")):
+        start_s = time.monotonic()
+        others = ("--output", place["here"]) if command == "inspect" else ()
+        ended = vqad(command, option, "s3://bucket/a", "--models", place["models"], *others)
+        assert time.monotonic() - start_s < 15
+        pattern = r"s3://bucket/a: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY$"
+        assert_refused(ended, command, pattern)
+
+
+def test_an_endpoint_that_nobody_answers_is_named(
+    without_aws: None, place: dict[str, str], vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:  # bound, and not listening: nobody else answers here
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        paths = ("--models", place["models"], "--output", place["here"])
+        ended = vqad("inspect", "--archive", "s3://bucket/a", *paths)
+    pattern = rf"s3://bucket/a: the endpoint cannot be reached; it is {endpoint}; check AWS_"
+    assert_refused(ended, "inspect", pattern)
+
+
+def test_an_output_that_cannot_be_written_is_said_in_one_line_with_exit_code_1(
+    finished: Finished, tmp_path: Path, vqad: Vqad
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    paths = ("--archive", finished.archive / "washer", "--models", finished.models)
+    ended = vqad("inspect", *paths, "--category", "washer", "--output", tmp_path / "file")
+    assert (ended.code, ended.out) == (1, "")
+    last = ended.err.splitlines()[-1]
+    assert re.match(r"vqad inspect: the run could not be finished: .*/file/.*: ", last), last
+    assert len(last) < 300
+    assert "Traceback" not in ended.err
+
+
+def test_more_rejects_than_allowed_end_with_exit_code_1_and_the_summary(
+    finished: Finished, tmp_path: Path, vqad: Vqad
+) -> None:
+    paths = ("--archive", finished.archive / "fabric" / "test" / "odd", "--output", tmp_path)
+    options = ("--models", finished.models, "--category", "fabric")
+    ended = vqad("inspect", *paths, *options, "--max-reject-fraction", 0.1)
+    num_rejects = sum(map(bool, finished.odd.values()))
+    assert ended.code == 1
+    assert ended.summary["reject"] == num_rejects
+    said = f"{num_rejects} of {len(finished.odd)} images were rejected, more than"
+    assert said in ended.err.splitlines()[-1]
+
+
+def test_the_program_itself_says_it_likewise(tmp_path: Path) -> None:
+    paths = ("--archive", tmp_path / "nowhere", "--models", tmp_path, "--output", tmp_path / "o")
+    ended = start("inspect", *paths, home=tmp_path)
+    assert_refused(ended, "inspect", r".*/nowhere: no such file or folder; check the path$")
+
+
+def test_an_unknown_command_names_those_that_exist(tmp_path: Path) -> None:
+    ended = start("teach", home=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    expected = "vqad: no command 'teach'; there are: demo, train, inspect, evaluate"
+    (said,) = ended.err.splitlines()
+    assert said.startswith(expected)
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "inspect", "evaluate"])
+def test_help_prints_every_option_with_its_description(command: str, tmp_path: Path) -> None:
+    import importlib
+
+    from jobs.__main__ import COMMANDS
+    from jobs.command import Options
+
+    ended = start(command, "--help", home=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    text = " ".join(ended.out.split())
+    assert text.startswith(f"usage: vqad {command} ")
+    module = importlib.import_module(COMMANDS[command][0])
+    (options,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Options) and each is not Options
+    )
+    for name, field in options.model_fields.items():
+        assert f" --{name.replace('_', '-')}" in text
+        assert field.description
+        # argparse breaks lines after hyphens, too.
+        assert field.description.replace(" ", "") in text.replace(" ", ""), name
