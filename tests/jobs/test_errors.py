@@ -75,7 +75,7 @@ NOT_STARTED = {
     f"{INSPECT} --config {{here}}/none.toml": r"--config: no file .*/none.toml$",
     f"{INSPECT} --config {{here}}/unknown.toml": r"--colour is no option of this command$",
     f"{INSPECT} --config {{here}}/broken.toml": r"--config: .*/broken.toml is not TOML: ",
-    f"{BY_HAND} ftp://host/folder": r"ftp://host/folder is neither a local path nor s3://bucket",
+    f"{BY_HAND} ftp://host/folder": r"--archive: ftp://host/folder is neither a local path nor s3",
     "train --data {here}/nowhere --models m": r".*/nowhere: no such file or folder; check the path",
     "train --data {here}/empty --models m": (
         r"no images to learn from in .*/empty; expected DATA/CATEGORY/train/good/\* or "

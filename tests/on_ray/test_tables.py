@@ -25,8 +25,7 @@ def _pandas(place: Path) -> list[dict[str, Any]]:
 
 def _duckdb(place: Path) -> list[dict[str, Any]]:
     files = f"{place}/**/*.parquet" if place.is_dir() else str(place)
-    found = duckdb.sql(f"select * from read_parquet('{files}')")
-    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+    return duckdb.sql(f"select * from read_parquet('{files}')").to_arrow_table().to_pylist()
 
 
 def _polars(place: Path) -> list[dict[str, Any]]:
@@ -140,7 +139,7 @@ def test_run_json_is_the_record_of_the_latest_run(finished: Finished) -> None:
     assert record["errors"] == Counter(row["error"] for row in rows if row["error"])
     for name in ("run", "listed", "skipped", "images", "seconds"):
         assert record[name] == finished.summary[name]
-    assert record["asked"]["archive"] == str(finished.archive)
+    assert record["asked"]["archive"] == finished.archive.as_uri()
     assert set(record["model_versions"]) == {"fabric", "washer"}
 
 

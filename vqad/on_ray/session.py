@@ -56,6 +56,7 @@ def num_gpus() -> float:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong: the last line of an error, before which Ray puts a worker's traceback."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """What went wrong, in one line: the end of the first of the tracebacks that Ray strings up."""
+    first = str(error).partition("\nThe above exception was the direct cause")[0]
+    lines = [line for line in first.splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

@@ -96,13 +96,14 @@ def train(job: TrainJob, say: Callable[[str], None]) -> TrainSummary:
     start_s = time.monotonic()
     summary = TrainSummary()
     progress: Any = ray.remote(num_cpus=0)(_Progress).remote()
+    train_category: Any = ray.remote(num_cpus=0, max_retries=2)(_train_category)
     waiting = list(job.options)
     running: dict[ray.ObjectRef, str] = {}
     resources = _resources(job)
     while waiting or running:
         while waiting and len(running) < resources.num_concurrent:
             options = waiting.pop(0)
-            task = _train_category.remote(job, options, resources, progress)
+            task = train_category.remote(job, options, resources, progress)
             running[task] = options.category
         done, _ = ray.wait(list(running), timeout=2)
         for line in ray.get(progress.take.remote()):
@@ -168,7 +169,6 @@ class _Progress:
         return self.outcomes[category]
 
 
-@ray.remote(num_cpus=0, max_retries=2)
 def _train_category(
     job: TrainJob, options: TrainOptions, resources: _Resources, progress: Any
 ) -> dict[str, Any]:
