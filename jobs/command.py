@@ -10,6 +10,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -173,7 +174,8 @@ def _worked(command: str, work: Callable[[], tuple[dict[str, Any], int]]) -> int
     sys.stdout.flush()
     os.dup2(2, 1)
     try:
-        summary, code = work()
+        with redirect_stdout(sys.stderr):
+            summary, code = work()
     except (UsageError, ValueError, FileNotFoundError, PermissionError) as error:
         say(f"vqad {command}: {_one_line(error)}")
         return 2

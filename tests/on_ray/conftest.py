@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ def verdicts(output: Path | str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Detectors and an archive, inspected once for all folders of tests that import this."""
+    return _finish(tmp_path_factory)
+
+
+@cache
+def _finish(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Two categories with detectors, one without, an image in no folder, and odd files."""
     home = tmp_path_factory.mktemp("finished")
     archive, models, output = home / "archive", home / "models", home / "output"
