@@ -69,8 +69,7 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     command = [
         *(weed, "server", "-master.telemetry=false", f"-dir={folder / 'data'}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
-        *(f"-s3.port={s3}",
-        "-s3.port.iceberg=0",  # or two servers on one host would meet on its fixed port f"-s3.config={folder / 's3.json'}"),
+        *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
         *("-volume.max=500", "-master.volumeSizeLimitMB=64"),
     ]
