@@ -64,13 +64,12 @@ def verdicts(output: Path | str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Detectors and an archive, inspected once for all folders of tests that import this."""
-    return _finish(tmp_path_factory)
+    return _finish(tmp_path_factory.getbasetemp() / "finished")
 
 
 @cache
-def _finish(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def _finish(home: Path) -> Finished:
     """Two categories with detectors, one without, an image in no folder, and odd files."""
-    home = tmp_path_factory.mktemp("finished")
     archive, models, output = home / "archive", home / "models", home / "output"
     made.draw(archive, ("fabric", "washer"))
     for category in ("fabric", "washer"):
