@@ -70,6 +70,8 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
         *(weed, "server", "-master.telemetry=false", f"-dir={folder / 'data'}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
+        # Catalogs that nobody asks for, on fixed ports where two servers on one host would meet.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
         *("-volume.max=500", "-master.volumeSizeLimitMB=64"),
     ]

@@ -87,6 +87,9 @@ MAPS = pa.schema(
 
 
 def category_folder(category: str) -> str:
-    """Name of a category's folder: its own, with what could leave the folder percent-encoded."""
+    """Name of a category's folder: its own, with what could leave the folder percent-encoded.
+
+    So is a dot or underscore at its start: pandas and pyarrow pass such folders over as hidden.
+    """
     name = quote(category, safe=" ")
-    return name.replace(".", "%2E") if set(category) <= {"."} else name
+    return f"%{ord(name[0]):02X}{name[1:]}" if name.startswith((".", "_")) else name

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.jobs.conftest import Demo, Ended
 from tests.on_ray.conftest import ON_RAY, Finished, verdicts
-from vqad import archives, drawn
+from vqad import archives, drawn, images
 from vqad.detector import Detector
+from vqad.fit import to_images, to_tensor
+from vqad.resample import agreement, fixed_point, jump, raster
 
 pytestmark = ON_RAY
 Vqad = Callable[..., Ended]
@@ -39,6 +42,27 @@ def test_the_demo_trained_one_detector_a_category_and_recorded_how(demo: Demo) -
         assert settings.kind == drawn.KINDS[category]
         assert settings.found["num_images"] == 60
         assert len(settings.found["held_out"]) == 6
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_on_fitted_detectors_every_algorithm_gives_the_codes_of_the_oracle(
+    demo: Demo, category: str
+) -> None:
+    detector = Detector.load(str(demo.folder / "models"), category)
+    listed = archives.list_images(str(demo.folder / "data" / category / "test"))
+    size_px = detector.settings.vqvae.image_size_px
+    pictures = [
+        images.decode(archives.read_bytes(each.image, max_bytes=2**20), size_px=size_px).pixels
+        for each in listed
+    ]
+    options = detector.settings.resample
+    with torch.inference_mode():
+        codes = detector.vqvae.encode(to_images(to_tensor(images.stack(pictures))))
+        oracle = raster(detector.prior, codes, options).codes
+        assert not torch.equal(oracle, codes)
+        for fast in (jump, fixed_point):
+            found = fast(detector.prior, codes, options).codes
+            assert agreement(detector.prior, codes, oracle, found, options).num_different == 0
 
 
 def test_training_again_skips_what_is_finished(demo: Demo, vqad: Vqad) -> None:
