@@ -11,11 +11,13 @@ from vqad.resample import (
     close_calls,
     decide,
     fixed_point,
+    in_runs,
     jump,
     likelihood_of,
     may_change,
     raster,
 )
+from vqad.resumed import ResumablePrior
 
 CONFIG = PixelSNAILConfig(num_codes=9, latent_size=6, width=12, num_stages=2, num_heads=2)
 
@@ -42,6 +44,39 @@ def test_all_algorithms_give_the_codes_of_the_oracle(
         found = algorithm(prior, codes, options)
         assert torch.equal(found.codes, oracle.codes), algorithm.__name__
         torch.testing.assert_close(found.likelihood, oracle.likelihood)
+    for width in (1, 5, 6, 50):
+        found = in_runs(ResumablePrior(prior), codes, options, width=width)
+        assert torch.equal(found.codes, oracle.codes), width
+        torch.testing.assert_close(found.likelihood, oracle.likelihood)
+
+
+def test_runs_cost_one_pass_without_a_change_and_few_cells_with_one() -> None:
+    prior, codes = sharp_prior(0), codes_of(CONFIG, 6, 0)
+    options = ResampleOptions(eta=0.02)
+    changed = (raster(prior, codes, options).codes != codes).flatten(1).any(1)
+    assert changed.any()
+    untouched = in_runs(ResumablePrior(prior), codes, ResampleOptions(eta=0.0))
+    assert untouched.passes.tolist() == [1.0] * 6
+    assert torch.equal(untouched.codes, codes)
+    by_cell = in_runs(ResumablePrior(prior), codes, options, width=1).passes
+    assert (by_cell[changed] <= 2).all()
+    assert (by_cell[~changed] == 1).all()
+
+
+def test_runs_compute_nothing_behind_the_last_cell_that_may_change() -> None:
+    class Watched(ResumablePrior):
+        furthest = 0
+
+        def resume(self, kept, codes, start, width):
+            self.furthest = max(self.furthest, int((start + width).max()))
+            return super().resume(kept, codes, start, width)
+
+    prior, codes = sharp_prior(0), codes_of(CONFIG, 1, 0)
+    options = ResampleOptions(eta=0.02)
+    allowed = may_change(likelihood_of(prior(codes), codes), options).flatten().nonzero()
+    watched = Watched(prior)
+    in_runs(watched, codes, options, width=4)
+    assert 0 < watched.furthest <= int(allowed.max()) + 1
 
 
 def test_the_random_priors_do_change_codes_and_change_them_differently() -> None:

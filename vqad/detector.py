@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, TypeGuard
 
 import numpy as np
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from vqad import archives, images, score
 from vqad.augment import Kind
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
-from vqad.resample import Prior, Resampled, ResampleOptions, fixed_point
+from vqad.resample import Resampled, ResampleOptions, in_runs
+from vqad.resumed import ResumablePrior
 from vqad.shapes import AnomalyMap, Codes, Images
 from vqad.vqvae import VQVAE, VQVAEConfig
 
@@ -101,7 +103,13 @@ class Detector:
         """Move the networks; returns itself."""
         self.vqvae.to(device)
         self.prior.to(device)
+        self.__dict__.pop("resumable_prior", None)
         return self
+
+    @cached_property
+    def resumable_prior(self) -> ResumablePrior:
+        """The prior as resampling uses it."""
+        return ResumablePrior(self.prior)
 
     def with_settings(self, **changes: Any) -> "Detector":
         """The same networks under other settings."""
@@ -131,8 +139,7 @@ class Detector:
 
     def resample(self, codes: Codes) -> Resampled:
         """Resampled codes, by the fastest exact algorithm there is here."""
-        prior: Prior = self.prior
-        return fixed_point(prior, codes, self.settings.resample)
+        return in_runs(self.resumable_prior, codes, self.settings.resample)
 
     def anomaly_maps(self, codes: Codes, restored_codes: Codes) -> list[AnomalyMap]:
         """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed."""
