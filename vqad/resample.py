@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vqad.shapes import Cells, Codes, Likelihood, Logits
@@ -66,8 +67,10 @@ class Resampled(NamedTuple):
     passes: Tensor  # (batch,) float32: cells computed over cells in the map
 
 
-def likelihood_of(logits: Logits, codes: Codes) -> Likelihood:
-    """Probability of each code, in float32."""
+def likelihood_of(
+    logits: Float[Tensor, "batch num_codes *cells"], codes: Int64[Tensor, "batch *cells"]
+) -> Float[Tensor, "batch *cells"]:
+    """Probability of each code, in float32, of whole maps or of runs of cells."""
     chosen = torch.log_softmax(logits.float(), 1).gather(1, codes[:, None])
     return chosen[:, 0].exp()
 
@@ -86,7 +89,12 @@ def may_change(likelihood: Likelihood, options: ResampleOptions) -> Cells:
     return right | below
 
 
-def decide(logits: Logits, inputs: Codes, allowed: Cells, options: ResampleOptions) -> Codes:
+def decide(
+    logits: Float[Tensor, "batch num_codes *cells"],
+    inputs: Int64[Tensor, "batch *cells"],
+    allowed: Bool[Tensor, "batch *cells"],
+    options: ResampleOptions,
+) -> Int64[Tensor, "batch *cells"]:
     """Eq. 5 at every cell, given the logits under some prefix. The test is of the input code."""
     improbable = likelihood_of(logits, inputs) < options.eta
     return torch.where(improbable & allowed, logits.argmax(1), inputs)
