@@ -17,10 +17,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from vqad.shapes import Cells, Codes, Likelihood, Logits
+from vqad.shapes import (
+    Cells,
+    Codes,
+    Likelihood,
+    Logits,
+    SomeCells,
+    SomeCodes,
+    SomeLikelihood,
+    SomeLogits,
+)
 
 Prior = Callable[[Codes], Logits]
 
@@ -67,9 +75,7 @@ class Resampled(NamedTuple):
     passes: Tensor  # (batch,) float32: cells computed over cells in the map
 
 
-def likelihood_of(
-    logits: Float[Tensor, "batch num_codes *cells"], codes: Int64[Tensor, "batch *cells"]
-) -> Float[Tensor, "batch *cells"]:
+def likelihood_of(logits: SomeLogits, codes: SomeCodes) -> SomeLikelihood:
     """Probability of each code, in float32, of whole maps or of runs of cells."""
     chosen = torch.log_softmax(logits.float(), 1).gather(1, codes[:, None])
     return chosen[:, 0].exp()
@@ -90,11 +96,11 @@ def may_change(likelihood: Likelihood, options: ResampleOptions) -> Cells:
 
 
 def decide(
-    logits: Float[Tensor, "batch num_codes *cells"],
-    inputs: Int64[Tensor, "batch *cells"],
-    allowed: Bool[Tensor, "batch *cells"],
+    logits: SomeLogits,
+    inputs: SomeCodes,
+    allowed: SomeCells,
     options: ResampleOptions,
-) -> Int64[Tensor, "batch *cells"]:
+) -> SomeCodes:
     """Eq. 5 at every cell, given the logits under some prefix. The test is of the input code."""
     improbable = likelihood_of(logits, inputs) < options.eta
     return torch.where(improbable & allowed, logits.argmax(1), inputs)

@@ -27,6 +27,11 @@ Logits = Float[Tensor, "batch num_codes rows cols"]
 Likelihood = Float[Tensor, "batch rows cols"]
 # One truth a cell.
 Cells = Bool[Tensor, "batch rows cols"]
+# The same four of whole maps, or of a run of cells in each.
+SomeCodes = Int64[Tensor, "batch *cells"]
+SomeLogits = Float[Tensor, "batch num_codes *cells"]
+SomeLikelihood = Float[Tensor, "batch *cells"]
+SomeCells = Bool[Tensor, "batch *cells"]
 # 8-bit grey levels in [0, 441.7]; 0 means that nothing changed.
 AnomalyMap = Float32[ndarray, "height width"]
 # Decoded picture, RGB; 8 or 16 bits a channel as in its source.
@@ -41,4 +46,8 @@ __all__ = [
     "Likelihood",
     "Logits",
     "Pixels",
+    "SomeCells",
+    "SomeCodes",
+    "SomeLikelihood",
+    "SomeLogits",
 ]

@@ -73,6 +73,43 @@ def test_on_fitted_detectors_every_algorithm_gives_the_codes_of_the_oracle(
     assert fast.passes[changed].mean() <= 2.5
 
 
+def test_bench_resample_finds_the_codes_of_the_oracle_and_says_what_they_cost(
+    demo: Demo, vqad: Vqad
+) -> None:
+    ended = vqad(
+        *("bench", "resample", "--models", demo.folder / "models", "--category", "ampoule"),
+        *("--archive", demo.folder / "data" / "ampoule" / "test", "--limit", 16),
+    )
+    assert ended.code == 0, ended.err
+    found = ended.summary
+    assert found["identical"] is True
+    assert found["images"] == 16
+    assert 0 < found["changed_images"] <= 16
+    assert 1 <= found["passes_mean"] <= found["passes_changed_mean"] <= 2.5
+    assert found["passes_changed_mean"] <= found["passes_max"]
+    assert found["times_faster_than_raster"] > found["times_faster_than_jump"] > 0
+    for name in ("in_runs", "jump", "raster"):
+        assert f"\n{name}" in ended.err
+
+
+def test_bench_inspect_measures_the_stages_and_both_wholes(vqad: Vqad, local_ray: None) -> None:
+    sizes = ("--preset", "tiny", "--limit", 20, "--batch-size", 4, "--source-size-px", 128)
+    ended = vqad("bench", "inspect", *sizes)
+    assert ended.code == 0, ended.err
+    found = ended.summary
+    assert found["images"] == 20
+    assert set(found["images_per_s"]) == {
+        *("fetch", "decode", "encode", "prior, one pass", "resample"),
+        *("decode pair", "filter and score"),
+    }
+    share = found["pipeline_images_per_s"] / found["in_process_images_per_s"]
+    assert found["pipeline_share"] == pytest.approx(share, rel=0.01)
+    assert 0 < found["model_share_of_matrix_product"] < 1.5
+    assert found["start_up_seconds"] > 0
+    assert found["peak_bytes"] > 2**20
+    assert "a random detector of preset tiny" in ended.err
+
+
 def test_training_again_skips_what_is_finished(demo: Demo, vqad: Vqad) -> None:
     kinds = [f"--kind={category}={drawn.KINDS[category]}" for category in CATEGORIES]
     paths = ("--data", demo.folder / "data", "--models", demo.folder / "models")

@@ -1,0 +1,291 @@
+"""How fast, against what: what `vqad bench` measures in one process, without Ray.
+
+Algorithms are timed in turn on the same maps, in the same batches, with the same threads, so that
+whatever else a machine does meanwhile falls on all of them.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vqad import archives, images, score
+from vqad.detector import Detector, Settings
+from vqad.fit import to_images, to_tensor
+from vqad.pixelsnail import PixelSNAIL
+from vqad.presets import PRESETS
+from vqad.resample import (
+    Resampled,
+    ResampleOptions,
+    agreement,
+    decide,
+    jump,
+    likelihood_of,
+    may_change,
+    raster,
+)
+from vqad.shapes import Codes, Images, Logits
+from vqad.vqvae import VQVAE
+
+Say = Callable[[str], None]
+
+
+def random_detector(preset: str) -> Detector:
+    """A detector of a preset's sizes with random weights: it costs what a fitted one does a pass.
+
+    Its eta is set when codes are there, by `with_some_changes`.
+    """
+    torch.manual_seed(0)
+    sizes = PRESETS[preset]
+    cell_px = sizes.vqvae.image_size_px // sizes.vqvae.latent_size
+    settings = Settings(
+        category="random",
+        kind="object",
+        vqvae=sizes.vqvae,
+        prior=sizes.prior,
+        resample=ResampleOptions(),
+        threshold=1.0,
+        minimum_area_px=cell_px**2,
+    )
+    return Detector(VQVAE(sizes.vqvae), PixelSNAIL(sizes.prior), settings)
+
+
+@torch.inference_mode()
+def with_some_changes(detector: Detector, codes: Codes) -> Detector:
+    """The detector with the eta under which a twentieth of these codes is improbable."""
+    likelihood = likelihood_of(detector.prior(codes), codes)
+    eta = float(likelihood.flatten().quantile(0.05))
+    return detector.with_settings(resample=ResampleOptions(eta=eta))
+
+
+def read_images(listed: Sequence[archives.Listed], size_px: int) -> Images:
+    """Images (num, 3, size, size); one that can't be read ends the measurement with its error."""
+    return _read(listed, size_px, Stopwatch())
+
+
+@torch.inference_mode()
+def encode(detector: Detector, pictures: torch.Tensor, batch_size: int) -> Codes:
+    """Codes of images, a batch at a time."""
+    batches = pictures.to(detector.device).split(batch_size)
+    return torch.cat(
+        [
+            detector.vqvae.encode(each.contiguous(memory_format=torch.channels_last))
+            for each in batches
+        ]
+    )
+
+
+class _Remembering:
+    """A prior that repeats a pass only where a code has changed since the last."""
+
+    def __init__(self, prior: PixelSNAIL) -> None:
+        self.prior, self.codes, self.logits = prior, torch.empty(0), torch.empty(0)
+
+    def __call__(self, codes: Codes) -> Logits:
+        if not torch.equal(self.codes, codes):
+            self.codes, self.logits = codes.clone(), self.prior(codes)
+        return self.logits
+
+
+@torch.inference_mode()
+def resample(
+    detector: Detector, codes: Codes, *, batch_size: int, raster_cells: int, say: Say
+) -> dict[str, Any]:
+    """Compare the detector's algorithm with `raster` and `jump` on code maps.
+
+    Codes are compared with the oracle's on all maps: `raster` on one map at a time, which repeats
+    a pass only where a code has changed. Times are of the maps in which something changes, in
+    batches alike; that of `raster` is of its first ``raster_cells`` cells, made up to all.
+    """
+    prior, options = detector.prior, detector.settings.resample
+    fast = [detector.resample(each) for each in codes.split(batch_size)]
+    found = Resampled(*(torch.cat(each) for each in zip(*fast, strict=True)))
+    changed = (found.codes != codes).flatten(1).any(1)
+    seconds = _paired(detector, codes[changed], batch_size, raster_cells)
+    say(f"{int(changed.sum())} of {len(codes)} images have changes; now the oracle")
+    oracle = torch.cat(
+        [raster(_Remembering(prior), each, options).codes for each in codes.split(1)]
+    )
+    split = (each.split(batch_size) for each in (codes, oracle, found.codes))
+    same = [
+        agreement(prior, inputs, slow, quick, options)
+        for inputs, slow, quick in zip(*split, strict=True)
+    ]
+    num_changed = (found.codes != codes).flatten(1).sum(1)[changed].float()
+    _report_resample(seconds, found.passes, changed.cpu(), say)
+    return {
+        "identical": sum(each.num_different for each in same) == 0,
+        "ties": sum(each.num_ties for each in same),
+        "images": len(codes),
+        "changed_images": int(changed.sum()),
+        "codes_changed_mean": _mean(num_changed),
+        "passes_mean": _mean(found.passes),
+        "passes_changed_mean": _mean(found.passes[changed.cpu()]),
+        "passes_max": float(found.passes.max()),
+        "times_faster_than_raster": _ratio(seconds["raster"], seconds["in_runs"]),
+        "times_faster_than_jump": _ratio(seconds["jump"], seconds["in_runs"]),
+    }
+
+
+def _paired(
+    detector: Detector, codes: Codes, batch_size: int, raster_cells: int
+) -> dict[str, float]:
+    """Seconds of each algorithm over the same batches, in turn."""
+    prior, options = detector.prior, detector.settings.resample
+    seconds = dict.fromkeys(("in_runs", "jump", "raster"), 0.0)
+    for batch in codes.split(batch_size) if len(codes) else ():
+        allowed = may_change(likelihood_of(prior(batch), batch), options)
+        num_cells = min(raster_cells, batch[0].numel())
+        seconds["in_runs"] += _seconds(partial(detector.resample, batch))
+        seconds["jump"] += _seconds(partial(jump, prior, batch, options))
+        start_s = time.perf_counter()
+        for _ in range(num_cells):
+            decide(prior(batch), batch, allowed, options)
+        _settle()
+        seconds["raster"] += (time.perf_counter() - start_s) * batch[0].numel() / num_cells
+    return {name: each / max(1, len(codes)) for name, each in seconds.items()}
+
+
+def _report_resample(
+    seconds: dict[str, float], passes: torch.Tensor, changed: torch.Tensor, say: Say
+) -> None:
+    say(f"{'':24}{'mean':>9}{'median':>9}{'max':>9}")
+    for name, some in (("with changes", passes[changed]), ("without", passes[~changed])):
+        if len(some):
+            mean, median, most = some.mean(), some.quantile(0.5), some.max()
+            say(f"{f'passes, images {name}':24}{mean:9.2f}{median:9.2f}{most:9.2f}")
+    for name, each in seconds.items():
+        say(f"{name:10} {each * 1000:10.1f} ms per image with changes")
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    return round(float(values.float().mean()), 3) if len(values) else None
+
+
+def _ratio(slow_s: float, fast_s: float) -> float | None:
+    return round(slow_s / fast_s, 1) if fast_s else None
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    _settle()
+    start_s = time.perf_counter()
+    work()
+    _settle()
+    return time.perf_counter() - start_s
+
+
+def _settle() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Stopwatch:
+    """Seconds by name, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add what the block takes to a name's."""
+        _settle()
+        start_s = time.perf_counter()
+        yield
+        _settle()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start_s
+
+
+def _read(listed: Sequence[archives.Listed], size_px: int, watch: Stopwatch) -> Images:
+    """Images of one batch; one that can't be read ends the measurement with its error."""
+    with watch.timed("fetch"):
+        data = [archives.read_bytes(each.image, max_bytes=images.MAX_BYTES) for each in listed]
+    with watch.timed("decode"):
+        pixels = [images.decode(each, size_px=size_px).pixels for each in data]
+        return to_images(to_tensor(images.stack(pixels)))
+
+
+def whole(
+    detector: Detector, listed: Sequence[archives.Listed], *, batch_size: int
+) -> dict[str, float]:
+    """Seconds of fetch, decode and `Detector.inspect` over all images, in this process."""
+    watch = Stopwatch()
+    for at in range(0, len(listed), batch_size):
+        size_px = detector.settings.vqvae.image_size_px
+        batch = _read(listed[at : at + batch_size], size_px, watch)
+        with watch.timed("inspect"):
+            detector.inspect(batch)
+    return watch.seconds
+
+
+@torch.inference_mode()
+def stages(
+    detector: Detector, listed: Sequence[archives.Listed], *, batch_size: int
+) -> tuple[dict[str, float], float]:
+    """Seconds of each stage alone, and the networks' operations a second in `Detector.inspect`."""
+    watch, flops = Stopwatch(), 0.0
+    for at in range(0, len(listed), batch_size):
+        size_px = detector.settings.vqvae.image_size_px
+        batch = _read(listed[at : at + batch_size], size_px, watch)
+        _networks(detector, batch, watch)
+        # Counted apart from being timed: the counter itself takes time.
+        with watch.timed("inspect"):
+            detector.inspect(batch)
+        with FlopCounterMode(display=False) as counter:
+            detector.inspect(batch)
+        flops += counter.get_total_flops()
+    return watch.seconds, flops / watch.seconds.pop("inspect")
+
+
+def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
+    size_px = detector.settings.vqvae.image_size_px
+    batch = batch.to(detector.device).contiguous(memory_format=torch.channels_last)
+    with watch.timed("encode"):
+        codes = detector.vqvae.encode(batch)
+    with watch.timed("prior, one pass"):
+        detector.prior(codes)
+    with watch.timed("resample"):
+        restored = detector.resample(codes).codes
+    changed = (codes != restored).flatten(1).any(1)
+    pair = np.empty((2, 0, size_px, size_px, 3), np.float32)
+    with watch.timed("decode pair"):
+        if changed.any():
+            both = detector.vqvae.decode(torch.cat([codes[changed], restored[changed]]))
+            pair = both.movedim(1, -1).cpu().numpy().reshape(2, -1, size_px, size_px, 3)
+    with watch.timed("filter and score"):
+        for one, other in zip(*pair, strict=True):
+            smoothed = score.smooth(score.difference(one, other), input_size_px=size_px)
+            score.score(smoothed, minimum_area_px=detector.settings.minimum_area_px)
+
+
+def matrix_product_flops(size: int = 2048, *, seconds: float = 1.0) -> float:
+    """Floating-point operations a second of float32 matrix products here, the best of many."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left, right = torch.rand(2, size, size, device=device)
+    best_s, give_up_s = np.inf, time.perf_counter() + seconds
+    while time.perf_counter() < give_up_s:
+        best_s = min(best_s, _seconds(lambda: left @ right))
+    return 2 * size**3 / best_s
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+__all__ = [
+    "encode",
+    "matrix_product_flops",
+    "peak_bytes",
+    "random_detector",
+    "read_images",
+    "resample",
+    "stages",
+    "whole",
+    "with_some_changes",
+]
