@@ -66,7 +66,7 @@ class InspectJob:
     modified_since: datetime | None = None
     limit: int | None = None  # images of this run, of those still to be done
     maps: Literal["all", "defect", "none"] = "all"
-    num_actors: int | None = None  # None: one a GPU, or one for two CPUs
+    num_actors: int | None = None  # None: one a GPU, else one a CPU where memory allows
     gpus_per_actor: float | None = None  # None: one where the cluster has any, else none
     batch_size: int = 16  # images in one pass of the networks
 
@@ -362,25 +362,40 @@ _ROWS_A_TASK = 32
 _ROWS_A_PART = 256
 
 
+# An actor holds about 1.4 GB with the paper's networks and batches of 16 (measured).
+_BYTES_AN_ACTOR = 2 * 2**30
+
+
+def _num_actors(gpus: float) -> int:
+    """One a share of a GPU; else one a CPU: two threads do less in one process than in two."""
+    if gpus:
+        return max(1, int(session.num_gpus() / gpus))
+    return max(1, min(session.num_cpus(), session.memory_bytes() // _BYTES_AN_ACTOR))
+
+
+def _half(num_cpus: int) -> int:
+    return max(1, num_cpus // 2)
+
+
 def _chain(job: InspectJob, settled: Plan) -> "ray.data.Dataset":
     gpus = job.gpus_per_actor
     if gpus is None:
         gpus = 1.0 if session.num_gpus() >= 1 else 0.0
-    num_actors = job.num_actors
-    if num_actors is None:
-        num_actors = int(session.num_gpus() / gpus) if gpus else max(1, session.num_cpus() // 2)
+    num_actors = job.num_actors or _num_actors(gpus)
     blocks = [
         settled.todo.slice(at, _ROWS_A_TASK) for at in range(0, len(settled.todo), _ROWS_A_TASK)
     ]
     return (
         ray.data.from_arrow(blocks)
-        # Fractions of a CPU, so that no stage can starve another where there are two.
+        # Fractions of a CPU, so that all stages fit on one together and none starves another.
         .map_batches(
             decode,  # type: ignore[arg-type]
             fn_kwargs={"sizes_px": settled.sizes_px},
+            # Where the networks need the CPUs, decoding must keep ahead of them and no more.
+            compute=ray.data.TaskPoolStrategy(size=None if gpus else _half(session.num_cpus())),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=0.5,
+            num_cpus=0.25,
         )
         .map_batches(
             Inspector,
@@ -395,7 +410,7 @@ def _chain(job: InspectJob, settled: Plan) -> "ray.data.Dataset":
             compute=ray.data.ActorPoolStrategy(size=num_actors),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=0.75,
+            num_cpus=0.6,
             num_gpus=gpus,
         )
         .map_batches(
@@ -403,7 +418,7 @@ def _chain(job: InspectJob, settled: Plan) -> "ray.data.Dataset":
             fn_kwargs={"output": job.output},
             batch_size=_ROWS_A_PART,
             batch_format="pyarrow",
-            num_cpus=0.25,
+            num_cpus=0.1,
         )
     )
 

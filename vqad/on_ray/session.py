@@ -55,6 +55,11 @@ def num_gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
+def memory_bytes() -> int:
+    """Memory that Ray has to give to its workers."""
+    return int(ray.cluster_resources().get("memory", 0))
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line: the end of the first of the tracebacks that Ray strings up."""
     first = str(error).partition("\nThe above exception was the direct cause")[0]
