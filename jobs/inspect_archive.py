@@ -40,7 +40,8 @@ class InspectCommand(Options):
         le=1,
     )
     num_actors: int | None = Field(
-        default=None, description="detector actors; one a GPU, else one a CPU where memory allows, by default"
+        default=None,
+        description="detector actors; one a GPU, else one a CPU where memory allows, by default",
     )
     gpus_per_actor: float | None = Field(
         default=None,
