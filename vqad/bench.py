@@ -8,7 +8,6 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,6 @@ def random_detector(preset: str) -> Detector:
     """
     torch.manual_seed(0)
     sizes = PRESETS[preset]
-    cell_px = sizes.vqvae.image_size_px // sizes.vqvae.latent_size
     settings = Settings(
         category="random",
         kind="object",
@@ -51,7 +49,7 @@ def random_detector(preset: str) -> Detector:
         prior=sizes.prior,
         resample=ResampleOptions(),
         threshold=1.0,
-        minimum_area_px=cell_px**2,
+        minimum_area_px=sizes.vqvae.cell_area_px,
     )
     return Detector(VQVAE(sizes.vqvae), PixelSNAIL(sizes.prior), settings)
 
@@ -138,18 +136,23 @@ def _paired(
 ) -> dict[str, float]:
     """Seconds of each algorithm over the same batches, in turn."""
     prior, options = detector.prior, detector.settings.resample
-    seconds = dict.fromkeys(("in_runs", "jump", "raster"), 0.0)
-    for batch in codes.split(batch_size) if len(codes) else ():
+    watch = Stopwatch()
+    watch.seconds.update(dict.fromkeys(("in_runs", "jump", "raster"), 0.0))
+    if not len(codes):
+        return watch.seconds
+    num_cells = min(raster_cells, codes[0].numel())
+    for batch in codes.split(batch_size):
         allowed = may_change(likelihood_of(prior(batch), batch), options)
-        num_cells = min(raster_cells, batch[0].numel())
-        seconds["in_runs"] += _seconds(partial(detector.resample, batch))
-        seconds["jump"] += _seconds(partial(jump, prior, batch, options))
-        start_s = time.perf_counter()
-        for _ in range(num_cells):
-            decide(prior(batch), batch, allowed, options)
-        _settle()
-        seconds["raster"] += (time.perf_counter() - start_s) * batch[0].numel() / num_cells
-    return {name: each / max(1, len(codes)) for name, each in seconds.items()}
+        with watch.timed("in_runs"):
+            detector.resample(batch)
+        with watch.timed("jump"):
+            jump(prior, batch, options)
+        with watch.timed("raster"):
+            for _ in range(num_cells):
+                decide(prior(batch), batch, allowed, options)
+    # The cells that were timed, made up to all.
+    watch.seconds["raster"] *= codes[0].numel() / num_cells
+    return {name: each / len(codes) for name, each in watch.seconds.items()}
 
 
 def _report_resample(
@@ -170,14 +173,6 @@ def _mean(values: torch.Tensor) -> float | None:
 
 def _ratio(slow_s: float, fast_s: float) -> float | None:
     return round(slow_s / fast_s, 1) if fast_s else None
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    _settle()
-    start_s = time.perf_counter()
-    work()
-    _settle()
-    return time.perf_counter() - start_s
 
 
 def _settle() -> None:
@@ -251,12 +246,8 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
         detector.prior(codes)
     with watch.timed("resample"):
         restored = detector.resample(codes).codes
-    changed = (codes != restored).flatten(1).any(1)
-    pair = np.empty((2, 0, size_px, size_px, 3), np.float32)
     with watch.timed("decode pair"):
-        if changed.any():
-            both = detector.vqvae.decode(torch.cat([codes[changed], restored[changed]]))
-            pair = both.movedim(1, -1).cpu().numpy().reshape(2, -1, size_px, size_px, 3)
+        _, *pair = detector.changed_pairs(codes, restored)
     with watch.timed("filter and score"):
         for one, other in zip(*pair, strict=True):
             smoothed = score.smooth(score.difference(one, other), input_size_px=size_px)
@@ -269,7 +260,10 @@ def matrix_product_flops(size: int = 2048, *, seconds: float = 1.0) -> float:
     left, right = torch.rand(2, size, size, device=device)
     best_s, give_up_s = np.inf, time.perf_counter() + seconds
     while time.perf_counter() < give_up_s:
-        best_s = min(best_s, _seconds(lambda: left @ right))
+        watch = Stopwatch()
+        with watch.timed("product"):
+            left @ right
+        best_s = min(best_s, watch.seconds["product"])
     return 2 * size**3 / best_s
 
 

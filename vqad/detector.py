@@ -145,13 +145,25 @@ class Detector:
         """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed."""
         size_px = self.settings.vqvae.image_size_px
         maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
-        changed = (codes != restored_codes).flatten(1).any(1).nonzero()[:, 0]
-        if len(changed):
-            both = self.vqvae.decode(torch.cat([codes[changed], restored_codes[changed]]))
-            direct, restored = both.movedim(1, -1).cpu().numpy().reshape(2, -1, size_px, size_px, 3)
-            for at, one, other in zip(changed.tolist(), direct, restored, strict=True):
-                maps[at] = score.smooth(score.difference(one, other), input_size_px=size_px)
+        changed, direct, restored = self.changed_pairs(codes, restored_codes)
+        for at, one, other in zip(changed, direct, restored, strict=True):
+            maps[at] = score.smooth(score.difference(one, other), input_size_px=size_px)
         return maps
+
+    def changed_pairs(
+        self, codes: Codes, restored_codes: Codes
+    ) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Positions of the maps with changes; their direct and restored decodings, channels last.
+
+        Both in one batch, and nothing is decoded where nothing changed.
+        """
+        size_px = self.settings.vqvae.image_size_px
+        changed = (codes != restored_codes).flatten(1).any(1).nonzero()[:, 0]
+        both = np.empty((0, size_px, size_px, 3), np.float32)
+        if len(changed):
+            decoded = self.vqvae.decode(torch.cat([codes[changed], restored_codes[changed]]))
+            both = decoded.movedim(1, -1).cpu().numpy()
+        return changed.tolist(), both[: len(changed)], both[len(changed) :]
 
     def pictures(self, codes: Codes) -> np.ndarray:
         """Decoded codes as 8-bit RGB (batch, size, size, 3), to look at."""

@@ -72,8 +72,3 @@ def _parts(output: str, table: str) -> list[tuple[tuple[str, str], str]]:
 
 def _names(uri: str) -> list[str]:
     return archives.list_names(uri) if archives.exists(uri) else []
-
-
-def verdict_table(rows: dict[str, list]) -> pa.Table:
-    """Columns of plain values as a verdicts table."""
-    return pa.table(rows, schema=tables.VERDICTS)
