@@ -1,12 +1,13 @@
-"""Verdicts and maps against ground truth."""
+"""The paper's tables and figures on one's own data."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Names, Options, Uri, run, say
+from jobs.command import IncompleteError, Names, Options, Uri, UsageError, run, say
 
 
 class EvaluateCommand(Options):
@@ -19,13 +20,23 @@ class EvaluateCommand(Options):
         "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png"
     )
     models: Uri = Field(default="", description="URI of the folder with the detectors")
-    output: Uri = Field(description="URI of the folder for tables and evaluation.json")
+    output: Uri = Field(description="URI of the folder for tables, figures and evaluation.json")
     categories: Names = Field(
         default=(), description="names, a,b,c; all that have test images and a detector by default"
     )
     verdicts: Uri | None = Field(
         default=None,
         description="URI of a finished inspection's output, to be read instead of inspecting",
+    )
+    baselines: bool = Field(
+        default=False,
+        description="fit and measure the autoencoders AE-L2 and AE-SSIM too; needs "
+        "DATA/CATEGORY/train/good/*",
+    )
+    ablations: bool = Field(
+        default=False,
+        description="measure the method with one part taken away at a time too; needs "
+        "DATA/CATEGORY/train/good/*",
     )
 
 
@@ -35,18 +46,41 @@ def main(arguments: list[str]) -> int:
 
 
 def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
-    """Inspect unless that is done, measure, write evaluation.json."""
-    from vqad import archives, evaluation
+    """Inspect unless that is done, measure, write tables and figures."""
+    from contextlib import nullcontext
 
+    from vqad.on_ray import evaluate, inspect, session
+
+    if not (options.models or options.verdicts):
+        raise UsageError("--models is required, or --verdicts of a finished inspection")
     categories = list(options.categories) or _with_tests(options)
-    output = options.verdicts or _inspect(options, categories)
-    found = evaluation.evaluate(options.data, output, categories)
-    data = (json.dumps(found, indent=2) + "\n").encode()
-    archives.write_bytes(archives.join(options.output, "evaluation.json"), data)
-    for category, measured in found["categories"].items():
-        values = (f"{name} {value:.3f}" for name, value in measured.items() if value is not None)
-        say(f"{category}: {', '.join(values)}")
-    return found, 0
+    jobs = [] if options.verdicts else _inspections(options, categories)
+    plans = [inspect.plan(job) for job in jobs]
+    job = evaluate.EvaluateJob(
+        data=options.data,
+        models=options.models,
+        inspected=options.verdicts or jobs[0].output,
+        output=options.output,
+        categories=categories,
+        baselines=options.baselines,
+        ablations=options.ablations,
+    )
+    with session.connected() if options.models else nullcontext():
+        try:
+            for each, plan in zip(jobs, plans, strict=True):
+                inspect.inspect(each, plan, say)
+            found = evaluate.evaluate(job, say)
+        except inspect.FAILURES as error:
+            why = session.reason(error)
+            raise IncompleteError(f"the run could not be finished: {why}") from error
+    _write(options.output, options.data, found)
+    return _summary(found), 0
+
+
+def _inspections(options: EvaluateCommand, categories: list[str]) -> list[Any]:
+    from vqad.on_ray import evaluate
+
+    return evaluate.jobs_for(options.data, options.models, options.output, categories)
 
 
 def _with_tests(options: EvaluateCommand) -> list[str]:
@@ -69,17 +103,36 @@ def _with_tests(options: EvaluateCommand) -> list[str]:
     return found
 
 
-def _inspect(options: EvaluateCommand, categories: list[str]) -> str:
-    """Inspect the test images; returns the folder of the tables."""
-    from vqad.on_ray import evaluate, inspect, session
+def _summary(found: Any) -> dict[str, Any]:
+    """Metrics of the method itself: the mean, and each category."""
+    from dataclasses import asdict
 
-    jobs = evaluate.jobs_for(options.data, options.models, options.output, categories)
-    plans = [inspect.plan(job) for job in jobs]
-    with session.connected():
-        try:
-            for job, plan in zip(jobs, plans, strict=True):
-                inspect.inspect(job, plan, say)
-        except inspect.FAILURES as error:
-            why = session.reason(error)
-            raise IncompleteError(f"the run could not be finished: {why}") from error
-    return jobs[0].output
+    from vqad import evaluation
+
+    own = [each for each in found.measured if each.method == evaluation.RESAMPLING]
+    return {
+        "mean": asdict(evaluation.mean_of(own, evaluation.RESAMPLING)),
+        "categories": {each.category: asdict(each.metrics) for each in own},
+    }
+
+
+def _write(output: str, data: str, found: Any) -> None:
+    """Leave evaluation.{json,parquet,md} and figures/*.png, the JSON last."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from vqad import archives, evaluation, paper_tables
+
+    for name, picture in found.pictures.items():
+        archives.write_bytes(archives.join(output, "figures", name), picture)
+    sink = pa.BufferOutputStream()
+    pq.write_table(evaluation.table(found.measured), sink, compression="zstd")
+    archives.write_bytes(archives.join(output, "evaluation.parquet"), sink.getvalue().to_pybytes())
+    about = [f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {data}.", *found.about]
+    pictures = [f"figures/{name}" for name in sorted(found.pictures)]
+    text = paper_tables.markdown(found.measured, about=about, pictures=pictures)
+    archives.write_bytes(archives.join(output, "evaluation.md"), text.encode())
+    record = {**_summary(found), "measured": [each.as_dict() for each in found.measured]}
+    content = (json.dumps(record, indent=2) + "\n").encode()
+    archives.write_bytes(archives.join(output, "evaluation.json"), content)
+    say(f"tables and figures: {archives.join(output, 'evaluation.md')}")

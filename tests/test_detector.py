@@ -17,12 +17,13 @@ from torch import Tensor
 
 from tests.test_fit import PRIOR, drawn_pixels
 from tests.test_vqvae import CONFIG, model_of
-from vqad import archives, detector
-from vqad.detector import Detector, DetectorError, Inspection, Settings, current_version
+from vqad import archives, detector, stored
+from vqad.detector import Detector, Inspection, Settings, current_version
 from vqad.fit import to_images, to_tensor
 from vqad.images import PREPROCESSING
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.resample import ResampleOptions
+from vqad.stored import DetectorError
 
 
 def pictures(num: int = 8) -> Tensor:
@@ -353,7 +354,7 @@ def test_json_of_another_form_is_refused(models: str, saved: Path) -> None:
 
 def test_json_without_end_is_not_read(models: str, saved: Path) -> None:
     with (saved / "detector.json").open("ab") as file:
-        file.truncate(detector.LARGEST_JSON_BYTES + 1)
+        file.truncate(stored.LARGEST_JSON_BYTES + 1)
     assert_refused(models, "detector.json: 16777217 bytes, more than 16777216")
 
 

@@ -9,17 +9,15 @@ what does not match its own record.
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, TypeGuard
 
 import numpy as np
-import safetensors.torch
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqad import archives, images, score
 from vqad.augment import Kind
@@ -27,16 +25,19 @@ from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.resample import Resampled, ResampleOptions, in_runs
 from vqad.resumed import ResumablePrior
 from vqad.shapes import AnomalyMap, Codes, Images
+from vqad.stored import (
+    LARGEST_WEIGHTS_BYTES,
+    DetectorError,
+    load_weights,
+    read_json,
+    record_of,
+    to_json,
+    weights_of,
+)
 from vqad.vqvae import VQVAE, VQVAEConfig
 
 FORMAT_VERSION: Final = 1
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
-LARGEST_JSON_BYTES: Final = 16 * 2**20
-LARGEST_WEIGHTS_BYTES: Final = 2**30
-
-
-class DetectorError(ValueError):
-    """A detector that is not there, or not what it says it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +142,20 @@ class Detector:
         """Resampled codes, by the fastest exact algorithm there is here."""
         return in_runs(self.resumable_prior, codes, self.settings.resample)
 
-    def anomaly_maps(self, codes: Codes, restored_codes: Codes) -> list[AnomalyMap]:
-        """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed."""
+    def anomaly_maps(
+        self, codes: Codes, restored_codes: Codes, *, filtered: bool = True
+    ) -> list[AnomalyMap]:
+        """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed.
+
+        Without the bilateral filter they are eq. 6 alone.
+        """
         size_px = self.settings.vqvae.image_size_px
         maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
         changed, direct, restored = self.changed_pairs(codes, restored_codes)
         for at, one, other in zip(changed, direct, restored, strict=True):
-            maps[at] = score.smooth(score.difference(one, other), input_size_px=size_px)
+            maps[at] = score.difference(one, other)
+            if filtered:
+                maps[at] = score.smooth(maps[at], input_size_px=size_px)
         return maps
 
     def changed_pairs(
@@ -193,7 +201,7 @@ class Detector:
 
     def save(self, models: str) -> str:
         """Save under ``models/CATEGORY/VERSION`` and put it in force; returns the version."""
-        weights = [_weights_of(network) for network in (self.vqvae, self.prior)]
+        weights = [weights_of(network) for network in (self.vqvae, self.prior)]
         digest = hashlib.sha256(b"".join(weights)).hexdigest()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
         folder = archives.join(models, self.settings.category, version)
@@ -201,17 +209,14 @@ class Detector:
             "format_version": FORMAT_VERSION,
             "version": version,
             "settings": asdict(self.settings),
-            "files": {
-                name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-                for name, data in zip(WEIGHTS, weights, strict=True)
-            },
+            "files": {name: record_of(data) for name, data in zip(WEIGHTS, weights, strict=True)},
         }
         for name, data in zip(WEIGHTS, weights, strict=True):
             archives.write_bytes(archives.join(folder, name), data)
-        archives.write_bytes(archives.join(folder, "detector.json"), _json(record))
+        archives.write_bytes(archives.join(folder, "detector.json"), to_json(record))
         # Last, so that whatever is in force is whole.
         current = archives.join(models, self.settings.category, "current.json")
-        archives.write_bytes(current, _json({"version": version}))
+        archives.write_bytes(current, to_json({"version": version}))
         self.version = version
         return version
 
@@ -222,7 +227,7 @@ class Detector:
         if not _is_name(category) or not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
         folder = archives.join(models, category, version)
-        record = _read_json(archives.join(folder, "detector.json"))
+        record = read_json(archives.join(folder, "detector.json"))
         settings = _settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
@@ -231,7 +236,7 @@ class Detector:
             )
         vqvae, prior = _networks(settings, folder)
         for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
-            _load_weights(network, archives.join(folder, name), record["files"].get(name))
+            load_weights(network, archives.join(folder, name), record["files"].get(name))
         return cls(vqvae, prior, settings, version=version)
 
 
@@ -246,7 +251,7 @@ def current_version(models: str, category: str) -> str:
             f"no detector for category {category} in {models}; train one with: "
             f"vqad train --categories {category}"
         )
-    version = _read_json(uri).get("version")
+    version = read_json(uri).get("version")
     if not _is_version(version):
         raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
     return version
@@ -274,32 +279,6 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
     return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
 
 
-def _weights_of(network: nn.Module) -> bytes:
-    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    return safetensors.torch.save(state)
-
-
-def _load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
-    if not isinstance(recorded, dict):
-        raise DetectorError(f"{uri} is not in the detector's record; save the detector again")
-    try:
-        data = archives.read_bytes(uri, max_bytes=LARGEST_WEIGHTS_BYTES)
-    except archives.FetchError as error:
-        raise DetectorError(f"{uri}: {error}") from error
-    if (hashlib.sha256(data).hexdigest(), len(data)) != (
-        recorded.get("sha256"),
-        recorded.get("bytes"),
-    ):
-        raise DetectorError(
-            f"{uri} does not match its recorded hash and size; restore it, or train again"
-        )
-    try:
-        network.load_state_dict(safetensors.torch.load(data))
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DetectorError(f"{uri} does not fit the recorded network: {reason}") from error
-
-
 def _settings(record: dict[str, Any], folder: str) -> Settings:
     if record.get("format_version") != FORMAT_VERSION:
         raise DetectorError(
@@ -315,19 +294,3 @@ def _settings(record: dict[str, Any], folder: str) -> Settings:
     if not isinstance(record.get("files"), dict):
         raise DetectorError(f"{folder}/detector.json names no files; train again")
     return settings
-
-
-def _read_json(uri: str) -> dict[str, Any]:
-    try:
-        found = json.loads(archives.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
-    except archives.FetchError as error:
-        raise DetectorError(f"{uri}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DetectorError(f"{uri} is not JSON; restore it, or train again") from error
-    if not isinstance(found, dict):
-        raise DetectorError(f"{uri} is not a JSON object; restore it, or train again")
-    return found
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()

@@ -1,12 +1,14 @@
-"""Verdicts and maps of a finished output against ground truth in MVTec AD's layout (4.2).
+"""Scores and maps against ground truth in MVTec AD's layout (4.2).
 
-It reads tables and masks, nothing else: no detector is loaded, so no label can reach one. Metrics
-are taken at the resolution of the maps, the model's input; masks are brought to it by the nearest
-pixel. One category is in memory at a time.
+Labels meet results here and nowhere else: what is measured was settled before, by code that is
+given images alone. Metrics are taken at the resolution of the maps, the model's input; masks are
+brought to it by the nearest pixel. One category is in memory at a time.
+
+A data set without masks (no ``ground_truth`` folder) still has its image metrics.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from posixpath import dirname, splitext
 from typing import Any
 
@@ -14,55 +16,108 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Float32, Int64
+from numpy import ndarray
 
 from vqad import archives, images, metrics
-from vqad.tables import category_folder
+from vqad.metrics import Metrics
+from vqad.score import predicted_mask
+from vqad.tables import EVALUATION, category_folder
 
+RESAMPLING = "resampling"  # the method itself, beside baselines and ablations
+GOOD = "good"
 _LARGEST_PART_BYTES = 2**31
 
+# Figure 6's bins: the logarithm of the anomaly score, from a thousandth of a grey level on.
+LOG10_EDGES = np.linspace(-3, np.log10(442), 61)
 
-def evaluate(data: str, output: str, categories: Sequence[str]) -> dict[str, Any]:
-    """Metrics of each category and their mean, of the test images in an output's tables.
 
-    Raises ValueError where an output has no test image of a category, or lacks its map.
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What is known of some test images, in their order."""
+
+    images: list[str]  # URIs
+    defect_types: list[str]  # the folder that each lies in; "good" is none
+    masks: Bool[ndarray, "n height width"] | None  # None where the data set has none
+
+    @property
+    def is_defect(self) -> Bool[ndarray, " n"]:
+        """Whether each is defective."""
+        return np.array([each != GOOD for each in self.defect_types], bool)
+
+    def of_type(self, defect_type: str) -> Bool[ndarray, " n"]:
+        """Which are of a defect type, or good."""
+        return np.array([each in (GOOD, defect_type) for each in self.defect_types], bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """What a finished inspection says of a category's test images, sorted by image."""
+
+    images: list[str]
+    scores: Float[ndarray, " n"]
+    maps: Float32[ndarray, "n height width"]
+    threshold: float
+    model_version: str
+    num_rejected: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One method on one category."""
+
+    category: str
+    method: str
+    threshold: float
+    num_good: int
+    num_defect: int
+    num_rejected: int
+    metrics: Metrics
+    by_type: dict[str, Metrics] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def read_inspected(data: str, output: str, category: str) -> Inspected:
+    """A category's test images in the tables of an output.
+
+    Raises ValueError where there is none, or one without its map.
     """
-    by_category = {each: evaluate_category(data, output, each) for each in categories}
-    mean = metrics.mean(list(by_category.values()))
-    return {
-        "mean": asdict(mean),
-        "categories": {category: asdict(found) for category, found in by_category.items()},
-    }
-
-
-def evaluate_category(data: str, output: str, category: str) -> metrics.Metrics:
-    """Metrics of one category's test images."""
     folder = category_folder(category)
-    root = archives.absolute(archives.join(data, category, "test"))
+    root = root_of_tests(data, category)
     verdicts = read_table(
-        archives.join(output, "verdicts", folder), ["image", "verdict", "score", "threshold"]
+        archives.join(output, "verdicts", folder),
+        ["image", "verdict", "score", "threshold", "model_version"],
     )
-    maps = read_table(
-        archives.join(output, "maps", folder),
-        ["image", "map_height_px", "map_width_px", "anomaly_map"],
+    rows = [row for row in verdicts.to_pylist() if row["image"].startswith(f"{root}/")]
+    judged = sorted(
+        (row for row in rows if row["verdict"] != "reject"), key=lambda row: row["image"]
     )
-    by_image = {row: at for at, row in enumerate(maps["image"].to_pylist())}
-    rows = [
-        row
-        for row in verdicts.to_pylist()
-        if row["image"].startswith(f"{root}/") and row["verdict"] != "reject"
-    ]
-    if not rows:
+    if not judged:
         raise ValueError(f"no verdicts of {root} in {output}")
-    found = [_map(maps, by_image, row["image"]) for row in rows]
-    size = found[0].shape
-    masks = [_mask(data, category, row["image"], root, size) for row in rows]
-    return metrics.evaluate(
-        np.array([row["score"] for row in rows]),
-        np.array([_defect(row["image"], root) != "good" for row in rows]),
-        np.stack(found),
-        np.stack(masks),
-        threshold=float(rows[0]["threshold"]),
+    ways = {(row["model_version"], row["threshold"]) for row in judged}
+    if len(ways) > 1:
+        versions = ", ".join(sorted(version for version, _ in ways))
+        raise ValueError(
+            f"{output} holds verdicts of several {category} detectors ({versions}); "
+            "inspect into a new folder"
+        )
+    ((version, threshold),) = ways
+    return Inspected(
+        images=[row["image"] for row in judged],
+        scores=np.array([row["score"] for row in judged], np.float64),
+        maps=_maps(output, folder, [row["image"] for row in judged]),
+        threshold=float(threshold),
+        model_version=version,
+        num_rejected=len(rows) - len(judged),
     )
+
+
+def root_of_tests(data: str, category: str) -> str:
+    """Where a category's test images lie."""
+    return archives.absolute(archives.join(data, category, "test"))
 
 
 def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
@@ -71,35 +126,62 @@ def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
     parts = [name for name in names if name.endswith(".parquet")]
     if not parts:
         raise ValueError(f"no tables in {uri}; inspect the category first")
-    return pa.concat_tables(
-        [
-            pq.read_table(
-                pa.BufferReader(
-                    archives.read_bytes(archives.join(uri, name), max_bytes=_LARGEST_PART_BYTES)
-                ),
-                columns=list(columns),
+    return pa.concat_tables([_read_part(archives.join(uri, name), columns) for name in parts])
+
+
+def _read_part(uri: str, columns: Sequence[str]) -> pa.Table:
+    data = archives.read_bytes(uri, max_bytes=_LARGEST_PART_BYTES)
+    return pq.read_table(pa.BufferReader(data), columns=list(columns))
+
+
+def _maps(output: str, folder: str, wanted: Sequence[str]) -> Float32[ndarray, "n height width"]:
+    """Maps of the wanted images in their order, read part by part."""
+    uri = archives.join(output, "maps", folder)
+    at = {image: position for position, image in enumerate(wanted)}
+    maps: ndarray | None = None
+    missing = set(wanted)
+    names = archives.list_names(uri) if archives.exists(uri) else []
+    for name in (name for name in names if name.endswith(".parquet")):
+        columns = ["image", "map_height_px", "map_width_px", "anomaly_map"]
+        part = _read_part(archives.join(uri, name), columns)
+        for row, image in enumerate(part["image"].to_pylist()):
+            if image not in missing:
+                continue
+            shape = part["map_height_px"][row].as_py(), part["map_width_px"][row].as_py()
+            if maps is None:
+                maps = np.empty((len(wanted), *shape), np.float32)
+            maps[at[image]] = part["anomaly_map"][row].values.to_numpy().reshape(shape)
+            missing.discard(image)
+    if maps is None or missing:
+        raise ValueError(f"no anomaly map of {min(missing)} in {uri}; inspect with --maps all")
+    return maps
+
+
+def read_truth(data: str, category: str, wanted: Sequence[str], shape: tuple[int, int]) -> Truth:
+    """Labels of test images, and their masks at the shape (height, width) of their maps.
+
+    Raises ValueError where an image lies in no folder that names its defect, or lacks its mask.
+    """
+    root = root_of_tests(data, category)
+    types = []
+    for image in wanted:
+        defect_type, separator, _ = archives.relative(image, root).partition("/")
+        if not separator:
+            raise ValueError(
+                f"{image} lies in no folder that names its defect; expected {root}/good/* or "
+                f"{root}/DEFECT/*"
             )
-            for name in parts
-        ]
-    )
+        types.append(defect_type)
+    masks = None
+    if archives.exists(archives.join(data, category, "ground_truth")):
+        masks = np.zeros((len(wanted), *shape), bool)
+        for mask, image, defect_type in zip(masks, wanted, types, strict=True):
+            if defect_type != GOOD:
+                mask[:] = _mask(data, category, archives.relative(image, root), image, shape)
+    return Truth(images=list(wanted), defect_types=types, masks=masks)
 
 
-def _map(maps: pa.Table, by_image: dict[str, int], image: str) -> np.ndarray:
-    if image not in by_image:
-        raise ValueError(f"no anomaly map of {image}; inspect with --maps all")
-    row = maps.slice(by_image[image], 1)
-    flat = row["anomaly_map"].chunk(0).flatten().to_numpy()
-    return flat.reshape(row["map_height_px"][0].as_py(), row["map_width_px"][0].as_py())
-
-
-def _defect(image: str, root: str) -> str:
-    return archives.relative(image, root).partition("/")[0]
-
-
-def _mask(data: str, category: str, image: str, root: str, size: tuple[int, ...]) -> np.ndarray:
-    path = archives.relative(image, root)
-    if _defect(image, root) == "good":
-        return np.zeros(size, bool)
+def _mask(data: str, category: str, path: str, image: str, shape: tuple[int, int]) -> ndarray:
     stem = splitext(path.rpartition("/")[2])[0]
     uri = archives.join(data, category, "ground_truth", dirname(path), f"{stem}_mask.png")
     try:
@@ -109,4 +191,127 @@ def _mask(data: str, category: str, image: str, root: str, size: tuple[int, ...]
     mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise ValueError(f"mask {uri} is no picture")
-    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST) > 127
+    return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST) > 127
+
+
+def measure(
+    truth: Truth,
+    scores: Float[ndarray, " n"],
+    maps: Float32[ndarray, "n height width"] | None,
+    *,
+    category: str,
+    method: str,
+    threshold: float,
+    num_rejected: int,
+) -> Measured:
+    """Hold one method's results against the truth: all test images, and each defect type.
+
+    A defect type is measured with all good images beside its own.
+    """
+
+    def of(some: ndarray) -> Metrics:
+        return metrics.evaluate(
+            scores[some],
+            truth.is_defect[some],
+            None if maps is None else maps[some],
+            None if truth.masks is None else truth.masks[some],
+            threshold=threshold,
+        )
+
+    types = sorted(set(truth.defect_types) - {GOOD})
+    num_defect = int(truth.is_defect.sum())
+    return Measured(
+        category=category,
+        method=method,
+        threshold=threshold,
+        num_good=len(truth.images) - num_defect,
+        num_defect=num_defect,
+        num_rejected=num_rejected,
+        metrics=of(np.ones(len(scores), bool)),
+        by_type={each: of(truth.of_type(each)) for each in types},
+    )
+
+
+def distribution(
+    maps: Float32[ndarray, "n height width"], masks: Bool[ndarray, "n height width"]
+) -> Int64[ndarray, "2 bins"]:
+    """Pixels by the logarithm of their score, normal ones first (figure 6).
+
+    The first bin is of those at exactly 0, where nothing changed; the others are LOG10_EDGES'.
+    """
+    counts = np.zeros((2, len(LOG10_EDGES)), np.int64)
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        for row, pixels in enumerate((anomaly_map[~mask], anomaly_map[mask])):
+            above = pixels[pixels > 0]
+            inside = np.log10(above).clip(LOG10_EDGES[0], LOG10_EDGES[-1])
+            counts[row, 0] += pixels.size - above.size
+            counts[row, 1:] += np.histogram(inside, LOG10_EDGES)[0]
+    return counts
+
+
+def telling(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
+    """Images to show a person: (defect type, best | median | worst, position) (figure 7).
+
+    Of a defect type by how much of the truth the prediction shares (intersection over union), of
+    good images, and where there are no masks, by the score.
+    """
+    chosen = []
+    for defect_type in sorted(set(truth.defect_types), key=lambda each: (each == GOOD, each)):
+        positions = [at for at, each in enumerate(truth.defect_types) if each == defect_type]
+        order = sorted(positions, key=lambda at: (-_merit(truth, inspected, at), at))
+        places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+        seen: set[int] = set()
+        for name, place in places.items():
+            if order[place] not in seen:
+                chosen.append((defect_type, name, order[place]))
+                seen.add(order[place])
+    return chosen
+
+
+def _merit(truth: Truth, inspected: Inspected, at: int) -> float:
+    if truth.defect_types[at] == GOOD:
+        return -float(inspected.scores[at])
+    if truth.masks is None or not truth.masks[at].any():
+        return float(inspected.scores[at])
+    predicted = predicted_mask(inspected.maps[at], inspected.threshold)
+    both = np.count_nonzero(predicted & truth.masks[at])
+    return float(both / np.count_nonzero(predicted | truth.masks[at]))
+
+
+def mean_of(measured: Sequence[Measured], method: str) -> Metrics:
+    """A method's mean over categories."""
+    return metrics.mean([each.metrics for each in measured if each.method == method])
+
+
+def methods_of(measured: Sequence[Measured]) -> list[str]:
+    """Methods in the order in which they first come."""
+    return list(dict.fromkeys(each.method for each in measured))
+
+
+def table(measured: Sequence[Measured]) -> pa.Table:
+    """All of it as a table, the mean over categories as well."""
+    rows: list[dict[str, Any]] = []
+    for each in measured:
+        common = {
+            "category": each.category,
+            "method": each.method,
+            "num_good": each.num_good,
+            "num_defect": each.num_defect,
+            "num_rejected": each.num_rejected,
+            "threshold": each.threshold,
+        }
+        rows.append({**common, "defect_type": "", **asdict(each.metrics)})
+        for defect_type, found in each.by_type.items():
+            rows.append({**common, "defect_type": defect_type, **asdict(found)})
+    for method in methods_of(measured):
+        of_method = [each for each in measured if each.method == method]
+        sums = {
+            name: sum(getattr(each, name) for each in of_method)
+            for name in ("num_good", "num_defect", "num_rejected")
+        }
+        rows.append(
+            {"category": "mean", "method": method, "defect_type": "", "threshold": None}
+            | sums
+            | asdict(mean_of(measured, method))
+        )
+    return pa.Table.from_pylist(rows, schema=EVALUATION)

@@ -154,21 +154,21 @@ def fit_vqvae(
     """
     model = fitting.network
     assert isinstance(model, VQVAE)
-    clock = _Interval(model.config.num_codes)
+    clock = Interval(model.config.num_codes)
     while fitting.step < options.num_steps:
-        generator = _generator(seed, fitting.step)
-        images = _draw_images(pixels, kind, options.batch_size, generator)
+        generator = generator_of(seed, fitting.step)
+        images = draw_images(pixels, kind, options.batch_size, generator)
         if fitting.step == options.num_warmup_steps:
             _start_codebook(model, pixels, kind, generator)
         loss, codes = _vqvae_step(fitting, images, options, generator)
         clock.add(loss, codes, len(images))
         fitting.step += 1
-        if _is_interval(fitting.step, options):
+        if is_interval(fitting.step, options):
             error = vqvae_error(model, held_out)
             # The last step's weights meet no other loss that could tell.
             _check_finite("held-out error", error, fitting.step)
             yield clock.record("vqvae", fitting.step, options, error)
-            clock = _Interval(model.config.num_codes)
+            clock = Interval(model.config.num_codes)
 
 
 def _vqvae_step(
@@ -180,7 +180,7 @@ def _vqvae_step(
     with autocast(images.device):
         out = model(images, lookup=fitting.step >= options.num_warmup_steps)
         loss = model.loss(images, out)
-    _descend(fitting, loss, options)
+    descend(fitting, loss, options)
     if out.codes is not None and model.config.codebook == "moving_average":
         model.codebook.learn(out.latents, out.codes, generator)
     return loss.detach(), out.codes
@@ -192,7 +192,7 @@ def _start_codebook(
     if model.config.codebook == "gradient":
         return
     with torch.no_grad(), autocast(pixels.device):
-        images = _draw_images(pixels, kind, num_images, generator)
+        images = draw_images(pixels, kind, num_images, generator)
         model.codebook.start(model.encoder(images * 2 - 1), generator)
 
 
@@ -206,23 +206,23 @@ def fit_prior(
     """
     model = fitting.network
     assert isinstance(model, PixelSNAIL)
-    clock = _Interval(model.config.num_codes)
+    clock = Interval(model.config.num_codes)
     while fitting.step < options.num_steps and not _is_out_of_patience(fitting, options):
         chosen = torch.randint(
-            len(maps), (options.batch_size,), generator=_generator(seed, fitting.step)
+            len(maps), (options.batch_size,), generator=generator_of(seed, fitting.step)
         )
         # Dropout draws from torch's own generator.
         torch.manual_seed(_step_seed(seed, fitting.step))
         model.train()
         with autocast(maps.device):
             loss = model.loss(maps[chosen.to(maps.device)])
-        _descend(fitting, loss, options)
+        descend(fitting, loss, options)
         clock.add(loss.detach(), None, options.batch_size)
         fitting.step += 1
-        if _is_interval(fitting.step, options):
+        if is_interval(fitting.step, options):
             _keep_best(fitting, prior_nats(model, held_out))
             yield clock.record("prior", fitting.step, options, fitting.best)
-            clock = _Interval(model.config.num_codes)
+            clock = Interval(model.config.num_codes)
     model.load_state_dict(fitting.best_weights)
 
 
@@ -249,9 +249,9 @@ def code_maps(model: VQVAE, pixels: Tensor, *, kind: Kind, num_variations: int, 
     every = variations(kind)
     maps = []
     for n in range(num_variations if every is None else min(num_variations, every)):
-        for at, batch in _batches(pixels):
+        for at, batch in batches(pixels):
             if every is None:
-                images = augment(batch, kind, _generator(seed, n * len(pixels) + at))
+                images = augment(batch, kind, generator_of(seed, n * len(pixels) + at))
             else:
                 images = nth_symmetry(batch, n)
             maps.append(model.encode(images))
@@ -262,7 +262,7 @@ def code_maps(model: VQVAE, pixels: Tensor, *, kind: Kind, num_variations: int, 
 def encode(model: VQVAE, pixels: Tensor) -> Codes:
     """Codes of decoded pixels as they are, in float32."""
     model.eval()
-    return torch.cat([model.encode(images) for _, images in _batches(pixels)])
+    return torch.cat([model.encode(images) for _, images in batches(pixels)])
 
 
 def codes_in_use(maps: Codes, num_codes: int) -> int:
@@ -281,7 +281,7 @@ def vqvae_error(model: VQVAE, pixels: Tensor) -> float:
     """Mean squared reconstruction error of decoded pixels, on images in [-1, 1]."""
     model.eval()
     total = 0.0
-    for _, images in _batches(pixels):
+    for _, images in batches(pixels):
         with autocast(images.device):
             decoded = model(images).decoded.float()
         total += (decoded - (images * 2 - 1)).square().mean().item() * len(images)
@@ -299,19 +299,22 @@ def prior_nats(model: PixelSNAIL, maps: Codes) -> float:
     return total / len(maps)
 
 
-def _batches(pixels: Tensor, size: int = 16) -> Iterator[tuple[int, Images]]:
+def batches(pixels: Tensor, size: int = 16) -> Iterator[tuple[int, Images]]:
+    """Images of decoded pixels in batches, each with the position of its first."""
     for at in range(0, len(pixels), size):
         images = to_images(pixels[at : at + size])
         yield at, images.contiguous(memory_format=torch.channels_last)
 
 
-def _draw_images(pixels: Tensor, kind: Kind, num: int, generator: torch.Generator) -> Images:
+def draw_images(pixels: Tensor, kind: Kind, num: int, generator: torch.Generator) -> Images:
+    """A batch of pictures drawn with replacement, each in a harmless variation."""
     chosen = torch.randint(len(pixels), (num,), generator=generator)
     images = augment(to_images(pixels[chosen.to(pixels.device)]), kind, generator)
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _descend(fitting: Fitting, loss: Tensor, options: FitOptions) -> None:
+def descend(fitting: Fitting, loss: Tensor, options: FitOptions) -> None:
+    """One step of the optimizer at the pace of the schedule. Raises DivergenceError."""
     _check_finite("loss", loss.item(), fitting.step)
     for group in fitting.optimizer.param_groups:
         group["lr"] = options.learning_rate * pace(fitting.step, options)
@@ -332,7 +335,8 @@ def pace(step: int, options: FitOptions) -> float:
     return rise * (0.05 + 0.95 * (1 + math.cos(math.pi * step / options.num_steps)) / 2)
 
 
-def _is_interval(step: int, options: FitOptions) -> bool:
+def is_interval(step: int, options: FitOptions) -> bool:
+    """Whether a record is due behind this step."""
     return step % options.interval_steps == 0 or step == options.num_steps
 
 
@@ -341,11 +345,12 @@ def _step_seed(seed: int, step: int) -> int:
     return seed * 1_000_003 + step
 
 
-def _generator(seed: int, step: int) -> torch.Generator:
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, whatever came before it."""
     return torch.Generator().manual_seed(_step_seed(seed, step))
 
 
-class _Interval:
+class Interval:
     """Sums over the steps between two records."""
 
     def __init__(self, num_codes: int) -> None:
@@ -356,6 +361,7 @@ class _Interval:
         self.histogram: Tensor | None = None
 
     def add(self, loss: Tensor, codes: Codes | None, num_images: int) -> None:
+        """One step."""
         self.losses.append(loss)
         self.num_images += num_images
         if codes is not None:
@@ -363,6 +369,7 @@ class _Interval:
             self.histogram = counts if self.histogram is None else self.histogram + counts
 
     def record(self, stage: str, step: int, options: FitOptions, held_out: float) -> Record:
+        """The interval's means, now that it ends."""
         seconds = time.perf_counter() - self.start_s
         used, perplexity = 0, 0.0
         if self.histogram is not None:

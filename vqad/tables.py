@@ -86,6 +86,28 @@ MAPS = pa.schema(
 )
 
 
+# One row a category, method and defect type. The metrics are those of `vqad.metrics`.
+EVALUATION = pa.schema(
+    [
+        _text("category"),  # "mean" for the mean of all
+        _text("method"),  # "resampling", a baseline or an ablation
+        _text("defect_type"),  # "" for all; else its images and the good ones
+        pa.field("num_good", pa.int32(), nullable=False),  # images
+        pa.field("num_defect", pa.int32(), nullable=False),
+        pa.field("num_rejected", pa.int32(), nullable=False),  # left out of the metrics
+        pa.field("threshold", pa.float64()),  # grey levels; nats a code for its likelihood
+        *(
+            pa.field(name, pa.float64())  # in [0, 1]; null where undefined
+            for name in (
+                *("image_accuracy", "image_auroc", "pixel_auroc", "pro", "au_pro"),
+                *("image_f1", "pixel_f1", "image_f1max", "pixel_f1max"),
+            )
+        ),
+    ],
+    metadata={"vqad.table": "evaluation", "vqad.schema_version": SCHEMA_VERSION},
+)
+
+
 def category_folder(category: str) -> str:
     """Name of a category's folder: its own, with what could leave the folder percent-encoded.
 

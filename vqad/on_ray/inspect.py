@@ -23,10 +23,11 @@ import ray
 import torch
 
 from vqad import archives, images, tables
-from vqad.detector import Detector, DetectorError
+from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.on_ray import session, sink
 from vqad.routing import Routing, route
+from vqad.stored import DetectorError
 
 # What can end a run that has begun, besides our own mistakes.
 FAILURES = (ray.exceptions.RayError, archives.ArchiveError, OSError)

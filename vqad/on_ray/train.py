@@ -21,10 +21,11 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from vqad import archives, images
-from vqad.detector import Detector, DetectorError
+from vqad.detector import Detector
 from vqad.fit import Record
 from vqad.on_ray import session
 from vqad.presets import PRESETS
+from vqad.stored import DetectorError
 from vqad.train import Training, TrainOptions
 
 
@@ -71,7 +72,7 @@ class TrainSummary:
 def categories_in(data: str) -> list[str]:
     """Names of the folders below ``data`` that hold images to learn from."""
     names = archives.list_names(data)
-    found = [name for name in names if not name.startswith(".") and _images_of(data, name)]
+    found = [name for name in names if not name.startswith(".") and good_images(data, name)]
     if not found:
         raise ValueError(
             f"no images to learn from in {data}; expected DATA/CATEGORY/train/good/* "
@@ -80,7 +81,8 @@ def categories_in(data: str) -> list[str]:
     return found
 
 
-def _images_of(data: str, category: str) -> list[archives.Listed]:
+def good_images(data: str, category: str) -> list[archives.Listed]:
+    """What a category is learned from: DATA/CATEGORY/train/good/*, else DATA/CATEGORY/*."""
     folder = archives.join(data, category)
     try:
         children = archives.list_names(folder)
@@ -95,7 +97,7 @@ def train(job: TrainJob, say: Callable[[str], None]) -> TrainSummary:
     """Fit all categories of a job; ``say`` takes lines of progress. Needs a connected Ray."""
     start_s = time.monotonic()
     summary = TrainSummary()
-    progress: Any = ray.remote(num_cpus=0)(_Progress).remote()
+    progress: Any = ray.remote(num_cpus=0)(Progress).remote()
     train_category: Any = ray.remote(num_cpus=0, max_retries=2)(_train_category)
     waiting = list(job.options)
     running: dict[ray.ObjectRef, str] = {}
@@ -148,7 +150,7 @@ def _resources(job: TrainJob) -> _Resources:
     return _Resources(num_concurrent=num_concurrent, cpus=cpus, gpus=gpus)
 
 
-class _Progress:
+class Progress:
     """What the workers have to say, kept until the driver asks for it."""
 
     def __init__(self) -> None:
@@ -156,23 +158,27 @@ class _Progress:
         self.outcomes: dict[str, dict[str, Any]] = {}
 
     def add(self, line: str) -> None:
+        """A line for a person."""
         self.lines.append(line)
 
     def take(self) -> list[str]:
+        """The lines since the last time."""
         lines, self.lines = self.lines, []
         return lines
 
     def finish(self, category: str, outcome: dict[str, Any]) -> None:
+        """Note how a category ended."""
         self.outcomes[category] = outcome
 
     def outcome(self, category: str) -> dict[str, Any]:
+        """How it ended."""
         return self.outcomes[category]
 
 
 def _train_category(
     job: TrainJob, options: TrainOptions, resources: _Resources, progress: Any
 ) -> dict[str, Any]:
-    listed = _images_of(job.data, options.category)
+    listed = good_images(job.data, options.category)
     if not listed:
         return {"failed": f"no images in {archives.join(job.data, options.category)}"}
     fingerprint = _fingerprint(listed)
@@ -292,8 +298,10 @@ def describe(record: Record) -> str:
     if record.stage == "vqvae":
         line += f"held-out error {record.held_out:.4f}, {record.codes_used} codes in use "
         line += f"(perplexity {record.perplexity:.0f})"
-    else:
+    elif record.stage == "prior":
         line += f"held-out {record.held_out:.3f} nats a code"
+    else:
+        line += f"held-out loss {record.held_out:.4f}"
     return f"{line}, {record.images_per_s:.1f} images/s"
 
 
