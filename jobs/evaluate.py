@@ -65,6 +65,7 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
         baselines=options.baselines,
         ablations=options.ablations,
     )
+    evaluate.check(job)
     with session.connected() if options.models else nullcontext():
         try:
             for each, plan in zip(jobs, plans, strict=True):

@@ -27,6 +27,8 @@ OF_FILES = {
     "routing",
     "s3",
     "sheets",
+    "stored",
+    "truth",
     "tables",
     "uris",
 }

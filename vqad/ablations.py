@@ -64,8 +64,9 @@ def ablated(detector: Detector, images: Images) -> dict[str, Looked]:
         )
         for name, found in maps.items()
     }
-    # No float32 likelihood is 0 for long, but a code may be that improbable.
-    nats = -resampled.likelihood.clamp(min=1e-30).log().flatten(1).mean(1)
+    # A likelihood that float32 rounds to 0 counts as the smallest one above it, 87 nats.
+    smallest = torch.finfo(torch.float32).tiny
+    nats = -resampled.likelihood.clamp(min=smallest).log().flatten(1).mean(1)
     return looked | {LIKELIHOOD: Looked(scores=nats.tolist(), maps=None)}
 
 

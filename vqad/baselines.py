@@ -109,7 +109,7 @@ def similarity(one: Images, other: Images) -> Images:
     Over square windows of 11 pixels with equal weights, the border reflected.
     """
     with torch.autocast(one.device.type, enabled=False):
-        one, other = one.float(), other.float()
+        one, other = one.float().contiguous(), other.float().contiguous()
         means = [_windows(each) for each in (one, other, one * one, other * other, one * other)]
         mean_one, mean_other, squares_one, squares_other, products = means
         covariance = products - mean_one * mean_other
@@ -121,10 +121,12 @@ def similarity(one: Images, other: Images) -> Images:
 
 
 def _windows(pictures: Images) -> Images:
-    # Rows, then columns: 22 additions a pixel where a square window takes 121.
-    half = WINDOW_PX // 2
+    # Rows, then columns, as sums of shifted pictures: on a CPU a third of a pooling layer's time.
+    half, (height, width) = WINDOW_PX // 2, pictures.shape[-2:]
     padded = F.pad(pictures, (half, half, half, half), mode="reflect")
-    return F.avg_pool2d(F.avg_pool2d(padded, (WINDOW_PX, 1), 1), (1, WINDOW_PX), 1)
+    rows: Tensor = sum(padded[..., at : at + height, :] for at in range(WINDOW_PX))  # type: ignore[assignment]
+    square: Tensor = sum(rows[..., at : at + width] for at in range(WINDOW_PX))  # type: ignore[assignment]
+    return square / WINDOW_PX**2
 
 
 def loss_of(loss: Loss, images: Images, decoded: Images) -> Tensor:

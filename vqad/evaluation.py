@@ -1,53 +1,31 @@
 """Scores and maps against ground truth in MVTec AD's layout (4.2).
 
 Labels meet results here and nowhere else: what is measured was settled before, by code that is
-given images alone. Metrics are taken at the resolution of the maps, the model's input; masks are
-brought to it by the nearest pixel. One category is in memory at a time.
-
-A data set without masks (no ``ground_truth`` folder) still has its image metrics.
+given images alone. Metrics are taken at the resolution of the maps, the model's input. One
+category is in memory at a time.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from posixpath import dirname, splitext
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
 
-from vqad import archives, images, metrics
+from vqad import archives, metrics
 from vqad.metrics import Metrics
 from vqad.score import predicted_mask
 from vqad.tables import EVALUATION, category_folder
+from vqad.truth import GOOD, Truth, root_of_tests
 
 RESAMPLING = "resampling"  # the method itself, beside baselines and ablations
-GOOD = "good"
 _LARGEST_PART_BYTES = 2**31
 
 # Figure 6's bins: the logarithm of the anomaly score, from a thousandth of a grey level on.
 LOG10_EDGES = np.linspace(-3, np.log10(442), 61)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """What is known of some test images, in their order."""
-
-    images: list[str]  # URIs
-    defect_types: list[str]  # the folder that each lies in; "good" is none
-    masks: Bool[ndarray, "n height width"] | None  # None where the data set has none
-
-    @property
-    def is_defect(self) -> Bool[ndarray, " n"]:
-        """Whether each is defective."""
-        return np.array([each != GOOD for each in self.defect_types], bool)
-
-    def of_type(self, defect_type: str) -> Bool[ndarray, " n"]:
-        """Which are of a defect type, or good."""
-        return np.array([each in (GOOD, defect_type) for each in self.defect_types], bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +93,6 @@ def read_inspected(data: str, output: str, category: str) -> Inspected:
     )
 
 
-def root_of_tests(data: str, category: str) -> str:
-    """Where a category's test images lie."""
-    return archives.absolute(archives.join(data, category, "test"))
-
-
 def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
     """All parts of one category's table. Raises ValueError where there are none."""
     names = archives.list_names(uri) if archives.exists(uri) else []
@@ -155,43 +128,6 @@ def _maps(output: str, folder: str, wanted: Sequence[str]) -> Float32[ndarray, "
     if maps is None or missing:
         raise ValueError(f"no anomaly map of {min(missing)} in {uri}; inspect with --maps all")
     return maps
-
-
-def read_truth(data: str, category: str, wanted: Sequence[str], shape: tuple[int, int]) -> Truth:
-    """Labels of test images, and their masks at the shape (height, width) of their maps.
-
-    Raises ValueError where an image lies in no folder that names its defect, or lacks its mask.
-    """
-    root = root_of_tests(data, category)
-    types = []
-    for image in wanted:
-        defect_type, separator, _ = archives.relative(image, root).partition("/")
-        if not separator:
-            raise ValueError(
-                f"{image} lies in no folder that names its defect; expected {root}/good/* or "
-                f"{root}/DEFECT/*"
-            )
-        types.append(defect_type)
-    masks = None
-    if archives.exists(archives.join(data, category, "ground_truth")):
-        masks = np.zeros((len(wanted), *shape), bool)
-        for mask, image, defect_type in zip(masks, wanted, types, strict=True):
-            if defect_type != GOOD:
-                mask[:] = _mask(data, category, archives.relative(image, root), image, shape)
-    return Truth(images=list(wanted), defect_types=types, masks=masks)
-
-
-def _mask(data: str, category: str, path: str, image: str, shape: tuple[int, int]) -> ndarray:
-    stem = splitext(path.rpartition("/")[2])[0]
-    uri = archives.join(data, category, "ground_truth", dirname(path), f"{stem}_mask.png")
-    try:
-        encoded = archives.read_bytes(uri, max_bytes=images.MAX_BYTES)
-    except archives.FetchError as error:
-        raise ValueError(f"no mask for {image}: {uri}: {error}") from error
-    mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise ValueError(f"mask {uri} is no picture")
-    return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST) > 127
 
 
 def measure(
@@ -259,12 +195,10 @@ def telling(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
     for defect_type in sorted(set(truth.defect_types), key=lambda each: (each == GOOD, each)):
         positions = [at for at, each in enumerate(truth.defect_types) if each == defect_type]
         order = sorted(positions, key=lambda at: (-_merit(truth, inspected, at), at))
-        places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
-        seen: set[int] = set()
-        for name, place in places.items():
-            if order[place] not in seen:
-                chosen.append((defect_type, name, order[place]))
-                seen.add(order[place])
+        last = len(order) - 1
+        # Where there are but one or two, no image is shown twice.
+        names = {last // 2: "median", last: "worst", 0: "best"}
+        chosen += [(defect_type, names[place], order[place]) for place in sorted(names)]
     return chosen
 
 

@@ -47,22 +47,20 @@ def score_distributions(
     """
     figure, panels = _panels(len(by_category), width=4.6, height=3.0)
     step = LOG10_EDGES[1] - LOG10_EDGES[0]
-    zero = LOG10_EDGES[0] - 6 * step
+    zero = LOG10_EDGES[0] - 8 * step
     for panel, (category, counts) in zip(panels, by_category.items(), strict=False):
         for row, (label, colour) in enumerate((("normal", _NORMAL), ("defect", _DEFECT))):
             share = counts[row] / max(1, counts[row].sum())
             panel.stairs(share[1:], LOG10_EDGES, fill=True, alpha=0.5, color=colour, label=label)
-            panel.bar(
-                zero + (2 * row - 1) * 1.5 * step, share[0], width=3 * step, color=colour, alpha=0.7
-            )
-            # Beside the bar: it is far taller than all others, and off the scale.
-            place = zero + (2 * row - 1) * 1.5 * step
+            # Far taller than all others and cut off by the scale, so its height is written too.
+            side = 2 * row - 1
+            panel.bar(zero + side * 1.5 * step, share[0], width=3 * step, color=colour, alpha=0.7)
             panel.text(
-                place,
+                zero + side * 0.3 * step,
                 1.01,
                 f"{share[0]:.0%}",
                 color=colour,
-                ha="center",
+                ha="left" if row else "right",
                 va="bottom",
                 fontsize=7,
                 transform=panel.get_xaxis_transform(),
@@ -74,10 +72,11 @@ def score_distributions(
         panel.set_xlabel("anomaly score, grey levels", fontsize=8)
         panel.set_ylabel("share of the kind's pixels", fontsize=8)
         ticks = [zero, -3, -2, -1, 0, 1, 2]
-        panel.set_xticks(ticks, ["0", *(f"{10.0**tick:g}" for tick in ticks[1:])])
+        named = ["0", "≤.001", *(f"{10.0**tick:g}" for tick in ticks[2:])]
+        panel.set_xticks(ticks, named)
         panel.tick_params(labelsize=7)
         panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}"))
-        panel.legend(fontsize=7, frameon=False)
+        panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0.16, 1))
     return _png(figure)
 
 

@@ -5,7 +5,9 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -13,6 +15,8 @@ import torch
 from tests.jobs.conftest import Demo, Ended
 from tests.on_ray.conftest import ON_RAY, Finished, verdicts
 from vqad import archives, drawn, images
+from vqad.ablations import ABLATIONS, LIKELIHOOD
+from vqad.baselines import LOSSES
 from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.resample import agreement, fixed_point, jump, raster
@@ -181,7 +185,11 @@ def test_evaluating_finished_verdicts_equals_inspecting_for_it(
     itself = vqad(*line, "--output", tmp_path / "itself")
     assert itself.code == 0, itself.err
     assert set(itself.summary["categories"]) == {"fabric", "washer"}
-    assert json.loads((tmp_path / "itself" / "evaluation.json").read_text()) == itself.summary
+    record = json.loads((tmp_path / "itself" / "evaluation.json").read_text())
+    assert {name: record[name] for name in ("mean", "categories")} == itself.summary
+    assert {each["method"] for each in record["measured"]} == {"resampling"}
+    left = {path.name for path in (tmp_path / "itself" / "figures").iterdir()}
+    assert left == {"figure6.png", "figure7-fabric.png", "figure7-washer.png"}
     inspected = vqad(
         *("inspect", "--archive", data, "--include", "*/test/*"),
         *("--models", finished.models, "--output", tmp_path / "output"),
@@ -194,20 +202,18 @@ def test_evaluating_finished_verdicts_equals_inspecting_for_it(
         assert read.summary["categories"][category] == pytest.approx(measured, abs=1e-6)
 
 
-def test_shuffled_ground_truth_changes_figures_but_neither_verdicts_nor_maps(
-    evaluated: tuple[Path, tuple[object, ...]], tmp_path: Path, vqad: Vqad
+@pytest.mark.parametrize("labels", ["shuffled", "absent"])
+def test_labels_change_figures_but_no_detector_verdict_or_map(
+    labels: str, evaluated: tuple[Path, tuple[object, ...]], tmp_path: Path, vqad: Vqad
 ) -> None:
     data, line = evaluated
+    models = Path(str(line[-1]))
     line = (*line, "--output", tmp_path / "out", "--categories", "fabric")
     before = vqad(*line)
     (inspected,) = (tmp_path / "out").glob("inspected-*")
-    rows, maps = verdicts(inspected), maps_of(inspected)
-    masks = sorted((data / "fabric" / "ground_truth").rglob("*.png"))
-    contents = [mask.read_bytes() for mask in masks]
-    random.Random(1).shuffle(contents)
-    assert contents != [mask.read_bytes() for mask in masks]
-    for mask, content in zip(masks, contents, strict=True):
-        mask.write_bytes(content)
+    rows, maps, detectors = verdicts(inspected), maps_of(inspected), contents_of(models)
+    masks = data / "fabric" / "ground_truth"
+    shuffle(masks) if labels == "shuffled" else shutil.rmtree(masks)
     # Anew, so that the verdicts are made in sight of the wrong truth.
     shutil.rmtree(inspected)
     after = vqad(*line)
@@ -216,8 +222,71 @@ def test_shuffled_ground_truth_changes_figures_but_neither_verdicts_nor_maps(
         {k: v for k, v in row.items() if k not in changing} for row in verdicts(inspected)
     ]
     assert maps_of(inspected) == maps
+    assert contents_of(models) == detectors
     assert after.summary["mean"]["image_auroc"] == before.summary["mean"]["image_auroc"]
     assert after.summary["mean"]["pixel_auroc"] != before.summary["mean"]["pixel_auroc"]
+    assert (after.summary["mean"]["pixel_auroc"] is None) == (labels == "absent")
+
+
+def shuffle(masks: Path) -> None:
+    """Give each mask of a category the contents of some other."""
+    paths = sorted(masks.rglob("*.png"))
+    contents = [path.read_bytes() for path in paths]
+    random.Random(1).shuffle(contents)
+    assert contents != [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_baselines_and_ablations_are_measured_beside_the_method_whatever_the_labels(
+    demo: Demo, tmp_path: Path, vqad: Vqad
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(demo.folder / "data" / "ampoule", data / "ampoule")
+    line = ("evaluate", "--data", data, "--models", demo.folder / "models", "--output", tmp_path)
+    first = vqad(*line, "--baselines", "--ablations")
+    assert first.code == 0, first.err
+    rows = {row["method"]: row for row in tables_of(tmp_path)}
+    assert list(rows) == ["resampling", *LOSSES, *ABLATIONS]
+    # The network with the same maps, unfiltered, knows the same images.
+    assert rows["no bilateral filter"]["image_auroc"] == pytest.approx(
+        rows["resampling"]["image_auroc"], abs=0.1
+    )
+    for method, row in rows.items():
+        assert row["num_good"] == row["num_defect"] == 8
+        assert row["image_auroc"] > 0.5, method
+        assert (row["pixel_auroc"] is None) == (method == LIKELIHOOD)
+    for name in ("figure6", "figure7-ampoule", "figure8"):
+        picture = cv2.imread(str(tmp_path / "figures" / f"{name}.png"))
+        assert min(picture.shape[:2]) > 300
+        assert picture.std() > 10
+    text = (tmp_path / "evaluation.md").read_text()
+    head = "| category | resampling, here | AE-L2, here | AE-SSIM, here | the paper's | CAVGA-Du |"
+    assert head in text
+
+    fitted = contents_of(tmp_path / "baselines")
+    shuffle(data / "ampoule" / "ground_truth")
+    again = vqad(*line, "--baselines", "--ablations")
+    assert again.code == 0, again.err
+    assert contents_of(tmp_path / "baselines") == fitted
+    assert " fitted after " in first.err
+    assert " fitted after " not in again.err
+    for row in tables_of(tmp_path):
+        same = ("threshold", "image_accuracy", "image_auroc", "image_f1", "image_f1max")
+        assert [row[name] for name in same] == [rows[row["method"]][name] for name in same]
+        if row["pixel_auroc"] is not None:
+            assert row["pixel_auroc"] != rows[row["method"]]["pixel_auroc"]
+
+
+def tables_of(output: Path) -> list[dict[str, Any]]:
+    """Rows of an evaluation that are of a whole category."""
+    rows = pq.read_table(output / "evaluation.parquet").to_pylist()
+    return [row for row in rows if row["category"] != "mean" and not row["defect_type"]]
 
 
 def maps_of(output: Path) -> dict[str, list[float]]:

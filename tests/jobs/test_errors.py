@@ -95,6 +95,16 @@ NOT_STARTED = {
         r"no tables in .*/nowhere/verdicts/fabric; inspect the category first$"
     ),
     f"{EVALUATE} --categories pill": r"no detector for category pill in |.*/pill/test: no such ",
+    "evaluate --data {archive} --output {here}/output": (
+        r"--models is required, or --verdicts of a finished inspection$"
+    ),
+    "evaluate --data {archive} --output {here}/output --verdicts {archive} --baselines": (
+        r"baselines and ablations need the detectors: give --models$"
+    ),
+    f"{EVALUATE} --ablations --categories fabric": (
+        r"0 of 0 held-out images of the fabric detector are not in .*/archive; give as --data what "
+        r"it was trained on$"
+    ),
     "demo --output {here}/full": r"--output .*/full is not empty; name a new folder$",
     "demo --num-train 3": r"--num-train: .*greater than or equal to 20.*'3'$",
 }

@@ -1,0 +1,81 @@
+"""Fitting the baselines of an evaluation, a Ray task each, side by side.
+
+On a detector's own training images without its held-out ones, which set the threshold. A finished
+fit is kept below the evaluation's output and not done again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from vqad import archives
+from vqad.baselines import LOSSES, Baseline, Loss, baseline_of, budget
+from vqad.detector import Detector, current_version
+from vqad.fit import to_tensor
+from vqad.on_ray import ways
+from vqad.on_ray.train import Progress, describe, good_images, read_pixels
+from vqad.presets import PRESETS
+
+
+def fit(
+    data: str, models: str, output: str, categories: Sequence[str], say: Callable[[str], None]
+) -> dict[tuple[str, Loss], str]:
+    """Folders of the fitted baselines, by category and loss; what is there is not fitted again."""
+    progress: Any = ray.remote(num_cpus=0)(Progress).remote()
+    task: Any = ray.remote(num_cpus=1, num_gpus=ways.num_gpus())(_fit_baseline)
+    folders, running = {}, []
+    for category in categories:
+        version = current_version(models, category)
+        for loss in LOSSES:
+            folder = _folder(data, output, category, version, loss)
+            folders[category, loss] = folder
+            if not archives.exists(archives.join(folder, "baseline.json")):
+                running.append(task.remote(data, models, category, version, loss, folder, progress))
+    while running:
+        done, running = ray.wait(running, timeout=2)
+        for line in ray.get(progress.take.remote()):
+            say(line)
+        ray.get(done)
+    return folders
+
+
+def _folder(data: str, output: str, category: str, version: str, loss: Loss) -> str:
+    """Named after all that shapes the fit."""
+    rows = [(each.image, each.etag) for each in good_images(data, category)]
+    digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
+    return archives.join(output, "baselines", category, f"{loss}-{digest[:12]}")
+
+
+def _fit_baseline(
+    data: str,
+    models: str,
+    category: str,
+    version: str,
+    loss: Loss,
+    folder: str,
+    progress: Any,
+) -> None:
+    settings = Detector.load(models, category, version=version).settings
+    preset = settings.found["options"]["preset"]
+    held_out, others = ways.split(data, settings)
+    listed = {each.image: each for each in good_images(data, category)}
+    _, kept, _ = read_pixels([listed[image] for image in held_out], preset)
+    _, pixels, _ = read_pixels(others, preset)
+    device = ways.device()
+    for found in baseline_of(
+        to_tensor(pixels).to(device),
+        to_tensor(kept).to(device),
+        loss=loss,
+        settings=settings,
+        options=budget(PRESETS[preset]),
+    ):
+        if isinstance(found, Baseline):
+            found.network.cpu()
+            found.save(folder)
+            seconds = found.settings.found["seconds"]
+            progress.add.remote(f"{category}: {loss} fitted after {seconds:.0f} s")
+        elif found.step % 100 == 0:
+            progress.add.remote(f"{category}: {describe(found)}")
