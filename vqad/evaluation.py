@@ -145,7 +145,7 @@ def measure(
     A defect type is measured with all good images beside its own.
     """
 
-    def of(some: ndarray) -> Metrics:
+    def of(some: ndarray | slice) -> Metrics:
         return metrics.evaluate(
             scores[some],
             truth.is_defect[some],
@@ -163,7 +163,7 @@ def measure(
         num_good=len(truth.images) - num_defect,
         num_defect=num_defect,
         num_rejected=num_rejected,
-        metrics=of(np.ones(len(scores), bool)),
+        metrics=of(slice(None)),
         by_type={each: of(truth.of_type(each)) for each in types},
     )
 
