@@ -7,7 +7,7 @@ the driver takes the maps of one at a time. No label comes near.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import ray
@@ -48,6 +48,7 @@ def split(data: str, settings: Settings) -> tuple[list[str], list[archives.Liste
     return held_out, [each for each in listed if each.image not in set(held_out)]
 
 
+@runtime_checkable
 class Way(Protocol):
     """A way of looking at images, as it travels to the workers."""
 
