@@ -76,7 +76,7 @@ def score_distributions(
         panel.set_xticks(ticks, named)
         panel.tick_params(labelsize=7)
         panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}"))
-        panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0.16, 1))
+        panel.legend(fontsize=7, frameon=False, loc="upper right")
     return _png(figure)
 
 
