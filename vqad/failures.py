@@ -10,7 +10,8 @@ import errno
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -67,6 +68,15 @@ def persist(work: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
                 raise FetchError(failure.error, failure.detail, failure.remedy) from None
         pause(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
     raise AssertionError(f"attempts must be at least 1, got {attempts}")
+
+
+@contextmanager
+def mendable(uri: str) -> Iterator[None]:
+    """Say of what failed where it was and what would do; raises ArchiveError."""
+    try:
+        yield
+    except FetchError as failure:
+        raise ArchiveError(f"{uri}: {failure.detail}; {failure.remedy}") from None
 
 
 def pause(seconds: float) -> None:

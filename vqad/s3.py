@@ -15,6 +15,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from vqad.failures import ATTEMPTS_WATCHED, FetchError, endpoint, persist
+from vqad.uris import path_of
 
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
@@ -93,3 +94,25 @@ async def _read(store: Any, bucket: str, key: str, max_bytes: int) -> bytes:
     if len(data) != num_bytes:
         raise EOFError(f"{len(data)} bytes of {num_bytes}")
     return data
+
+
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """Of ``s3://bucket/key``, decoded."""
+    bucket, _, key = path_of(uri).partition("/")
+    return bucket, key
+
+
+def folder(key: str) -> str:
+    """The prefix of what lies below a key."""
+    return f"{key}/" if key else ""
+
+
+def head(bucket: str, key: str) -> dict[str, Any] | None:
+    """What the store says of an object; None where there is none."""
+    try:
+        answer: dict[str, Any] = request("head_object", Bucket=bucket, Key=key)
+    except FetchError as failure:
+        if failure.error == "missing":
+            return None
+        raise
+    return answer
