@@ -25,6 +25,9 @@ ATTEMPTS: Final = 6
 ATTEMPTS_WATCHED: Final = 3
 FIRST_PAUSE_S: Final = 0.4
 
+# The answer to a conditional request whose condition does not hold.
+PRECONDITION_FAILED: Final = "the object has changed meanwhile"
+
 T = TypeVar("T")
 
 
@@ -143,6 +146,9 @@ def _explain_answer(answer: boto.ClientError) -> _Failure:
     if code == "NoSuchBucket":
         remedy = "check its name, or create it"
         return _Failure(error="missing", detail="no such bucket", remedy=remedy)
+    if status == 412:
+        remedy = "let nothing else write there"
+        return _Failure(error="fetch_failed", detail=PRECONDITION_FAILED, remedy=remedy)
     if status == 404:
         return _Failure(error="missing", detail="no such object", remedy="check the name")
     if code in _WRONG_KEY_CODES:

@@ -80,12 +80,19 @@ def pages(bucket: str, prefix: str, delimiter: str = "") -> Iterator[dict[str, A
 
 def read(bucket: str, key: str, *, max_bytes: int) -> bytes:
     """All bytes of an object; raises FetchError."""
+    return read_tagged(bucket, key, max_bytes=max_bytes)[0]
+
+
+def read_tagged(bucket: str, key: str, *, max_bytes: int, **narrowed: str) -> tuple[bytes, str]:
+    """Bytes and ETag of an object, of which ``Range`` and ``IfMatch`` may narrow the request."""
     store = client()
-    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes))
+    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
 
 
-async def _read(store: Any, bucket: str, key: str, max_bytes: int) -> bytes:
-    answer = await store._call_s3("get_object", Bucket=bucket, Key=key)
+async def _read(
+    store: Any, bucket: str, key: str, max_bytes: int, narrowed: dict[str, str]
+) -> tuple[bytes, str]:
+    answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **narrowed)
     num_bytes = int(answer["ContentLength"])
     async with answer["Body"] as body:
         if num_bytes > max_bytes:
@@ -93,7 +100,7 @@ async def _read(store: Any, bucket: str, key: str, max_bytes: int) -> bytes:
         data: bytes = await body.read()
     if len(data) != num_bytes:
         raise EOFError(f"{len(data)} bytes of {num_bytes}")
-    return data
+    return data, answer.get("ETag", "")
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
