@@ -1,5 +1,6 @@
 """All images of an archive -> maps and verdicts."""
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Literal
 
@@ -29,6 +30,10 @@ class InspectCommand(Options):
         default=None, description="only images as new, ISO 8601"
     )
     limit: int | None = Field(default=None, description="images of this run at the most")
+    redo: Literal["changed", "all"] | None = Field(
+        default=None,
+        description="inspect again what has its verdict: all, or where image or detector changed",
+    )
     maps: Literal["all", "defect", "none"] = Field(default="all", description="whose maps are kept")
     sheets: int = Field(
         default=0, description="contact sheets to leave, most severe images first", ge=0
@@ -57,22 +62,36 @@ def main(arguments: list[str]) -> int:
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     """Plan, inspect, write run.json and the contact sheets."""
+    from vqad import leases
     from vqad.on_ray import inspect, report, session
 
     job = job_of(options)
-    settled = inspect.plan(job)
-    say(f"{len(settled.todo)} images to inspect, {settled.num_skipped} have their verdict already")
-    with session.connected():
-        try:
-            summary = inspect.inspect(
-                job, settled, say, num_severest=options.sheets * report.ROWS_A_SHEET
-            )
-            report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+    surveyed = inspect.survey(job)
+    try:
+        with leases.held(job.output, surveyed.run) as lease:
+            settled = inspect.plan(job, surveyed)
+            say(described(settled))
+            # With nothing to do, nothing need be started.
+            with session.connected() if settled.num_todo or settled.shards else nullcontext():
+                num_severest = options.sheets * report.ROWS_A_SHEET
+                summary = inspect.inspect(job, settled, say, num_severest=num_severest, lease=lease)
+                report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+            lease.check()
             report.write_run(job, summary, asked=options.model_dump(mode="json"))
-        except inspect.FAILURES as error:
-            why = session.reason(error)
-            raise IncompleteError(f"the run could not be finished: {why}") from error
+    except inspect.FAILURES as error:
+        why = session.reason(error)
+        raise IncompleteError(f"the run could not be finished: {why}") from error
     return outcome(summary, options.max_reject_fraction)
+
+
+def described(settled: Any) -> str:
+    """What a plan amounts to, in one line."""
+    unread = sum(each.num_expected is None for each in settled.shards)
+    more = f", and those in {unread} shards" if unread else ""
+    return (
+        f"{settled.num_todo} images to inspect{more}, "
+        f"{settled.num_skipped} have their verdict already"
+    )
 
 
 def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], int]:
@@ -119,6 +138,7 @@ def job_of(options: InspectCommand) -> Any:
         include=options.include,
         modified_since=since,
         limit=options.limit,
+        redo=options.redo,
         maps=options.maps,
         num_actors=options.num_actors,
         gpus_per_actor=options.gpus_per_actor,
