@@ -17,7 +17,7 @@ import ray
 
 from vqad import archives, leases
 from vqad.on_ray import ledger, opened, session, sink, stages
-from vqad.on_ray.plan import InspectJob, Plan, Shard, plan, survey
+from vqad.on_ray.plan import InspectJob, Plan, Shard, plan, survey, units
 from vqad.on_ray.progress import InspectSummary, Progress, Say
 
 # What can end a run that has begun, besides our own mistakes.
@@ -141,31 +141,9 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
 
 def _inputs(settled: Plan, num_rows: int) -> list[pa.Table]:
     """Units of files, and shards, one block each, so that each is a task of its own."""
-    return [_packed(unit) for unit in _units(settled.todo, num_rows)] + [
+    return [_packed(unit) for unit in units(settled.todo, num_rows)] + [
         _packed(pa.table({"shard": [each.listed.image]})) for each in settled.shards
     ]
-
-
-def _units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
-    """Of one category each, or all the rows that share an old part."""
-    order = todo.sort_by([("part", "ascending"), ("category", "ascending"), ("image", "ascending")])
-    keys = order.group_by(["part", "category"], use_threads=False).aggregate([([], "count_all")])
-    at = 0
-    for part, counts in _runs(keys):
-        for count in counts:
-            most = count if part else num_rows
-            for start in range(at, at + count, most):
-                yield order.slice(start, min(most, at + count - start))
-            at += count
-
-
-def _runs(keys: pa.Table) -> Iterator[tuple[str, list[int]]]:
-    """Rows of each category of a part; together where the part is an old one."""
-    by_part: dict[str, list[int]] = {}
-    for key in keys.to_pylist():
-        by_part.setdefault(key["part"], []).append(key["count_all"])
-    for part, counts in by_part.items():
-        yield part, [sum(counts)] if part else counts
 
 
 def _packed(unit: pa.Table) -> pa.Table:

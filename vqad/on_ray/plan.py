@@ -312,3 +312,25 @@ def table(rows: Sequence[tuple[archives.Listed, str, str]]) -> pa.Table:
         },
         schema=TODO,
     )
+
+
+def units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
+    """Of one category each, or all the rows that share an old part."""
+    order = todo.sort_by([("part", "ascending"), ("category", "ascending"), ("image", "ascending")])
+    keys = order.group_by(["part", "category"], use_threads=False).aggregate([([], "count_all")])
+    at = 0
+    for part, counts in _runs(keys):
+        for count in counts:
+            most = count if part else num_rows
+            for start in range(at, at + count, most):
+                yield order.slice(start, min(most, at + count - start))
+            at += count
+
+
+def _runs(keys: pa.Table) -> Iterator[tuple[str, list[int]]]:
+    """Rows of each category of a part; together where the part is an old one."""
+    by_part: dict[str, list[int]] = {}
+    for key in keys.to_pylist():
+        by_part.setdefault(key["part"], []).append(key["count_all"])
+    for part, counts in by_part.items():
+        yield part, [sum(counts)] if part else counts
