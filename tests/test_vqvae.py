@@ -323,5 +323,9 @@ def test_upsampling_has_the_gradients_of_a_transposed_convolution(dtype: torch.d
         x.grad = None
         layer.zero_grad()
     for theirs, ours in zip(*found, strict=True):
-        close = {"rtol": 2e-2, "atol": 5e-2} if dtype == torch.bfloat16 else {}
+        close = (
+            {"rtol": 2e-2, "atol": 5e-2}
+            if dtype == torch.bfloat16
+            else {"rtol": 1e-5, "atol": 1e-5}
+        )
         torch.testing.assert_close(ours, theirs, **close)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from vqad.shapes import Codes, Images, Latents
 
@@ -96,18 +97,15 @@ class _Deconvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
         return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         of_x = F.conv2d(grad, weight, stride=2, padding=1)
-        of_weight = nn.grad.conv2d_weight(grad, weight.shape, x, stride=2, padding=1)
+        of_weight = conv2d_weight(grad, weight.shape, x, stride=2, padding=1)
         return of_x, of_weight, grad.sum((0, 2, 3))
 
 
