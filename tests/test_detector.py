@@ -358,9 +358,20 @@ def test_json_without_end_is_not_read(models: str, saved: Path) -> None:
     assert_refused(models, "detector.json: 16777217 bytes, more than 16777216")
 
 
+def test_a_detector_of_the_first_format_is_of_the_plain_form(models: str, saved: Path) -> None:
+    def as_of_old(record: dict[str, Any]) -> None:
+        record["format_version"] = 1
+        for name in ("form", "usual_surprise"):
+            del record["settings"][name]
+
+    rewrite(saved, as_of_old)
+    assert Detector.load(models, "washer").settings.form == "plain"
+
+
 def test_another_format_version_is_refused_with_both(models: str, saved: Path) -> None:
-    rewrite(saved, lambda record: record.update(format_version=2))
-    assert_refused(models, f"{saved} has format version 2, this program reads 1; train again")
+    rewrite(saved, lambda record: record.update(format_version=3))
+    message = f"{saved} has format version 3, this program reads 1 and 2; train again"
+    assert_refused(models, message)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from vqad import surprise
+from vqad.augment import Kind
+from vqad.shapes import AnomalyMap
+from vqad.surprise import Surprise
+
 SHARE_HELD_OUT = 0.1
 FEWEST_HELD_OUT = 10  # fewer than this set a threshold that one odd image decides; a warning
 SMALLEST_THRESHOLD = 1.0  # one step of an 8-bit picture
@@ -74,6 +79,25 @@ def threshold(
     value = np.quantile(np.asarray(scores, np.float64), quantile)
     # As the tables hold it, so that a reader who compares again gets the same verdict.
     return max(smallest, float(np.float32(value)))
+
+
+def held_out_maps(
+    differences: Sequence[AnomalyMap], surprises: Sequence[Surprise], kind: Kind, *, eta: float
+) -> list[AnomalyMap]:
+    """Maps of held-out images, each joined as if it had no part in what is usual.
+
+    With no surprises, which is the plain form, they are the differences.
+    """
+    if not surprises:
+        return list(differences)
+    others = [[*surprises[:at], *surprises[at + 1 :]] for at in range(len(surprises))]
+    if len(surprises) == 1:
+        # Nobody else tells what is usual where; the image itself tells what is on the whole.
+        others = [[np.full_like(surprises[0], surprises[0].mean())]]
+    return [
+        surprise.joined(difference, one, surprise.usual(rest, kind), eta=eta)
+        for difference, one, rest in zip(differences, surprises, others, strict=True)
+    ]
 
 
 def painted(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

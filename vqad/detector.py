@@ -19,10 +19,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from vqad import archives, images, score
-from vqad.augment import Kind
+from vqad import archives, images, score, surprise
+from vqad.augment import Kind, nth_symmetry
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
-from vqad.resample import Resampled, ResampleOptions, in_runs
+from vqad.resample import Resampled, ResampleOptions, in_runs, likelihood_of
 from vqad.resumed import ResumablePrior
 from vqad.shapes import AnomalyMap, Codes, Images
 from vqad.stored import (
@@ -34,9 +34,11 @@ from vqad.stored import (
     to_json,
     weights_of,
 )
+from vqad.surprise import Form, Surprise
 from vqad.vqvae import VQVAE, VQVAEConfig
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, 2)  # 1 knew the plain form alone
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 
 
@@ -51,6 +53,8 @@ class Settings:
     resample: ResampleOptions
     threshold: float  # grey levels; an image with a larger score is a defect
     minimum_area_px: int  # of a defect, in pixels of the model's input
+    form: Form = "plain"  # the paper's map, or with the codes' surprise joined to it
+    usual_surprise: list[list[float]] = field(default_factory=list)  # nats a cell; joined only
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(images.PREPROCESSING))
     found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
 
@@ -68,6 +72,30 @@ class Settings:
                 raise ValueError(
                     f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
                 )
+        if self.form == "joined":
+            self._check_usual()
+
+    def _check_usual(self) -> None:
+        if self.resample.eta <= 0:
+            raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
+        size = self.vqvae.latent_size
+        sizes = {len(self.usual_surprise), *map(len, self.usual_surprise)}
+        if sizes != {size}:
+            raise ValueError(
+                f"usual_surprise must be {size} x {size} cells, got rows of {sorted(sizes)}"
+            )
+        if not np.isfinite(self.usual_surprise).all():
+            raise ValueError("usual_surprise must be finite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a batch gives, before anything is made of it; one entry an image."""
+
+    codes: Codes
+    restored_codes: Codes
+    differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
+    surprises: list[Surprise]  # nats a cell; none in the plain form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +150,54 @@ class Detector:
 
         In float32 throughout, so that a verdict does not hang on the machine's number formats.
         """
-        self._check(batch)
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-        codes = self.vqvae.encode(batch)
-        resampled = self.resample(codes)
-        maps = self.anomaly_maps(codes, resampled.codes)
-        scores = [score.score(each, minimum_area_px=self.settings.minimum_area_px) for each in maps]
-        changed = (codes != resampled.codes).flatten(1).sum(1)
+        found = self.evidence(batch)
+        maps = self.joined_maps(found)
+        scores = [self.score_of(each) for each in maps]
+        changed = (found.codes != found.restored_codes).flatten(1).sum(1)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
             scores=scores,
             codes_changed=changed.tolist(),
             anomaly_maps=maps,
+            codes=found.codes,
+            restored_codes=found.restored_codes,
+        )
+
+    @torch.inference_mode()
+    def evidence(self, batch: Images) -> Evidence:
+        """Encode, resample, decode what changed; and how surprised the prior is, if it counts."""
+        self._check(batch)
+        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        codes = self.vqvae.encode(batch)
+        resampled = self.resample(codes)
+        return Evidence(
             codes=codes,
             restored_codes=resampled.codes,
+            differences=self.anomaly_maps(codes, resampled.codes),
+            surprises=self._surprises(batch, resampled) if self.settings.form == "joined" else [],
         )
+
+    def _surprises(self, batch: Images, resampled: Resampled) -> list[Surprise]:
+        likelihoods = [resampled.likelihood]
+        for n in surprise.readings(self.settings.kind)[1:]:
+            turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
+            codes = self.vqvae.encode(turned)
+            likelihoods.append(likelihood_of(self.prior(codes), codes))
+        return surprise.surprise(likelihoods, self.settings.kind, eta=self.settings.resample.eta)
+
+    def joined_maps(self, found: Evidence) -> list[AnomalyMap]:
+        """The maps that are scored: the differences, in the joined form with the surprise."""
+        if self.settings.form == "plain":
+            return found.differences
+        usual = np.array(self.settings.usual_surprise, np.float32)
+        return [
+            surprise.joined(difference, each, usual, eta=self.settings.resample.eta)
+            for difference, each in zip(found.differences, found.surprises, strict=True)
+        ]
+
+    def score_of(self, anomaly_map: AnomalyMap) -> float:
+        """Score of one map, in grey levels."""
+        return score.score(anomaly_map, minimum_area_px=self.settings.minimum_area_px)
 
     def resample(self, codes: Codes) -> Resampled:
         """Resampled codes, by the fastest exact algorithm there is here."""
@@ -280,10 +341,11 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
 
 
 def _settings(record: dict[str, Any], folder: str) -> Settings:
-    if record.get("format_version") != FORMAT_VERSION:
+    if record.get("format_version") not in READABLE_VERSIONS:
         raise DetectorError(
             f"{folder} has format version {record.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}; train again, or use the program that wrote it"
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; train again, or use the program that "
+            "wrote it"
         )
     try:
         settings = TypeAdapter(Settings).validate_python(record.get("settings"))
