@@ -18,11 +18,12 @@ from torch import Tensor
 from tests.test_fit import PRIOR, drawn_pixels
 from tests.test_vqvae import CONFIG, model_of
 from vqad import archives, detector, stored
-from vqad.detector import Detector, Inspection, Settings, current_version
+from vqad.detector import Detector, Inspection, current_version
 from vqad.fit import to_images, to_tensor
 from vqad.images import PREPROCESSING
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.resample import ResampleOptions
+from vqad.settings import FORMAT_VERSION, Settings
 from vqad.stored import DetectorError
 
 
@@ -119,7 +120,7 @@ def test_a_detector_under_a_file_uri_is_the_same_one(tmp_path: Path) -> None:
 
 def test_the_record_holds_all_settings_and_the_preprocessing(saved: Path) -> None:
     record = json.loads((saved / "detector.json").read_text())
-    assert record["format_version"] == detector.FORMAT_VERSION
+    assert record["format_version"] == FORMAT_VERSION
     assert record["version"] == saved.name
     assert record["settings"]["preprocessing"] == PREPROCESSING
     assert record["settings"]["vqvae"]["num_codes"] == 16

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqad import archives, images, score
-from vqad.detector import Detector, Settings
+from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
@@ -29,6 +29,7 @@ from vqad.resample import (
     may_change,
     raster,
 )
+from vqad.settings import Settings
 from vqad.shapes import Codes, Images, Logits
 from vqad.vqvae import VQVAE
 

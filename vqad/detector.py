@@ -9,21 +9,21 @@ what does not match its own record.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from vqad import archives, images, score, surprise
-from vqad.augment import Kind, nth_symmetry
-from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
-from vqad.resample import Resampled, ResampleOptions, in_runs, likelihood_of
+from vqad import archives, score, surprise
+from vqad.augment import nth_symmetry
+from vqad.pixelsnail import PixelSNAIL
+from vqad.resample import Resampled, in_runs, likelihood_of
 from vqad.resumed import ResumablePrior
+from vqad.settings import FORMAT_VERSION, Settings, is_name, read_settings
 from vqad.shapes import AnomalyMap, Codes, Images
 from vqad.stored import (
     LARGEST_WEIGHTS_BYTES,
@@ -34,58 +34,10 @@ from vqad.stored import (
     to_json,
     weights_of,
 )
-from vqad.surprise import Form, Surprise
-from vqad.vqvae import VQVAE, VQVAEConfig
+from vqad.surprise import Surprise
+from vqad.vqvae import VQVAE
 
-FORMAT_VERSION: Final = 2
-READABLE_VERSIONS: Final = (1, 2)  # 1 knew the plain form alone
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that shaped a detector and decides its verdicts; recorded with it."""
-
-    category: str
-    kind: Kind
-    vqvae: VQVAEConfig
-    prior: PixelSNAILConfig
-    resample: ResampleOptions
-    threshold: float  # grey levels; an image with a larger score is a defect
-    minimum_area_px: int  # of a defect, in pixels of the model's input
-    form: Form = "plain"  # the paper's map, or with the codes' surprise joined to it
-    usual_surprise: list[list[float]] = field(default_factory=list)  # nats a cell; joined only
-    preprocessing: dict[str, Any] = field(default_factory=lambda: dict(images.PREPROCESSING))
-    found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
-
-    def __post_init__(self) -> None:
-        """Refuse what no verdict can be made with."""
-        if self.minimum_area_px < 1:
-            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
-        if not 0 <= self.threshold < np.inf:
-            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
-        if not _is_name(self.category):
-            raise ValueError(f"category must be a folder's name, got {self.category!r}")
-        for name in ("num_codes", "latent_size"):
-            ours, theirs = getattr(self.prior, name), getattr(self.vqvae, name)
-            if ours != theirs:
-                raise ValueError(
-                    f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
-                )
-        if self.form == "joined":
-            self._check_usual()
-
-    def _check_usual(self) -> None:
-        if self.resample.eta <= 0:
-            raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
-        size = self.vqvae.latent_size
-        sizes = {len(self.usual_surprise), *map(len, self.usual_surprise)}
-        if sizes != {size}:
-            raise ValueError(
-                f"usual_surprise must be {size} x {size} cells, got rows of {sorted(sizes)}"
-            )
-        if not np.isfinite(self.usual_surprise).all():
-            raise ValueError("usual_surprise must be finite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,11 +237,11 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the version in force, or the one named. Raises DetectorError."""
         version = version or current_version(models, category)
-        if not _is_name(category) or not _is_version(version):
+        if not is_name(category) or not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
         folder = archives.join(models, category, version)
         record = read_json(archives.join(folder, "detector.json"))
-        settings = _settings(record, folder)
+        settings = read_settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
                 f"{folder} holds a detector of {settings.category}, version "
@@ -304,7 +256,7 @@ class Detector:
 def current_version(models: str, category: str) -> str:
     """The version in force of a category's detector. Raises DetectorError where there is none."""
     # A category may come from a manifest: a plain name, never a way out of the folder.
-    if not _is_name(category):
+    if not is_name(category):
         raise DetectorError(f"no detector can be called {category!r}")
     uri = archives.join(models, category, "current.json")
     if not archives.exists(uri):
@@ -316,10 +268,6 @@ def current_version(models: str, category: str) -> str:
     if not _is_version(version):
         raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
     return version
-
-
-def _is_name(category: str) -> bool:
-    return category not in ("", ".", "..") and "/" not in category
 
 
 def _is_version(version: Any) -> TypeGuard[str]:
@@ -338,21 +286,3 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
                 f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
             )
     return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
-
-
-def _settings(record: dict[str, Any], folder: str) -> Settings:
-    if record.get("format_version") not in READABLE_VERSIONS:
-        raise DetectorError(
-            f"{folder} has format version {record.get('format_version')}, this program reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; train again, or use the program that "
-            "wrote it"
-        )
-    try:
-        settings = TypeAdapter(Settings).validate_python(record.get("settings"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DetectorError(f"{folder}/detector.json, {where}: {first['msg']}") from error
-    if not isinstance(record.get("files"), dict):
-        raise DetectorError(f"{folder}/detector.json names no files; train again")
-    return settings

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vqad import calibrate, surprise
 from vqad.augment import Kind
-from vqad.detector import Detector, Settings
+from vqad.detector import Detector
 from vqad.fit import (
     Fitting,
     Record,
@@ -31,6 +31,7 @@ from vqad.fit import (
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
 from vqad.resample import ResampleOptions
+from vqad.settings import Settings
 from vqad.surprise import Form
 from vqad.vqvae import VQVAE
 
