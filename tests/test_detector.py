@@ -362,7 +362,7 @@ def test_json_without_end_is_not_read(models: str, saved: Path) -> None:
 def test_a_detector_of_the_first_format_is_of_the_plain_form(models: str, saved: Path) -> None:
     def as_of_old(record: dict[str, Any]) -> None:
         record["format_version"] = 1
-        for name in ("form", "usual_surprise"):
+        for name in ("form", "usual"):
             del record["settings"][name]
 
     rewrite(saved, as_of_old)

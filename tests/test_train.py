@@ -22,7 +22,6 @@ from vqad import calibrate
 from vqad.detector import Detector
 from vqad.fit import CollapseError, FitOptions, to_images, to_tensor
 from vqad.presets import PRESETS, Preset
-from vqad.surprise import usual
 from vqad.train import Training, TrainOptions
 
 __all__ = ["one_thread"]  # a fixture, and used by every test here too
@@ -78,11 +77,17 @@ def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other
     assert washer.settings.form == training.form == PRESETS["test"].form == "joined"
     images = to_images(training.held_out)
     evidence = washer.evidence(images)
-    expected = usual(evidence.surprises, "rotatable_object")
-    assert np.array(washer.settings.usual_surprise) == pytest.approx(expected, abs=1e-5)
-    maps = calibrate.held_out_maps(
-        evidence.differences, evidence.surprises, "rotatable_object", eta=5e-4
+    expected, maps = calibrate.usual_of(
+        evidence.differences,
+        evidence.surprises,
+        "rotatable_object",
+        eta=5e-4,
+        score=washer.score_of,
     )
+    assert np.array(washer.settings.usual.broad) == pytest.approx(
+        np.array(expected.broad), abs=1e-4
+    )
+    assert washer.settings.usual.fine_share == pytest.approx(expected.fine_share, abs=1e-4)
     scores = [washer.score_of(each) for each in maps]
     assert washer.settings.found["held_out_scores"] == pytest.approx(scores, abs=1e-2)
     assert washer.settings.threshold == pytest.approx(max(1.0, *scores), abs=1e-2)

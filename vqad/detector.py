@@ -24,7 +24,7 @@ from vqad.pixelsnail import PixelSNAIL
 from vqad.resample import Resampled, in_runs, likelihood_of
 from vqad.resumed import ResumablePrior
 from vqad.settings import FORMAT_VERSION, Settings, is_name, read_settings
-from vqad.shapes import AnomalyMap, Codes, Images
+from vqad.shapes import AnomalyMap, Codes, Images, Likelihood
 from vqad.stored import (
     LARGEST_WEIGHTS_BYTES,
     DetectorError,
@@ -47,7 +47,7 @@ class Evidence:
     codes: Codes
     restored_codes: Codes
     differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
-    surprises: list[Surprise]  # nats a cell; none in the plain form
+    surprises: list[Surprise]  # nats; none in the plain form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +126,14 @@ class Detector:
             codes=codes,
             restored_codes=resampled.codes,
             differences=self.anomaly_maps(codes, resampled.codes),
-            surprises=self._surprises(batch, resampled) if self.settings.form == "joined" else [],
+            surprises=self.surprises(batch, resampled.likelihood)
+            if self.settings.form == "joined"
+            else [],
         )
 
-    def _surprises(self, batch: Images, resampled: Resampled) -> list[Surprise]:
-        likelihoods = [resampled.likelihood]
+    def surprises(self, batch: Images, likelihood: Likelihood) -> list[Surprise]:
+        """Surprise in all readings of a batch, of which the first gave ``likelihood``."""
+        likelihoods = [likelihood]
         for n in surprise.readings(self.settings.kind)[1:]:
             turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
             codes = self.vqvae.encode(turned)
@@ -141,9 +144,10 @@ class Detector:
         """The maps that are scored: the differences, in the joined form with the surprise."""
         if self.settings.form == "plain":
             return found.differences
-        usual = np.array(self.settings.usual_surprise, np.float32)
+        usual, eta = self.settings.usual, self.settings.resample.eta
+        assert usual is not None
         return [
-            surprise.joined(difference, each, usual, eta=self.settings.resample.eta)
+            surprise.joined(difference, each, usual, eta=eta)
             for difference, each in zip(found.differences, found.surprises, strict=True)
         ]
 

@@ -11,7 +11,7 @@ from vqad.augment import Kind
 from vqad.pixelsnail import PixelSNAILConfig
 from vqad.resample import ResampleOptions
 from vqad.stored import DetectorError
-from vqad.surprise import Form
+from vqad.surprise import Form, Usual
 from vqad.vqvae import VQVAEConfig
 
 FORMAT_VERSION: Final = 2
@@ -30,7 +30,7 @@ class Settings:
     threshold: float  # grey levels; an image with a larger score is a defect
     minimum_area_px: int  # of a defect, in pixels of the model's input
     form: Form = "plain"  # the paper's map, or with the codes' surprise joined to it
-    usual_surprise: list[list[float]] = field(default_factory=list)  # nats a cell; joined only
+    usual: Usual | None = None  # surprise on normal images; of the joined form
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(images.PREPROCESSING))
     found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
 
@@ -54,14 +54,11 @@ class Settings:
     def _check_usual(self) -> None:
         if self.resample.eta <= 0:
             raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
-        size = self.vqvae.latent_size
-        sizes = {len(self.usual_surprise), *map(len, self.usual_surprise)}
-        if sizes != {size}:
-            raise ValueError(
-                f"usual_surprise must be {size} x {size} cells, got rows of {sorted(sizes)}"
-            )
-        if not np.isfinite(self.usual_surprise).all():
-            raise ValueError("usual_surprise must be finite")
+        if self.usual is None:
+            raise ValueError("the joined form needs what is usual on normal images")
+        ours, size = len(self.usual.broad), self.vqvae.latent_size
+        if (ours, len(self.usual.fine)) != (size, size):
+            raise ValueError(f"usual must have {size} rows of cells, got {ours}")
 
 
 def is_name(category: str) -> bool:

@@ -32,7 +32,7 @@ from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
 from vqad.resample import ResampleOptions
 from vqad.settings import Settings
-from vqad.surprise import Form
+from vqad.surprise import Form, Usual
 from vqad.vqvae import VQVAE
 
 
@@ -125,10 +125,13 @@ class Training:
         found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(16)]
         differences = [each for evidence in found for each in evidence.differences]
         surprises = [each for evidence in found for each in evidence.surprises]
-        maps = calibrate.held_out_maps(differences, surprises, self.options.kind, eta=eta)
+        usual, maps = None, differences
+        if form == "joined":
+            usual, maps = calibrate.usual_of(
+                differences, surprises, self.options.kind, eta=eta, score=blank.score_of
+            )
         scores = [blank.score_of(each) for each in maps]
         threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
-        usual = surprise.usual(surprises, self.options.kind).tolist() if surprises else []
         course = {
             **self._course(),
             "held_out_scores": scores,
@@ -186,11 +189,12 @@ class Training:
         *,
         form: Form,
         threshold: float = 0.0,
-        usual: list[list[float]] | None = None,
+        usual: Usual | None = None,
         found: dict[str, Any] | None = None,
     ) -> Detector:
-        area, size = self.options.minimum_area_px, self.preset.vqvae.latent_size
-        nothing_known = [[0.0] * size] * size if form == "joined" else []
+        area = self.options.minimum_area_px
+        if form == "joined":
+            usual = usual or surprise.unknown(self.preset.vqvae.latent_size)
         settings = Settings(
             category=self.options.category,
             kind=self.options.kind,
@@ -200,7 +204,7 @@ class Training:
             threshold=threshold,
             minimum_area_px=self.preset.vqvae.cell_area_px if area is None else area,
             form=form,
-            usual_surprise=usual or nothing_known,
+            usual=usual,
             found=found or {},
         )
         return Detector(self.vqvae, self.prior, settings)
