@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.s3server import free_ports
 
 READY_WITHIN_S = 60
-GONE_WITHIN_S = 30
+GONE_WITHIN_S = 5
 
 
 @dataclass(frozen=True, kw_only=True)
