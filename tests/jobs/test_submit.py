@@ -68,7 +68,10 @@ def test_options_of_the_configuration_file_and_the_environment_reach_the_job(
 
 
 def submit(
-    *arguments: object, home: Path, environment: dict[str, str] | None = None, timeout_s: float = 90
+    *arguments: object,
+    home: Path,
+    environment: dict[str, str] | None = None,
+    timeout_s: float = 300,
 ) -> Ended:
     """`vqad submit ARGUMENTS` from a folder in which no package lies."""
     code = f"import sys; sys.path.insert(0, {str(Path(jobs.__file__).parents[1])!r})"
