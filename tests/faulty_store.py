@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-FAULTS = ("503 SlowDown", "500 InternalError", "reset", "truncated", "reset after")
+FAULTS = ("truncated", "503 SlowDown", "500 InternalError", "reset", "reset after")
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Faults:
             elif method == "GET" and path in self.lost:
                 kind = "404 NoSuchKey"
             elif self._random.random() < self.share:
-                kind = self._random.choice(FAULTS)
+                # Only what has a body can be cut.
+                kind = self._random.choice(FAULTS if method == "GET" else FAULTS[1:])
             self.counts[kind] += bool(kind)
             return kind
 
@@ -78,7 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     faults: Faults
 
-    def handle_any(self) -> None:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):  # whatever the method
+            return self._answer
+        raise AttributeError(name)
+
+    def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.faults.next(self.command, unquote(urlsplit(self.path).path))
         if kind == "reset":
@@ -93,15 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 self.send_header(name, value)
-        length = dict((name.lower(), value) for name, value in headers).get("content-length")
+        length = {name.lower(): value for name, value in headers}.get("content-length")
         self.send_header("Content-Length", str(len(data)) if data else length or "0")
         self.end_headers()
         self.wfile.write(short)
         if len(short) < len(data):
             self._reset()
         return None
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         behind = http.client.HTTPConnection(urlsplit(self.faults.behind).netloc, timeout=60)

@@ -153,3 +153,23 @@ def test_a_conditional_write_wants_the_content_as_it_was_read(output: str) -> No
     assert conditional.write(uri, b"2", tag=tag)
     assert not conditional.write(uri, b"three", tag=tag)
     assert (conditional.read(uri) or (b"", ""))[0] == b"2"
+
+
+def test_a_renewal_that_was_done_but_seemed_to_fail_loses_nothing(
+    output: str, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failures = conditional.write, []
+
+    def deaf(uri: str, data: bytes, *, tag: str | None) -> bool:
+        written = write(uri, data, tag=tag)
+        if not failures:
+            failures.append(uri)
+            raise leases.ArchiveError("the answer was lost")
+        return written
+
+    with held(output, "ours") as lease:
+        monkeypatch.setattr(conditional, "write", deaf)
+        time.sleep(1.5)
+        lease.check()
+        assert failures
+    assert stored(output)["released"] is True

@@ -65,12 +65,16 @@ class Lease:
         while not self._ended.wait(RENEWED_EVERY_S):
             asked_s = time.monotonic()
             try:
-                if not self._write({"renewed_at": _now()}):
-                    self._lost = f"{_holder_of(conditional.read(self._uri))} has taken it over"
-                    return
+                if self._write({"renewed_at": _now()}):
+                    self._renewed_s = asked_s
+                    continue
+                found = conditional.read(self._uri)
             except ArchiveError:
                 continue  # the store may be back before the lease has died
-            self._renewed_s = asked_s
+            if found is None or _decoded(found[0]).get("holder") != self.holder:
+                self._lost = f"{_holder_of(found)} has taken it over"
+                return
+            self._tag = found[1]  # of a write of ours that seemed to fail; the next try has it
 
     def _write(self, changes: dict[str, Any]) -> bool:
         content = self._content | changes
@@ -188,4 +192,4 @@ def _decoded(data: bytes) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

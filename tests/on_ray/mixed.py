@@ -134,8 +134,8 @@ def _groups(contents: Iterator[tuple[str, Content]]) -> Iterator[tuple[str, list
     for category, content in contents:
         group.append(content)
         if len(group) == SHARD_IMAGES:
-            # Every ninth group is of a category that no detector knows.
-            yield (category if number % 9 != 8 else "alien"), group
+            # Every seventh group is of a category that no detector knows.
+            yield (category if number % 7 != 6 else "alien"), group
             group, number = [], number + 1
     if group:
         yield category, group
@@ -158,11 +158,11 @@ def _files(mixed: Mixed, category: str, number: int, contents: list[Content]) ->
 def _tar(
     mixed: Mixed, category: str, number: int, contents: list[Content], mode: str = "w"
 ) -> dict[str, bytes]:
-    """In it the folder of the category, and its last member once more."""
+    """In it the folder of the category, and in place of the last member the first once more."""
     uri = f"{mixed.archive}/shard-{number:04}.tar" + (".gz" if mode == "w:gz" else "")
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode=mode) as tar:
-        for name, data, error in [*contents, contents[-1]]:
+        for name, data, error in [*contents[:-1], contents[0]]:
             header = tarfile.TarInfo(f"{category}/{name}")
             header.size = len(data)
             tar.addfile(header, io.BytesIO(data))
