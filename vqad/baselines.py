@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 from vqad import archives, calibrate, score
 from vqad.detector import Settings
-from vqad.fit import (
+from vqad.fit import batches, draw_images
+from vqad.fitting import (
     FitOptions,
     Fitting,
     Interval,
     Record,
     autocast,
-    batches,
     descend,
-    draw_images,
     generator_of,
     is_interval,
 )

@@ -17,8 +17,6 @@ from vqad import calibrate
 from vqad.augment import Kind
 from vqad.detector import Detector, Settings
 from vqad.fit import (
-    Fitting,
-    Record,
     code_maps,
     codes_in_use,
     encode,
@@ -28,6 +26,7 @@ from vqad.fit import (
     to_tensor,
     vqvae_error,
 )
+from vqad.fitting import Fitting, Record
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
 from vqad.resample import ResampleOptions

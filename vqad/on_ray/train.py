@@ -22,7 +22,7 @@ from ray.train.torch import TorchTrainer
 
 from vqad import archives, images
 from vqad.detector import Detector
-from vqad.fit import Record
+from vqad.fitting import Record
 from vqad.on_ray import session
 from vqad.presets import PRESETS
 from vqad.stored import DetectorError
