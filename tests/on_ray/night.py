@@ -114,7 +114,8 @@ class Night:
 @contextmanager
 def night(*arguments: object, home: Path, **environment: str) -> Iterator[Night]:
     """Start it; what still runs at the end is killed."""
-    fast = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    # Workers no less important than what else runs: a test waits for them.
+    fast = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_worker_niceness": "0"}
     with subprocess.Popen(
         [sys.executable, "-m", "tests.on_ray.night", *map(str, arguments)],
         env=clean_environment(home) | fast | environment,
