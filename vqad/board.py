@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -102,8 +102,11 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(categories: Sequence[str], stream: TextIO, tensorboard: str = "") -> Iterator[Show]:
-    """Something that shows events on a stream, and keeps records for TensorBoard where asked to."""
+def shown(categories: Sequence[str], stream: Any, tensorboard: str = "") -> Iterator[Show]:
+    """Something that shows events on a text stream, and keeps records for TensorBoard if asked to.
+
+    A terminal gets a table, anything else lines.
+    """
     with ExitStack() as stack:
         shows = [stack.enter_context(_shown_on(categories, stream))]
         if tensorboard:
@@ -117,7 +120,7 @@ def shown(categories: Sequence[str], stream: TextIO, tensorboard: str = "") -> I
 
 
 @contextmanager
-def _shown_on(categories: Sequence[str], stream: TextIO) -> Iterator[Show]:
+def _shown_on(categories: Sequence[str], stream: Any) -> Iterator[Show]:
     if not stream.isatty():
 
         def write(event: Event) -> None:

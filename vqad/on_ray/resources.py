@@ -20,7 +20,7 @@ class Resources:
     @property
     def of_worker(self) -> dict[str, float]:
         """As Ray names them."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
 
     def missing(self) -> str:
         """What stands in the way of a single worker on the nodes that there are; "" if nothing."""
