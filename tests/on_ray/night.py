@@ -93,8 +93,8 @@ class Night:
         below = descendants(self.process.pid)
         self.process.send_signal(signal.SIGKILL)
         self.read_all()
-        give_up_s = time.monotonic() + 60
-        while any(Path(f"/proc/{pid}").exists() for pid in below):
+        give_up_s = time.monotonic() + 120
+        while any(map(_runs, below)):
             assert time.monotonic() < give_up_s, "Ray outlives its driver"
             time.sleep(0.2)
 
@@ -146,6 +146,14 @@ def descendants(pid: int) -> Sequence[int]:
         found += below
         waiting += below
     return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and more than an entry that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def title(pid: int) -> str:
