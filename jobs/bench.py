@@ -48,6 +48,11 @@ class InspectBench(BenchOptions):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad bench inspect")
 
+    form: Literal["plain", "joined"] | None = Field(
+        default=None,
+        description="of the anomaly map; the detector's own by default. A plain detector has no "
+        "joined form",
+    )
     source_size_px: int = Field(default=900, ge=16, description="width and height of drawn images")
 
 
@@ -91,7 +96,7 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
 
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as name:
         folder = Path(name)
-        detector = _detector(options)
+        detector = bench.in_form(_detector(options), options.form)
         listed = _listed(options, folder, options.source_size_px)
         if not options.models:
             size_px = detector.settings.vqvae.image_size_px

@@ -46,6 +46,11 @@ class TrainCommand(Options):
         default=1.0,
         description="of the held-out scores that sets the threshold; 1 is the paper's rule",
     )
+    form: Literal["plain", "joined"] | None = Field(
+        default=None,
+        description="of the anomaly map: plain, the paper's, or joined with the codes' surprise; "
+        "plain with the preset paper, else joined, by default",
+    )
     only: Literal["calibrate"] | None = Field(
         default=None,
         description="calibrate sets eta and threshold of the detectors in force anew, on the "
@@ -133,6 +138,7 @@ def job_of(options: TrainCommand) -> Any:
                 seed=options.seed,
                 eta=options.eta,
                 threshold_quantile=options.threshold_quantile,
+                form=options.form,
                 minimum_area_px=each.get(name, PerCategory()).minimum_area_px
                 or options.minimum_area_px,
                 heldout_group=each.get(name, PerCategory()).heldout_group,

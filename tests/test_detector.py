@@ -18,11 +18,12 @@ from torch import Tensor
 from tests.test_fit import PRIOR, drawn_pixels
 from tests.test_vqvae import CONFIG, model_of
 from vqad import archives, detector, stored
-from vqad.detector import Detector, Inspection, Settings, current_version
+from vqad.detector import Detector, Inspection, current_version
 from vqad.fit import to_images, to_tensor
 from vqad.images import PREPROCESSING
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.resample import ResampleOptions
+from vqad.settings import FORMAT_VERSION, Settings
 from vqad.stored import DetectorError
 
 
@@ -119,7 +120,7 @@ def test_a_detector_under_a_file_uri_is_the_same_one(tmp_path: Path) -> None:
 
 def test_the_record_holds_all_settings_and_the_preprocessing(saved: Path) -> None:
     record = json.loads((saved / "detector.json").read_text())
-    assert record["format_version"] == detector.FORMAT_VERSION
+    assert record["format_version"] == FORMAT_VERSION
     assert record["version"] == saved.name
     assert record["settings"]["preprocessing"] == PREPROCESSING
     assert record["settings"]["vqvae"]["num_codes"] == 16
@@ -358,9 +359,20 @@ def test_json_without_end_is_not_read(models: str, saved: Path) -> None:
     assert_refused(models, "detector.json: 16777217 bytes, more than 16777216")
 
 
+def test_a_detector_of_the_first_format_is_of_the_plain_form(models: str, saved: Path) -> None:
+    def as_of_old(record: dict[str, Any]) -> None:
+        record["format_version"] = 1
+        for name in ("form", "usual"):
+            del record["settings"][name]
+
+    rewrite(saved, as_of_old)
+    assert Detector.load(models, "washer").settings.form == "plain"
+
+
 def test_another_format_version_is_refused_with_both(models: str, saved: Path) -> None:
-    rewrite(saved, lambda record: record.update(format_version=2))
-    assert_refused(models, f"{saved} has format version 2, this program reads 1; train again")
+    rewrite(saved, lambda record: record.update(format_version=3))
+    message = f"{saved} has format version 3, this program reads 1 and 2; train again"
+    assert_refused(models, message)
 
 
 @pytest.mark.parametrize(

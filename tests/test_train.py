@@ -49,7 +49,7 @@ def trained(**changes) -> Training:
 
 
 def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -> None:
-    training = trained(seed=5)
+    training = trained(seed=5, form="plain")
     washer = training.detector()
     settings, found = washer.settings, washer.settings.found
     assert (settings.category, settings.kind) == ("washer", "rotatable_object")
@@ -70,6 +70,28 @@ def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -
     again = Detector.load(str(tmp_path), "washer")
     assert again.settings == settings
     assert again.inspect(images).scores == washer.inspect(images).scores
+
+
+def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other() -> None:
+    training = trained(seed=5)
+    washer = training.detector()
+    assert washer.settings.form == training.form == PRESETS["test"].form == "joined"
+    images = to_images(training.held_out)
+    evidence = washer.evidence(images)
+    expected, maps = calibrate.usual_of(
+        evidence.differences,
+        evidence.surprises,
+        "rotatable_object",
+        eta=5e-4,
+        score=washer.score_of,
+    )
+    assert np.array(washer.settings.usual.broad) == pytest.approx(
+        np.array(expected.broad), abs=1e-4
+    )
+    assert washer.settings.usual.fine_share == pytest.approx(expected.fine_share, abs=1e-4)
+    scores = [washer.score_of(each) for each in maps]
+    assert washer.settings.found["held_out_scores"] == pytest.approx(scores, abs=1e-2)
+    assert washer.settings.threshold == pytest.approx(max(1.0, *scores), abs=1e-2)
 
 
 def test_no_held_out_image_is_called_defective_at_the_threshold() -> None:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vqad.vqvae import VQVAE, Codebook, Reconstruction, VQVAEConfig, kmeans
+from vqad.vqvae import VQVAE, Codebook, Reconstruction, Upsample, VQVAEConfig, kmeans
 
 SIZES = {
     "image_size_px": 16,
@@ -305,3 +305,27 @@ def test_lookup_and_loss_are_float32_under_autocast() -> None:
     reconstruction = (out.decoded.float() - (images * 2 - 1)).square().mean()
     distance = (out.latents - out.quantised).square().mean()
     torch.testing.assert_close(loss, reconstruction + 0.25 * distance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_upsampling_has_the_gradients_of_a_transposed_convolution(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = Upsample(8, 5)
+    x = torch.randn(3, 8, 6, 7, requires_grad=True)
+    grad = torch.randn(3, 5, 12, 14)
+    found = []
+    for forward in (nn.ConvTranspose2d.forward, Upsample.forward):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            out = forward(layer, x)
+        assert out.dtype == dtype
+        out.backward(grad.to(dtype))
+        found.append([out.detach(), *(each.grad for each in (x, layer.weight, layer.bias))])
+        x.grad = None
+        layer.zero_grad()
+    for theirs, ours in zip(*found, strict=True):
+        close = (
+            {"rtol": 2e-2, "atol": 5e-2}
+            if dtype == torch.bfloat16
+            else {"rtol": 1e-5, "atol": 1e-5}
+        )
+        torch.testing.assert_close(ours, theirs, **close)

@@ -2,6 +2,7 @@
 
 | name | the difference |
 |---|---|
+| plain form | the paper's map, without the surprise of the codes; the others start from it |
 | input-output residuals | the map is of the input and the restored picture, not of two decodings |
 | no local constraint | an improbable code gives way whatever its neighbours are |
 | no bilateral filter | the map is the difference as it is |
@@ -23,7 +24,9 @@ from vqad.detector import Detector
 from vqad.shapes import AnomalyMap, Images
 
 LIKELIHOOD = "likelihood of the codes"
+PLAIN = "plain form"
 ABLATIONS = (
+    PLAIN,
     "input-output residuals",
     "no local constraint",
     "no bilateral filter",
@@ -47,12 +50,14 @@ def smallest_threshold(name: str) -> float:
 @torch.inference_mode()
 def ablated(detector: Detector, images: Images) -> dict[str, Looked]:
     """All ablations on a batch (batch, 3, size, size), by name."""
+    detector = detector.with_settings(form="plain")
     images = images.to(detector.device).contiguous(memory_format=torch.channels_last)
     codes = detector.vqvae.encode(images)
     resampled = detector.resample(codes)
     restored = detector.vqvae.decode(resampled.codes).movedim(1, -1).cpu().numpy()
     free = _unconstrained(detector)
     maps = {
+        PLAIN: detector.anomaly_maps(codes, resampled.codes),
         "input-output residuals": _residuals(detector, images, restored),
         "no local constraint": free.anomaly_maps(codes, free.resample(codes).codes),
         "no bilateral filter": detector.anomaly_maps(codes, resampled.codes, filtered=False),

@@ -21,7 +21,6 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vqad import archives, calibrate, score
-from vqad.detector import Settings
 from vqad.fit import batches, draw_images
 from vqad.fitting import (
     FitOptions,
@@ -34,6 +33,7 @@ from vqad.fitting import (
     is_interval,
 )
 from vqad.presets import Preset
+from vqad.settings import Settings
 from vqad.shapes import AnomalyMap, Images
 from vqad.stored import DetectorError, load_weights, read_json, record_of, to_json, weights_of
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqad import archives, images, score
-from vqad.detector import Detector, Settings
+from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
@@ -29,10 +29,14 @@ from vqad.resample import (
     may_change,
     raster,
 )
+from vqad.settings import Settings
 from vqad.shapes import Codes, Images, Logits
+from vqad.surprise import Form, unknown
 from vqad.vqvae import VQVAE
 
 Say = Callable[[str], None]
+
+RANDOM = "random"  # the category of a detector of random weights
 
 
 def random_detector(preset: str) -> Detector:
@@ -43,7 +47,7 @@ def random_detector(preset: str) -> Detector:
     torch.manual_seed(0)
     sizes = PRESETS[preset]
     settings = Settings(
-        category="random",
+        category=RANDOM,
         kind="object",
         vqvae=sizes.vqvae,
         prior=sizes.prior,
@@ -52,6 +56,16 @@ def random_detector(preset: str) -> Detector:
         minimum_area_px=sizes.vqvae.cell_area_px,
     )
     return Detector(VQVAE(sizes.vqvae), PixelSNAIL(sizes.prior), settings)
+
+
+def in_form(detector: Detector, form: Form | None) -> Detector:
+    """The detector under another form of map. Raises ValueError where it never was calibrated."""
+    if form is None or form == detector.settings.form:
+        return detector
+    settings = detector.settings
+    # Random weights have nothing usual; a fitted plain detector has, and nobody looked for it.
+    usual = unknown(settings.vqvae.latent_size) if settings.category == RANDOM else settings.usual
+    return detector.with_settings(form=form, usual=usual)
 
 
 @torch.inference_mode()
@@ -245,9 +259,12 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
     with watch.timed("prior, one pass"):
         detector.prior(codes)
     with watch.timed("resample"):
-        restored = detector.resample(codes).codes
+        resampled = detector.resample(codes)
+    if detector.settings.form == "joined":
+        with watch.timed("other readings"):
+            detector.surprises(batch, resampled.likelihood)
     with watch.timed("decode pair"):
-        _, *pair = detector.changed_pairs(codes, restored)
+        _, *pair = detector.changed_pairs(codes, resampled.codes)
     with watch.timed("filter and score"):
         for one, other in zip(*pair, strict=True):
             smoothed = score.smooth(score.difference(one, other), input_size_px=size_px)
@@ -276,6 +293,7 @@ def peak_bytes() -> int:
 
 __all__ = [
     "encode",
+    "in_form",
     "matrix_product_flops",
     "peak_bytes",
     "random_detector",

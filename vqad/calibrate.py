@@ -6,9 +6,15 @@ black rectangles painted onto held-out normal images (4.3.3, figure 5).
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+
+from vqad import surprise
+from vqad.augment import Kind
+from vqad.shapes import AnomalyMap
+from vqad.surprise import Surprise, Usual
 
 SHARE_HELD_OUT = 0.1
 FEWEST_HELD_OUT = 10  # fewer than this set a threshold that one odd image decides; a warning
@@ -74,6 +80,41 @@ def threshold(
     value = np.quantile(np.asarray(scores, np.float64), quantile)
     # As the tables hold it, so that a reader who compares again gets the same verdict.
     return max(smallest, float(np.float32(value)))
+
+
+def usual_of(
+    differences: Sequence[AnomalyMap],
+    surprises: Sequence[Surprise],
+    kind: Kind,
+    *,
+    eta: float,
+    score: Callable[[AnomalyMap], float],
+) -> tuple[Usual, list[AnomalyMap]]:
+    """What is usual on held-out normal images, and their maps in the joined form.
+
+    Each is judged by what is usual on the others, as a new image will be. The fine look's share
+    makes its largest score that of the broad look, where it is not smaller anyway.
+    """
+    others = [
+        surprise.usual([*surprises[:at], *surprises[at + 1 :]] or [_flat(one)], kind, eta=eta)
+        for at, one in enumerate(surprises)
+    ]
+    looked = list(zip(differences, surprises, others, strict=True))
+    size_px = differences[0].shape[0]
+    broad = [surprise.broad_map(*each, eta=eta) for each in looked]
+    fine = [surprise.fine_map(*each[1:], eta=eta, size_px=size_px) for each in looked]
+    largest = [max(map(score, maps)) for maps in (broad, fine)]
+    share = min(1.0, max(largest[0], SMALLEST_THRESHOLD) / max(largest[1], SMALLEST_THRESHOLD))
+    usual = replace(surprise.usual(surprises, kind, eta=eta), fine_share=share)
+    maps = [
+        np.maximum(one, np.float32(share) * each) for one, each in zip(broad, fine, strict=True)
+    ]
+    return usual, maps
+
+
+def _flat(surprise: Surprise) -> Surprise:
+    # Nobody else tells what is usual where; the image itself tells what is on the whole.
+    return np.full_like(surprise, surprise.mean())
 
 
 def painted(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,22 +10,22 @@ what does not match its own record.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from vqad import archives, images, score
-from vqad.augment import Kind
-from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
-from vqad.resample import Resampled, ResampleOptions, in_runs
+from vqad import archives, score, surprise
+from vqad.augment import nth_symmetry
+from vqad.pixelsnail import PixelSNAIL
+from vqad.resample import Resampled, in_runs, likelihood_of
 from vqad.resumed import ResumablePrior
-from vqad.shapes import AnomalyMap, Codes, Images
+from vqad.settings import FORMAT_VERSION, Settings, is_name, read_settings
+from vqad.shapes import AnomalyMap, Codes, Images, Likelihood
 from vqad.stored import (
     LARGEST_WEIGHTS_BYTES,
     DetectorError,
@@ -35,40 +35,20 @@ from vqad.stored import (
     to_json,
     weights_of,
 )
-from vqad.vqvae import VQVAE, VQVAEConfig
+from vqad.surprise import Surprise
+from vqad.vqvae import VQVAE
 
-FORMAT_VERSION: Final = 1
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that shaped a detector and decides its verdicts; recorded with it."""
+class Evidence:
+    """What a batch gives, before anything is made of it; one entry an image."""
 
-    category: str
-    kind: Kind
-    vqvae: VQVAEConfig
-    prior: PixelSNAILConfig
-    resample: ResampleOptions
-    threshold: float  # grey levels; an image with a larger score is a defect
-    minimum_area_px: int  # of a defect, in pixels of the model's input
-    preprocessing: dict[str, Any] = field(default_factory=lambda: dict(images.PREPROCESSING))
-    found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
-
-    def __post_init__(self) -> None:
-        """Refuse what no verdict can be made with."""
-        if self.minimum_area_px < 1:
-            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
-        if not 0 <= self.threshold < np.inf:
-            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
-        if not _is_name(self.category):
-            raise ValueError(f"category must be a folder's name, got {self.category!r}")
-        for name in ("num_codes", "latent_size"):
-            ours, theirs = getattr(self.prior, name), getattr(self.vqvae, name)
-            if ours != theirs:
-                raise ValueError(
-                    f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
-                )
+    codes: Codes
+    restored_codes: Codes
+    differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
+    surprises: list[Surprise]  # nats; none in the plain form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,21 +103,58 @@ class Detector:
 
         In float32 throughout, so that a verdict does not hang on the machine's number formats.
         """
-        self._check(batch)
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-        codes = self.vqvae.encode(batch)
-        resampled = self.resample(codes)
-        maps = self.anomaly_maps(codes, resampled.codes)
-        scores = [score.score(each, minimum_area_px=self.settings.minimum_area_px) for each in maps]
-        changed = (codes != resampled.codes).flatten(1).sum(1)
+        found = self.evidence(batch)
+        maps = self.joined_maps(found)
+        scores = [self.score_of(each) for each in maps]
+        changed = (found.codes != found.restored_codes).flatten(1).sum(1)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
             scores=scores,
             codes_changed=changed.tolist(),
             anomaly_maps=maps,
+            codes=found.codes,
+            restored_codes=found.restored_codes,
+        )
+
+    @torch.inference_mode()
+    def evidence(self, batch: Images) -> Evidence:
+        """Encode, resample, decode what changed; and how surprised the prior is, if it counts."""
+        self._check(batch)
+        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        codes = self.vqvae.encode(batch)
+        resampled = self.resample(codes)
+        return Evidence(
             codes=codes,
             restored_codes=resampled.codes,
+            differences=self.anomaly_maps(codes, resampled.codes),
+            surprises=self.surprises(batch, resampled.likelihood)
+            if self.settings.form == "joined"
+            else [],
         )
+
+    def surprises(self, batch: Images, likelihood: Likelihood) -> list[Surprise]:
+        """Surprise in all readings of a batch, of which the first gave ``likelihood``."""
+        likelihoods = [likelihood]
+        for n in surprise.readings(self.settings.kind)[1:]:
+            turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
+            codes = self.vqvae.encode(turned)
+            likelihoods.append(likelihood_of(self.prior(codes), codes))
+        return surprise.surprise(likelihoods, self.settings.kind, eta=self.settings.resample.eta)
+
+    def joined_maps(self, found: Evidence) -> list[AnomalyMap]:
+        """The maps that are scored: the differences, in the joined form with the surprise."""
+        if self.settings.form == "plain":
+            return found.differences
+        usual, eta = self.settings.usual, self.settings.resample.eta
+        assert usual is not None
+        return [
+            surprise.joined(difference, each, usual, eta=eta)
+            for difference, each in zip(found.differences, found.surprises, strict=True)
+        ]
+
+    def score_of(self, anomaly_map: AnomalyMap) -> float:
+        """Score of one map, in grey levels."""
+        return score.score(anomaly_map, minimum_area_px=self.settings.minimum_area_px)
 
     def resample(self, codes: Codes) -> Resampled:
         """Resampled codes, by the fastest exact algorithm there is here."""
@@ -228,11 +245,11 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the version in force, or the one named. Raises DetectorError."""
         version = version or current_version(models, category)
-        if not _is_name(category) or not _is_version(version):
+        if not is_name(category) or not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
         folder = archives.join(models, category, version)
         record = read_json(archives.join(folder, "detector.json"))
-        settings = _settings(record, folder)
+        settings = read_settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
                 f"{folder} holds a detector of {settings.category}, version "
@@ -247,7 +264,7 @@ class Detector:
 def current_version(models: str, category: str) -> str:
     """The version in force of a category's detector. Raises DetectorError where there is none."""
     # A category may come from a manifest: a plain name, never a way out of the folder.
-    if not _is_name(category):
+    if not is_name(category):
         raise DetectorError(f"no detector can be called {category!r}")
     uri = archives.join(models, category, "current.json")
     if not archives.exists(uri):
@@ -259,10 +276,6 @@ def current_version(models: str, category: str) -> str:
     if not _is_version(version):
         raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
     return version
-
-
-def _is_name(category: str) -> bool:
-    return category not in ("", ".", "..") and "/" not in category
 
 
 def _is_version(version: Any) -> TypeGuard[str]:
@@ -281,20 +294,3 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
                 f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
             )
     return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
-
-
-def _settings(record: dict[str, Any], folder: str) -> Settings:
-    if record.get("format_version") != FORMAT_VERSION:
-        raise DetectorError(
-            f"{folder} has format version {record.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}; train again, or use the program that wrote it"
-        )
-    try:
-        settings = TypeAdapter(Settings).validate_python(record.get("settings"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DetectorError(f"{folder}/detector.json, {where}: {first['msg']}") from error
-    if not isinstance(record.get("files"), dict):
-        raise DetectorError(f"{folder}/detector.json names no files; train again")
-    return settings

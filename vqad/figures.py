@@ -20,8 +20,8 @@ from vqad.shapes import AnomalyMap
 from vqad.sheets import heat
 
 _NORMAL, _DEFECT = "#3a9d5d", "#d1495b"
-# The paper's colours of figure 8, and one more.
-_COLOURS = ("#3d6fb4", "#e58a2e", "#8f959c", "#7a5195", "#2a9d8f")
+# The paper's colours of figure 8, and two more.
+_COLOURS = ("#3d6fb4", "#c44e52", "#e58a2e", "#8f959c", "#7a5195", "#2a9d8f")
 _METRICS = {"image_accuracy": "image accuracy", "pro": "PRO", "pixel_auroc": "pixel AUROC"}
 
 
@@ -121,13 +121,14 @@ def ablations(measured: Sequence[Measured]) -> bytes:
     for category in categories:
         columns[category] = {m.method: m.metrics for m in measured if m.category == category}
     figure, panels = _panels(len(columns), width=4.4, height=3.0)
-    width = 0.16
+    methods = (RESAMPLING, *ABLATIONS)
+    width = 0.8 / len(methods)
     for panel, (title, by_method) in zip(panels, columns.items(), strict=False):
-        for at, method in enumerate((RESAMPLING, *ABLATIONS)):
+        for at, method in enumerate(methods):
             values = [getattr(by_method[method], metric) for metric in _METRICS]
             there = [(x, value) for x, value in enumerate(values) if value is not None]
             bars = panel.bar(
-                [x + (at - 2) * width for x, _ in there],
+                [x + (at - (len(methods) - 1) / 2) * width for x, _ in there],
                 [value for _, value in there],
                 width=width,
                 color=_COLOURS[at],

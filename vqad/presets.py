@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 from vqad.fitting import FitOptions
 from vqad.pixelsnail import PixelSNAILConfig
+from vqad.surprise import Form
 from vqad.vqvae import VQVAEConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The two networks and the budget of each."""
+    """The two networks, the budget of each, and what is made of them."""
 
     vqvae: VQVAEConfig
     prior: PixelSNAILConfig
     fit_vqvae: FitOptions
     fit_prior: FitOptions
+    form: Form = "joined"  # of the anomaly map
 
 
 PRESETS: dict[str, Preset] = {
@@ -27,6 +29,7 @@ PRESETS: dict[str, Preset] = {
         fit_prior=FitOptions(
             num_steps=3000, batch_size=64, variations_per_image=32, patience=20, interval_steps=50
         ),
+        form="plain",
     ),
     # The paper's network in under an hour a category on two CPU cores.
     "laptop": Preset(

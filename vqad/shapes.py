@@ -32,7 +32,7 @@ SomeCodes = Int64[Tensor, "batch *cells"]
 SomeLogits = Float[Tensor, "batch num_codes *cells"]
 SomeLikelihood = Float[Tensor, "batch *cells"]
 SomeCells = Bool[Tensor, "batch *cells"]
-# 8-bit grey levels in [0, 441.7]; 0 means that nothing changed.
+# 8-bit grey levels in [0, 441.7]; 0 means that nothing changed, and no code was a surprise.
 AnomalyMap = Float32[ndarray, "height width"]
 # Decoded picture, RGB; 8 or 16 bits a channel as in its source.
 Pixels = Integer[ndarray, "height width 3"]

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqad import calibrate
+from vqad import calibrate, surprise
 from vqad.augment import Kind
-from vqad.detector import Detector, Settings
+from vqad.detector import Detector
 from vqad.fit import (
     OnDisk,
     Pixels,
@@ -32,9 +32,12 @@ from vqad.fitting import Fitting, Record
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
 from vqad.resample import ResampleOptions
+from vqad.settings import Settings
+from vqad.surprise import Form, Usual
 from vqad.vqvae import VQVAE
 
 FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
+_OF_ETA = ("eta_found_by", "eta_pixel_auroc")  # what a detector has recorded of how it was found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class TrainOptions:
     minimum_area_px: int | None = None  # of a defect; None: one latent cell
     eta: float | Literal["auto"] = calibrate.DEFAULT_ETA
     threshold_quantile: float = 1.0  # of the held-out scores
+    form: Form | None = None  # of the anomaly map; None: the preset's
     heldout_group: str | None = None  # pattern; its first group stays on one side
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class TrainOptions:
             raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
         if self.eta != "auto":
             ResampleOptions(eta=self.eta)
+            if self.eta <= 0 and (self.form or PRESETS[self.preset].form) == "joined":
+                raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
         if not 0 < self.threshold_quantile <= 1:
             raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
         if not 0 <= self.seed < 2**32:
@@ -121,7 +127,8 @@ class Training:
         )
         training.vqvae, training.prior = detector.vqvae, detector.prior
         training.held_out = held_out
-        training.recorded = settings.found | {"options": asdict(options)}
+        fitted = {name: each for name, each in settings.found.items() if name not in _OF_ETA}
+        training.recorded = fitted | {"options": asdict(options)}
         return training
 
     def records(self) -> Iterator[Record]:
@@ -161,18 +168,30 @@ class Training:
     def detector(self) -> Detector:
         """Calibrate on the held-out images; the networks must be fitted."""
         eta, how = self._eta()
-        plain = self._detector(eta, threshold=0.0, found={})
-        held_out = [plain.inspect(to_images(chunk)) for chunk in self.held_out.split(16)]
-        scores = [score for inspection in held_out for score in inspection.scores]
-        maps = [each for inspection in held_out for each in inspection.anomaly_maps]
+        form = self.form
+        blank = self._detector(eta, form=form)
+        found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(16)]
+        differences = [each for evidence in found for each in evidence.differences]
+        surprises = [each for evidence in found for each in evidence.surprises]
+        usual, maps = None, differences
+        if form == "joined":
+            usual, maps = calibrate.usual_of(
+                differences, surprises, self.options.kind, eta=eta, score=blank.score_of
+            )
+        scores = [blank.score_of(each) for each in maps]
         threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
-        found = {
+        course = {
             **self._course(),
             "held_out_scores": scores,
-            "held_out_maps_not_zero": sum(int(each.any()) for each in maps),
+            "held_out_maps_not_zero": sum(int(each.any()) for each in differences),
             **how,
         }
-        return self._detector(eta, threshold=threshold, found=found)
+        return self._detector(eta, form=form, threshold=threshold, usual=usual, found=course)
+
+    @property
+    def form(self) -> Form:
+        """The form of the map: as asked, else the preset's."""
+        return self.options.form or self.preset.form
 
     def _course(self) -> dict[str, Any]:
         """What was asked, and what fitting came to."""
@@ -207,15 +226,25 @@ class Training:
         painted = torch.from_numpy(pictures).movedim(-1, 1)
 
         def maps_at(eta: float) -> np.ndarray:
-            detector = self._detector(eta, threshold=0.0, found={})
+            detector = self._detector(eta, form="plain")
             parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(16)]
             return np.stack([each for part in parts for each in part])
 
         eta, auroc = calibrate.search_eta(maps_at, masks)
         return eta, {"eta_found_by": "painted rectangles", "eta_pixel_auroc": auroc}
 
-    def _detector(self, eta: float, *, threshold: float, found: dict[str, Any]) -> Detector:
+    def _detector(
+        self,
+        eta: float,
+        *,
+        form: Form,
+        threshold: float = 0.0,
+        usual: Usual | None = None,
+        found: dict[str, Any] | None = None,
+    ) -> Detector:
         area = self.options.minimum_area_px
+        if form == "joined":
+            usual = usual or surprise.unknown(self.preset.vqvae.latent_size)
         settings = Settings(
             category=self.options.category,
             kind=self.options.kind,
@@ -224,7 +253,9 @@ class Training:
             resample=ResampleOptions(eta=eta),
             threshold=threshold,
             minimum_area_px=self.preset.vqvae.cell_area_px if area is None else area,
-            found=found,
+            form=form,
+            usual=usual,
+            found=found or {},
         )
         return Detector(self.vqvae, self.prior, settings)
 

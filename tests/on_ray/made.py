@@ -8,10 +8,11 @@ import torch
 
 from tests.test_pixelsnail import prior_of
 from vqad import archives, drawn, images
-from vqad.detector import Detector, Settings
+from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.pixelsnail import PixelSNAILConfig
 from vqad.resample import ResampleOptions
+from vqad.settings import Settings
 from vqad.vqvae import VQVAE, VQVAEConfig
 
 SIZE_PX = 32

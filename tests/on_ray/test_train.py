@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +196,44 @@ def test_only_calibrate_changes_threshold_and_eta_and_no_weight(
     kept = ("held_out", "run", "data_fingerprint", "steps", "held_out_nats", "made_with")
     assert all(ours[name] == before[name] for name in kept)
     assert (trained.models / "washer" / new.version / "training.png").exists()
+
+
+def as_of_the_first_format(models: Path, category: str) -> None:
+    """Rewrite a detector's record as the program wrote it that knew the plain form alone."""
+    path = models / category / current_version(str(models), category) / "detector.json"
+    record = json.loads(path.read_text())
+    record["format_version"] = 1
+    for owner, name in (
+        (record["settings"], "form"),
+        (record["settings"], "usual"),
+        (record["settings"]["found"]["options"], "form"),
+    ):
+        del owner[name]
+    for name in ("data_fingerprint", "run", "unreadable", "made_with"):
+        record["settings"]["found"].pop(name)
+    path.write_text(json.dumps(record))
+
+
+def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
+    local_ray: None, trained: Trained, vqad: Callable[..., Ended], tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(trained.models / "ampoule", models / "ampoule")
+    as_of_the_first_format(models, "ampoule")
+    old = Detector.load(str(models), "ampoule")
+    line = ("--data", trained.data, "--models", models, "--categories", "ampoule")
+    found = []
+    for more in ((), ("--form", "joined"), ()):
+        ended = vqad("train", *line, "--only", "calibrate", *more)
+        assert ended.code == 0, ended.err
+        found.append(Detector.load(str(models), "ampoule"))
+    assert [each.settings.form for each in found] == ["plain", "joined", "joined"]
+    assert found[1].settings.usual == found[2].settings.usual is not None
+    assert {each.version[-8:] for each in found} == {old.version[-8:]}  # the weights' hash
+    assert found[1].settings.found["held_out_scores"] != found[0].settings.found["held_out_scores"]
+    test = archives.list_images(str(trained.data / "ampoule" / "test"))
+    pixels = examples.read(test, size_px=old.settings.vqvae.image_size_px).pixels
+    assert len(found[1].inspect(to_images(to_tensor(pixels))).verdicts) == len(test) > 0
 
 
 def test_what_is_finished_is_trained_again_only_with_redo(trained: Trained, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def recalibrate(data: str, models: str, asked: TrainOptions, resources: Resource
     """Save the detector in force under a new eta and threshold; returns how it ended.
 
     The split is the one that it was fitted with. What it was fitted by stays as it is recorded;
-    eta, quantile and minimum area are as asked for.
+    eta and quantile are as asked for, and so are minimum area and form, where they are given.
     """
     start_s = time.monotonic()
     torch.set_num_threads(resources.cpus)
@@ -68,6 +68,7 @@ def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
         eta=asked.eta,
         threshold_quantile=asked.threshold_quantile,
         minimum_area_px=fitted.minimum_area_px if area_px is None else area_px,
+        form=asked.form or detector.settings.form,
     )
 
 
