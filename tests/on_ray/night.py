@@ -66,14 +66,13 @@ class Night:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)  # when each line was read
 
     def read_until(self, pattern: str) -> str:
         """Read along until a line matches; returns it."""
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
+        for line in self._read():
             if re.search(pattern, line):
-                return self.lines[-1]
+                return line
         raise AssertionError(f"no line {pattern!r} in:\n" + "\n".join(self.lines[-40:]))
 
     def end(self) -> Ended:
@@ -85,8 +84,15 @@ class Night:
 
     def read_all(self) -> None:
         """Read until nobody writes any more."""
+        for _ in self._read():
+            pass
+
+    def _read(self) -> Iterator[str]:
         assert self.process.stderr
-        self.lines += [line.rstrip("\n") for line in self.process.stderr]
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            self.times_s.append(time.monotonic())
+            yield self.lines[-1]
 
     def kill(self) -> None:
         """End the driver as a power cut would, and wait for what it started to notice."""
