@@ -10,6 +10,7 @@ COMMANDS = {
     "inspect": ("jobs.inspect_archive", "all images of an archive -> maps and verdicts"),
     "evaluate": ("jobs.evaluate", "verdicts and maps against ground truth"),
     "bench": ("jobs.bench", "how fast this machine is: bench resample, bench inspect, bench train"),
+    "submit": ("jobs.submit", "train or inspect on a running cluster"),
 }
 
 

