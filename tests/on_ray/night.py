@@ -47,7 +47,8 @@ def main() -> int:
 def _join_ray(attempts: int = 3) -> None:
     import ray
 
-    own = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
+    cpus = int(os.environ.get("NIGHT_CPUS", "2"))
+    own = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False, "num_cpus": cpus}
     hook = {"worker_process_setup_hook": shorten, "env_vars": {"NIGHT_STEPS": str(NUM_STEPS)}}
     address = os.environ.get("RAY_ADDRESS", "local")
     for left in reversed(range(attempts)):
