@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,8 +95,17 @@ class Night:
             self.times_s.append(time.monotonic())
             yield self.lines[-1]
 
+    def cut_power(self) -> None:
+        """Kill the driver and all that it started, Ray included."""
+        below = descendants(self.process.pid)
+        self.process.send_signal(signal.SIGKILL)
+        for pid in below:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.read_all()
+
     def kill(self) -> None:
-        """End the driver as a power cut would, and wait for what it started to notice."""
+        """Kill the driver alone, and wait for what it started to notice: Ray takes a minute."""
         below = descendants(self.process.pid)
         self.process.send_signal(signal.SIGKILL)
         self.read_all()
@@ -135,7 +144,7 @@ def night(*arguments: object, home: Path, **environment: str) -> Iterator[Night]
             yield running
         finally:
             if process.poll() is None:
-                running.kill()
+                running.cut_power()
 
 
 def descendants(pid: int) -> Sequence[int]:

@@ -151,7 +151,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_ends_as_good(
     line = again(trained, tmp_path / "models")
     with night(*line, home=tmp_path, NIGHT_CPUS="1") as killed:
         killed.read_until("washer: prior step 20")
-        killed.kill()
+        killed.cut_power()
     with night(*line, home=tmp_path, NIGHT_CPUS="1") as resumed:
         ended = resumed.end()
     assert ended.code == 0, ended.err
