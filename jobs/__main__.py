@@ -9,7 +9,7 @@ COMMANDS = {
     "train": ("jobs.train", "fit one detector per category, side by side"),
     "inspect": ("jobs.inspect_archive", "all images of an archive -> maps and verdicts"),
     "evaluate": ("jobs.evaluate", "verdicts and maps against ground truth"),
-    "bench": ("jobs.bench", "how fast this machine is: bench resample, bench inspect"),
+    "bench": ("jobs.bench", "how fast this machine is: bench resample, bench inspect, bench train"),
     "submit": ("jobs.submit", "train or inspect on a running cluster"),
 }
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from jobs import bench_train
 from jobs.command import Options, Uri, run, say
 
 # Images that the stages are timed on alone; the wholes are timed on all.
@@ -62,7 +63,9 @@ def main(arguments: list[str]) -> int:
         return run("bench resample", ResampleBench, rest, resample)
     if kind == "inspect":
         return run("bench inspect", InspectBench, rest, inspect)
-    say("usage: vqad bench resample|inspect [OPTIONS]; vqad bench resample --help")
+    if kind == "train":
+        return bench_train.main(rest)
+    say("usage: vqad bench resample|inspect|train [OPTIONS]; vqad bench resample --help")
     return 0 if kind in ("-h", "--help") else 2
 
 

@@ -1,12 +1,13 @@
 """Fit one detector per category, side by side."""
 
+import sys
 from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, PerCategory, Uri, UsageError, run, say
+from jobs.command import Names, Options, PerCategory, Uri, UsageError, run
 
 
 class TrainCommand(Options):
@@ -50,13 +51,32 @@ class TrainCommand(Options):
         description="of the anomaly map: plain, the paper's, or joined with the codes' surprise; "
         "plain with the preset paper, else joined, by default",
     )
+    only: Literal["calibrate"] | None = Field(
+        default=None,
+        description="calibrate sets eta and threshold of the detectors in force anew, on the "
+        "images that they held out, without fitting",
+    )
     max_concurrent: int | None = Field(
         default=None,
         description="categories at once; as many as there are GPUs, else CPUs, by default",
     )
+    workers_per_category: int = Field(
+        default=1, description="workers that share each batch of a category"
+    )
     gpus_per_category: float | None = Field(
         default=None,
-        description="GPUs of each, may be a fraction; 1 by default where there are any",
+        description="GPUs of each, may be a fraction; 1 a worker by default where there are any",
+    )
+    checkpoint_seconds: float = Field(
+        default=60.0, description="seconds between two checkpoints, from which a rerun goes on"
+    )
+    cache_bytes: int = Field(
+        default=4 * 2**30,
+        description="of memory for a category's decoded images; more are streamed from the node's "
+        "temporary folder",
+    )
+    tensorboard: str = Field(
+        default="", description="local folder for TensorBoard's event files, one below it each"
     )
     per_category: dict[str, PerCategory] = Field(
         default={}, description="[categories.NAME] of the configuration file"
@@ -70,20 +90,23 @@ def main(arguments: list[str]) -> int:
 
 def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
     """Train; a category that failed makes the exit code 1."""
+    from vqad import board
     from vqad.on_ray import session, train
 
+    if "://" in options.tensorboard:
+        raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
     job = job_of(options)
-    with session.connected():
-        summary = train.train(job, say)
-    for category, message in summary.failed.items():
-        say(f"failed: {category}: {message}")
+    names = [each.category for each in job.options]
+    with session.connected(), board.shown(names, sys.stderr, options.tensorboard) as show:
+        summary = train.train(job, show)
     return asdict(summary), 1 if summary.failed else 0
 
 
 def job_of(options: TrainCommand) -> Any:
     """The job that the options describe. Raises ValueError where it could not start."""
     from vqad.augment import kind_of
-    from vqad.on_ray.train import TrainJob, categories_in
+    from vqad.examples import categories_in
+    from vqad.on_ray.train import TrainJob
     from vqad.train import TrainOptions
 
     there = categories_in(options.data)
@@ -102,7 +125,11 @@ def job_of(options: TrainCommand) -> Any:
         run=options.run,
         redo=options.redo,
         max_concurrent=options.max_concurrent,
+        only=options.only,
+        workers_per_category=options.workers_per_category,
         gpus_per_category=options.gpus_per_category,
+        checkpoint_seconds=options.checkpoint_seconds,
+        cache_bytes=options.cache_bytes,
         options=[
             TrainOptions(
                 category=name,

@@ -26,7 +26,8 @@ from vqad.baselines import (
     similarity,
 )
 from vqad.drawn import draw
-from vqad.fit import FitOptions, Record, to_images, to_tensor
+from vqad.fit import to_images, to_tensor
+from vqad.fitting import FitOptions, Record
 from vqad.presets import PRESETS
 from vqad.stored import DetectorError
 

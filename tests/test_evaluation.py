@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from vqad import archives, evaluation, metrics, tables
+from vqad.ablations import ABLATIONS
 from vqad.evaluation import (
     LOG10_EDGES,
     Inspected,
@@ -315,9 +316,8 @@ def test_the_figures_are_pictures_that_show_what_they_are_given() -> None:
     assert (two[..., 0].astype(int) - two[..., 2] > 100).any()
     assert (two[..., 2].astype(int) - two[..., 0] > 100).any()
 
-    methods = ("resampling", "input-output residuals", "no local constraint")
-    rest = ("no bilateral filter", "likelihood of the codes")
-    bars = picture_of(ablations([measured_of(method) for method in (*methods, *rest)]))
+    methods = ("resampling", *ABLATIONS)
+    bars = picture_of(ablations([measured_of(method) for method in methods]))
     # The paper's three colours, as BGR.
     for colour in ((180, 111, 61), (46, 138, 229), (156, 149, 143)):
         assert (np.abs(bars.astype(int) - colour).max(2) <= 2).sum() > 500

@@ -15,21 +15,23 @@ from tests.test_pixelsnail import codes_of
 from tests.test_vqvae import CONFIG, GRADIENT, model_of
 from vqad.drawn import draw
 from vqad.fit import (
-    CollapseError,
-    DivergenceError,
-    FitOptions,
-    Fitting,
-    Record,
     code_maps,
     codes_in_use,
     encode,
     fit_prior,
     fit_vqvae,
-    pace,
     prior_nats,
     to_images,
     to_tensor,
     vqvae_error,
+)
+from vqad.fitting import (
+    CollapseError,
+    DivergenceError,
+    FitOptions,
+    Fitting,
+    Record,
+    pace,
 )
 from vqad.images import to_unit
 from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig

@@ -20,7 +20,8 @@ from tests.test_fit import (
 from tests.test_vqvae import CONFIG
 from vqad import calibrate
 from vqad.detector import Detector
-from vqad.fit import CollapseError, FitOptions, to_images, to_tensor
+from vqad.fit import to_images, to_tensor
+from vqad.fitting import CollapseError, FitOptions
 from vqad.presets import PRESETS, Preset
 from vqad.train import Training, TrainOptions
 

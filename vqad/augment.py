@@ -5,6 +5,7 @@ the device of the pictures, a batch at a time, from one generator, so that a ste
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -36,14 +37,40 @@ def kind_of(category: str, given: dict[str, str] | None = None) -> Kind:
     return kind  # type: ignore[return-value]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variations:
+    """One variation of each image of a batch, as drawn, before it is applied."""
+
+    symmetry: Tensor | None  # (batch,), int64 in [0, 8): which symmetry of the square
+    transform: Tensor | None  # (batch, 2, 3), affine, in coordinates of [-1, 1]
+
+    def __getitem__(self, part: slice) -> "Variations":
+        """Those of a part of the batch."""
+        drawn = (self.symmetry, self.transform)
+        symmetry, transform = (None if each is None else each[part] for each in drawn)
+        return Variations(symmetry=symmetry, transform=transform)
+
+
+def draw_variations(num: int, kind: Kind, generator: torch.Generator) -> Variations:
+    """Draw a harmless variation for each of ``num`` images. ``generator`` lives on the CPU."""
+    if kind == "object":
+        return Variations(symmetry=None, transform=_small_turns(num, generator))
+    # Four quarter turns, each with and without a flip: the eight symmetries of the square.
+    symmetry = torch.randint(8, (num,), generator=generator)
+    transform = _crops(num, generator) if kind == "texture" else None
+    return Variations(symmetry=symmetry, transform=transform)
+
+
+def vary(images: Images, drawn: Variations) -> Images:
+    """Apply a variation to each image."""
+    if drawn.symmetry is not None:
+        images = _turn_and_flip(images, drawn.symmetry)
+    return images if drawn.transform is None else _sample(images, drawn.transform)
+
+
 def augment(images: Images, kind: Kind, generator: torch.Generator) -> Images:
     """Draw one harmless variation of each image. ``generator`` lives on the CPU."""
-    if kind == "object":
-        return _sample(images, _small_turns(len(images), generator))
-    turned = _turn_and_flip(images, generator)
-    if kind == "rotatable_object":
-        return turned
-    return _sample(turned, _crops(len(images), generator))
+    return vary(images, draw_variations(len(images), kind, generator))
 
 
 def variations(kind: Kind) -> int | None:
@@ -51,10 +78,13 @@ def variations(kind: Kind) -> int | None:
     return 8 if kind == "rotatable_object" else None
 
 
-def _turn_and_flip(images: Images, generator: torch.Generator) -> Images:
-    # Four quarter turns, each with and without a flip: the eight symmetries of the square.
-    symmetry = torch.randint(8, (len(images),), generator=generator).tolist()
-    return torch.stack([nth_symmetry(image, n) for image, n in zip(images, symmetry, strict=True)])
+def _turn_and_flip(images: Images, symmetry: Tensor) -> Images:
+    # All images of one symmetry at once: on a GPU a call an image would take longer than the step.
+    turned = torch.empty_like(images)
+    for n in range(8):
+        chosen = (symmetry == n).nonzero()[:, 0].to(images.device)
+        turned[chosen] = nth_symmetry(images[chosen], n)
+    return turned
 
 
 def nth_symmetry(picture: Tensor, n: int) -> Tensor:

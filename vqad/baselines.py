@@ -21,15 +21,14 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vqad import archives, calibrate, score
-from vqad.fit import (
+from vqad.fit import batches, draw_images
+from vqad.fitting import (
     FitOptions,
     Fitting,
     Interval,
     Record,
     autocast,
-    batches,
     descend,
-    draw_images,
     generator_of,
     is_interval,
 )

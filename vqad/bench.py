@@ -271,10 +271,12 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
             score.score(smoothed, minimum_area_px=detector.settings.minimum_area_px)
 
 
-def matrix_product_flops(size: int = 2048, *, seconds: float = 1.0) -> float:
-    """Floating-point operations a second of float32 matrix products here, the best of many."""
+def matrix_product_flops(
+    size: int = 2048, *, seconds: float = 1.0, dtype: torch.dtype = torch.float32
+) -> float:
+    """Floating-point operations a second of matrix products here, the best of many."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = torch.rand(2, size, size, device=device)
+    left, right = torch.rand(2, size, size, device=device).to(dtype)
     best_s, give_up_s = np.inf, time.perf_counter() + seconds
     while time.perf_counter() < give_up_s:
         watch = Stopwatch()

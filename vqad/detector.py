@@ -9,6 +9,7 @@ what does not match its own record.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -216,8 +217,11 @@ class Detector:
         if not torch.isfinite(batch).all():
             raise ValueError("images must be finite, RGB in [0, 1]")
 
-    def save(self, models: str) -> str:
-        """Save under ``models/CATEGORY/VERSION`` and put it in force; returns the version."""
+    def save(self, models: str, beside: Mapping[str, bytes] | None = None) -> str:
+        """Save under ``models/CATEGORY/VERSION`` and put it in force; returns the version.
+
+        ``beside`` are files for people, by name, that loading does not look at.
+        """
         weights = [weights_of(network) for network in (self.vqvae, self.prior)]
         digest = hashlib.sha256(b"".join(weights)).hexdigest()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
@@ -228,7 +232,7 @@ class Detector:
             "settings": asdict(self.settings),
             "files": {name: record_of(data) for name, data in zip(WEIGHTS, weights, strict=True)},
         }
-        for name, data in zip(WEIGHTS, weights, strict=True):
+        for name, data in (*(beside or {}).items(), *zip(WEIGHTS, weights, strict=True)):
             archives.write_bytes(archives.join(folder, name), data)
         archives.write_bytes(archives.join(folder, "detector.json"), to_json(record))
         # Last, so that whatever is in force is whole.

@@ -3,115 +3,56 @@
 What is done with a record (a line on a terminal, a Ray Train report, a checkpoint) is for the
 caller to choose. A loop keeps all that it needs to go on in ``Fitting``, and the random numbers
 of a step follow from the seed and the step alone, so that resuming is loading and calling again.
+Several workers may run one loop, each on its part of every batch (``vqad.workers``).
 """
 
 import copy
-import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vqad.augment import Kind, augment, nth_symmetry, variations
+from vqad import workers
+from vqad.augment import Kind, augment, draw_variations, nth_symmetry, variations, vary
+from vqad.fitting import (
+    CollapseError,
+    FitOptions,
+    Fitting,
+    Interval,
+    Record,
+    autocast,
+    check_finite,
+    descend,
+    generator_of,
+    is_interval,
+    step_seed,
+)
 from vqad.pixelsnail import PixelSNAIL
 from vqad.shapes import Codes, Images
 from vqad.vqvae import VQVAE
 
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """Budget and pace of one network's fit. Budgets count optimizer steps, not epochs."""
-
-    num_steps: int
-    batch_size: int
-    learning_rate: float = 3e-4  # 4.3.2; of Adam, at its highest
-    num_rise_steps: int = 20  # linear rise before the cosine fall to a twentieth
-    interval_steps: int = 20  # steps between two records
-    num_warmup_steps: int = 0  # VQ-VAE only: without the lookup, before k-means
-    variations_per_image: int = 8  # prior only: augmented code maps an image
-    patience: int = 0  # prior only: intervals without a better held-out likelihood; 0 = never stop
-
-    def __post_init__(self) -> None:
-        """Refuse budgets that fit nothing."""
-        for name in ("num_steps", "batch_size", "interval_steps", "variations_per_image"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate must be in (0, 1), got {self.learning_rate}")
-        for name in ("num_rise_steps", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.num_warmup_steps < self.num_steps:
-            raise ValueError(
-                f"num_warmup_steps must be in [0, {self.num_steps}), got {self.num_warmup_steps}"
-            )
+BATCH_SIZE = 16  # of passes without gradients
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What one interval of fitting came to."""
+class OnDisk:
+    """Decoded pixels too many for memory: rows of a file, read as they are asked for."""
 
-    stage: str  # vqvae or prior
-    step: int
-    num_steps: int
-    images_per_s: float
-    loss: float  # mean over the interval
-    held_out: float  # VQ-VAE: mean squared error in [-1, 1]; prior: nats a code
-    codes_used: int  # VQ-VAE: distinct codes over the interval
-    perplexity: float  # VQ-VAE: exp of the entropy of the codes over the interval
+    def __init__(self, rows: np.ndarray, positions: np.ndarray, device: torch.device) -> None:
+        self.rows = rows  # (num, size, size, 3), uint8 or uint16, mapped from the file
+        self.positions = positions  # of those that these are
+        self.device = device
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+    def __len__(self) -> int:
+        return len(self.positions)
 
-
-class CollapseError(ValueError):
-    """The codebook fell onto a few codes; a prior over them would learn nothing."""
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        """Pixels at some positions, on the device."""
+        at = chosen.cpu().numpy() if isinstance(chosen, Tensor) else chosen
+        return to_tensor(self.rows[self.positions[at]]).to(self.device)
 
 
-class DivergenceError(ValueError):
-    """The loss is no longer a number."""
-
-
-@dataclass(kw_only=True)
-class Fitting:
-    """A network on its way: everything that has to survive a restart."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    best: float = math.inf  # prior only: lowest held-out nats a code, and the weights that had it
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    num_since_best: int = 0
-
-    @classmethod
-    def begin(cls, network: nn.Module, options: FitOptions) -> "Fitting":
-        """Start from the network's weights as they are."""
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rate = options.learning_rate
-        return cls(network=network, optimizer=torch.optim.Adam(network.parameters(), lr=rate))
-
-    def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values that load with ``weights_only=True``."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "best_weights": self.best_weights,
-            "num_since_best": self.num_since_best,
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name in ("step", "best", "best_weights", "num_since_best"):
-            setattr(self, name, state[name])
+Pixels = Tensor | OnDisk
 
 
 def to_images(pixels: Tensor) -> Images:
@@ -127,21 +68,9 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
-def reduced_precision(device: torch.device) -> bool:
-    """Whether bfloat16 pays here: GPUs that have it, CPUs with instructions for it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Bfloat16 where it pays, else nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=reduced_precision(device))
-
-
 def fit_vqvae(
     fitting: Fitting,
-    pixels: Tensor,
+    pixels: Pixels,
     held_out: Tensor,
     *,
     kind: Kind,
@@ -161,12 +90,12 @@ def fit_vqvae(
         if fitting.step == options.num_warmup_steps:
             _start_codebook(model, pixels, kind, generator)
         loss, codes = _vqvae_step(fitting, images, options, generator)
-        clock.add(loss, codes, len(images))
+        clock.add(loss, codes, options.batch_size)
         fitting.step += 1
         if is_interval(fitting.step, options):
             error = vqvae_error(model, held_out)
             # The last step's weights meet no other loss that could tell.
-            _check_finite("held-out error", error, fitting.step)
+            check_finite("held-out error", error, fitting.step)
             yield clock.record("vqvae", fitting.step, options, error)
             clock = Interval(model.config.num_codes)
 
@@ -180,20 +109,22 @@ def _vqvae_step(
     with autocast(images.device):
         out = model(images, lookup=fitting.step >= options.num_warmup_steps)
         loss = model.loss(images, out)
-    descend(fitting, loss, options)
+    whole = descend(fitting, loss, options, len(images) / options.batch_size)
     if out.codes is not None and model.config.codebook == "moving_average":
-        model.codebook.learn(out.latents, out.codes, generator)
-    return loss.detach(), out.codes
+        model.codebook.learn(out.latents, out.codes, generator, workers.add_up)
+    return whole, out.codes
 
 
 def _start_codebook(
-    model: VQVAE, pixels: Tensor, kind: Kind, generator: torch.Generator, num_images: int = 64
+    model: VQVAE, pixels: Pixels, kind: Kind, generator: torch.Generator, num_images: int = 64
 ) -> None:
     if model.config.codebook == "gradient":
         return
     with torch.no_grad(), autocast(pixels.device):
-        images = draw_images(pixels, kind, num_images, generator)
+        images = draw_images(pixels, kind, num_images, generator, whole=True)
         model.codebook.start(model.encoder(images * 2 - 1), generator)
+    # The same up to rounding already, but codes at the edge would part the workers.
+    workers.take_first(model.codebook.buffers())
 
 
 def fit_prior(
@@ -211,13 +142,13 @@ def fit_prior(
         chosen = torch.randint(
             len(maps), (options.batch_size,), generator=generator_of(seed, fitting.step)
         )
-        # Dropout draws from torch's own generator.
-        torch.manual_seed(_step_seed(seed, fitting.step))
+        part = chosen[workers.part_of(len(chosen))].to(maps.device)
+        # Dropout draws from torch's own generator; other workers' parts, other draws.
+        torch.manual_seed(step_seed(seed, fitting.step) + (workers.rank() << 53))
         model.train()
         with autocast(maps.device):
-            loss = model.loss(maps[chosen.to(maps.device)])
-        descend(fitting, loss, options)
-        clock.add(loss.detach(), None, options.batch_size)
+            loss = model.loss(maps[part])
+        clock.add(descend(fitting, loss, options, len(part) / len(chosen)), None, len(chosen))
         fitting.step += 1
         if is_interval(fitting.step, options):
             _keep_best(fitting, prior_nats(model, held_out))
@@ -231,7 +162,7 @@ def _is_out_of_patience(fitting: Fitting, options: FitOptions) -> bool:
 
 
 def _keep_best(fitting: Fitting, nats: float) -> None:
-    _check_finite("held-out likelihood", nats, fitting.step)
+    check_finite("held-out likelihood", nats, fitting.step)
     if nats < fitting.best:
         fitting.best, fitting.num_since_best = nats, 0
         fitting.best_weights = copy.deepcopy(fitting.network.state_dict())
@@ -240,26 +171,32 @@ def _keep_best(fitting: Fitting, nats: float) -> None:
 
 
 @torch.no_grad()
-def code_maps(model: VQVAE, pixels: Tensor, *, kind: Kind, num_variations: int, seed: int) -> Codes:
+def code_maps(model: VQVAE, pixels: Pixels, *, kind: Kind, num_variations: int, seed: int) -> Codes:
     """Codes of ``num_variations`` variations of every image: what the prior is fitted on.
 
     Where an image has no more variations than that, each of them is taken once.
     """
     model.eval()
     every = variations(kind)
-    maps = []
-    for n in range(num_variations if every is None else min(num_variations, every)):
-        for at, batch in batches(pixels):
-            if every is None:
-                images = augment(batch, kind, generator_of(seed, n * len(pixels) + at))
-            else:
-                images = nth_symmetry(batch, n)
-            maps.append(model.encode(images))
-    return torch.cat(maps)
+    num_rounds = num_variations if every is None else min(num_variations, every)
+    starts = [(n, at) for n in range(num_rounds) for at in range(0, len(pixels), BATCH_SIZE)]
+    size = model.config.latent_size
+    maps = torch.zeros(num_rounds * len(pixels), size, size, dtype=torch.int64)
+    maps = maps.to(pixels.device)
+    for n, at in starts[workers.part_of(len(starts))]:
+        images = _batch(pixels[at : at + BATCH_SIZE])
+        first = n * len(pixels) + at
+        if every is None:
+            images = augment(images, kind, generator_of(seed, first))
+        else:
+            images = nth_symmetry(images, n)
+        maps[first : first + len(images)] = model.encode(images)
+    workers.add_up(maps)
+    return maps
 
 
 @torch.no_grad()
-def encode(model: VQVAE, pixels: Tensor) -> Codes:
+def encode(model: VQVAE, pixels: Pixels) -> Codes:
     """Codes of decoded pixels as they are, in float32."""
     model.eval()
     return torch.cat([model.encode(images) for _, images in batches(pixels)])
@@ -280,109 +217,47 @@ def codes_in_use(maps: Codes, num_codes: int) -> int:
 def vqvae_error(model: VQVAE, pixels: Tensor) -> float:
     """Mean squared reconstruction error of decoded pixels, on images in [-1, 1]."""
     model.eval()
-    total = 0.0
-    for _, images in batches(pixels):
+    total = torch.zeros((), device=pixels.device)
+    for _, images in batches(pixels[workers.part_of(len(pixels))]):
         with autocast(images.device):
             decoded = model(images).decoded.float()
-        total += (decoded - (images * 2 - 1)).square().mean().item() * len(images)
-    return total / len(pixels)
+        total += (decoded - (images * 2 - 1)).square().mean() * len(images)
+    workers.add_up(total)
+    return total.item() / len(pixels)
 
 
 @torch.no_grad()
 def prior_nats(model: PixelSNAIL, maps: Codes) -> float:
     """Mean negative log-likelihood of a code, in nats."""
     model.eval()
-    total = 0.0
-    for chunk in maps.split(16):
-        with autocast(maps.device):
-            total += model.loss(chunk).item() * len(chunk)
-    return total / len(maps)
+    total = torch.zeros((), device=maps.device)
+    for chunk in maps[workers.part_of(len(maps))].split(BATCH_SIZE):
+        if len(chunk):
+            with autocast(maps.device):
+                total += model.loss(chunk) * len(chunk)
+    workers.add_up(total)
+    return total.item() / len(maps)
 
 
-def batches(pixels: Tensor, size: int = 16) -> Iterator[tuple[int, Images]]:
+def batches(pixels: Pixels) -> Iterator[tuple[int, Images]]:
     """Images of decoded pixels in batches, each with the position of its first."""
-    for at in range(0, len(pixels), size):
-        images = to_images(pixels[at : at + size])
-        yield at, images.contiguous(memory_format=torch.channels_last)
+    for at in range(0, len(pixels), BATCH_SIZE):
+        yield at, _batch(pixels[at : at + BATCH_SIZE])
 
 
-def draw_images(pixels: Tensor, kind: Kind, num: int, generator: torch.Generator) -> Images:
-    """A batch of pictures drawn with replacement, each in a harmless variation."""
+def _batch(pixels: Tensor) -> Images:
+    return to_images(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def draw_images(
+    pixels: Pixels, kind: Kind, num: int, generator: torch.Generator, *, whole: bool = False
+) -> Images:
+    """A batch of pictures drawn with replacement, each in a harmless variation.
+
+    This worker's part of it, or the whole batch. ``generator`` is left in the same state.
+    """
     chosen = torch.randint(len(pixels), (num,), generator=generator)
-    images = augment(to_images(pixels[chosen.to(pixels.device)]), kind, generator)
+    drawn = draw_variations(num, kind, generator)
+    part = slice(0, num) if whole else workers.part_of(num)
+    images = vary(to_images(pixels[chosen[part].to(pixels.device)]), drawn[part])
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def descend(fitting: Fitting, loss: Tensor, options: FitOptions) -> None:
-    """One step of the optimizer at the pace of the schedule. Raises DivergenceError."""
-    _check_finite("loss", loss.item(), fitting.step)
-    for group in fitting.optimizer.param_groups:
-        group["lr"] = options.learning_rate * pace(fitting.step, options)
-    fitting.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(fitting.network.parameters(), 1.0)
-    fitting.optimizer.step()
-
-
-def _check_finite(name: str, value: float, step: int) -> None:
-    if not math.isfinite(value):
-        raise DivergenceError(f"the {name} is {value} at step {step}; use a lower learning rate")
-
-
-def pace(step: int, options: FitOptions) -> float:
-    """Share of the learning rate at a step: a linear rise, then a cosine fall to 0.05."""
-    rise = min(1.0, (step + 1) / max(1, options.num_rise_steps))
-    return rise * (0.05 + 0.95 * (1 + math.cos(math.pi * step / options.num_steps)) / 2)
-
-
-def is_interval(step: int, options: FitOptions) -> bool:
-    """Whether a record is due behind this step."""
-    return step % options.interval_steps == 0 or step == options.num_steps
-
-
-def _step_seed(seed: int, step: int) -> int:
-    # Far apart for neighbouring seeds, so that their steps never meet.
-    return seed * 1_000_003 + step
-
-
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, whatever came before it."""
-    return torch.Generator().manual_seed(_step_seed(seed, step))
-
-
-class Interval:
-    """Sums over the steps between two records."""
-
-    def __init__(self, num_codes: int) -> None:
-        self.start_s = time.perf_counter()
-        self.num_codes = num_codes
-        self.losses: list[Tensor] = []
-        self.num_images = 0
-        self.histogram: Tensor | None = None
-
-    def add(self, loss: Tensor, codes: Codes | None, num_images: int) -> None:
-        """One step."""
-        self.losses.append(loss)
-        self.num_images += num_images
-        if codes is not None:
-            counts = torch.bincount(codes.flatten(), minlength=self.num_codes)
-            self.histogram = counts if self.histogram is None else self.histogram + counts
-
-    def record(self, stage: str, step: int, options: FitOptions, held_out: float) -> Record:
-        """The interval's means, now that it ends."""
-        seconds = time.perf_counter() - self.start_s
-        used, perplexity = 0, 0.0
-        if self.histogram is not None:
-            share = self.histogram / self.histogram.sum()
-            used = int((share > 0).sum())
-            perplexity = torch.special.entr(share).sum().exp().item()
-        return Record(
-            stage=stage,
-            step=step,
-            num_steps=options.num_steps,
-            images_per_s=self.num_images / seconds,
-            loss=torch.stack(self.losses).mean().item(),
-            held_out=held_out,
-            codes_used=used,
-            perplexity=perplexity,
-        )

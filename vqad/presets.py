@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vqad.fit import FitOptions
+from vqad.fitting import FitOptions
 from vqad.pixelsnail import PixelSNAILConfig
 from vqad.surprise import Form
 from vqad.vqvae import VQVAEConfig

@@ -6,7 +6,7 @@ any two of them its state can be saved and taken up again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +17,8 @@ from vqad import calibrate, surprise
 from vqad.augment import Kind
 from vqad.detector import Detector
 from vqad.fit import (
-    Fitting,
-    Record,
+    OnDisk,
+    Pixels,
     code_maps,
     codes_in_use,
     encode,
@@ -28,12 +28,16 @@ from vqad.fit import (
     to_tensor,
     vqvae_error,
 )
+from vqad.fitting import Fitting, Record
 from vqad.pixelsnail import PixelSNAIL
 from vqad.presets import PRESETS
 from vqad.resample import ResampleOptions
 from vqad.settings import Settings
 from vqad.surprise import Form, Usual
 from vqad.vqvae import VQVAE
+
+FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
+_OF_ETA = ("eta_found_by", "eta_pixel_auroc")  # what a detector has recorded of how it was found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +87,19 @@ class Training:
         self.options = options
         self.preset = PRESETS[options.preset]
         held = calibrate.hold_out(names, seed=options.seed, group=options.heldout_group)
+        if len(names) < FEWEST_IMAGES:
+            raise ValueError(
+                f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
+                "a tenth is held out; add good images, or leave the category out"
+            )
         self.held_out_names = [names[at] for at in held]
-        every = to_tensor(pixels).to(device)
-        self.held_out = every[held]
-        self.learned_from = every[[at for at in range(len(names)) if at not in set(held)]]
+        others = np.setdiff1d(np.arange(len(names)), held)
+        self.held_out = to_tensor(pixels[held]).to(device)
+        self.learned_from: Pixels = (
+            OnDisk(pixels, others, torch.device(device))
+            if isinstance(pixels, np.memmap)
+            else to_tensor(pixels[others]).to(device)
+        )
         # One seed for both networks' first weights; the loops draw from generators of their own.
         torch.manual_seed(options.seed)
         self.vqvae = VQVAE(self.preset.vqvae).to(device)
@@ -96,9 +109,44 @@ class Training:
             "prior": Fitting.begin(self.prior, self.preset.fit_prior),
         }
         self.codes_used = 0
+        self.history: list[Record] = []
+        self.recorded: dict[str, Any] = {}
+
+    @classmethod
+    def with_networks(
+        cls, detector: Detector, held_out: Tensor, options: TrainOptions
+    ) -> "Training":
+        """One whose networks are fitted already, to calibrate anew; pixels of its held-out images.
+
+        What fitting came to is as the detector has it recorded.
+        """
+        training = cls.__new__(cls)
+        training.options, settings = options, detector.settings
+        training.preset = replace(
+            PRESETS[options.preset], vqvae=settings.vqvae, prior=settings.prior
+        )
+        training.vqvae, training.prior = detector.vqvae, detector.prior
+        training.held_out = held_out
+        fitted = {name: each for name, each in settings.found.items() if name not in _OF_ETA}
+        training.recorded = fitted | {"options": asdict(options)}
+        return training
 
     def records(self) -> Iterator[Record]:
         """Fit both networks, from wherever they are. Raises CollapseError, DivergenceError."""
+        for record in self._stages():
+            self.history.append(record)
+            yield record
+
+    def seconds_left(self, record: Record) -> float:
+        """Until both networks are fitted, as if every image took as long as the last ones."""
+        num_steps = record.num_steps - record.step
+        if record.stage == "prior":
+            return num_steps * self.preset.fit_prior.batch_size / record.images_per_s
+        prior = self.preset.fit_prior
+        num_images = num_steps * self.preset.fit_vqvae.batch_size
+        return (num_images + prior.num_steps * prior.batch_size) / record.images_per_s
+
+    def _stages(self) -> Iterator[Record]:
         kind, seed = self.options.kind, self.options.seed
         budget = self.preset.fit_prior
         yield from fit_vqvae(
@@ -147,6 +195,8 @@ class Training:
 
     def _course(self) -> dict[str, Any]:
         """What was asked, and what fitting came to."""
+        if self.recorded:
+            return self.recorded
         return {
             "options": asdict(self.options),
             "num_images": len(self.learned_from) + len(self.held_out),
@@ -211,9 +261,11 @@ class Training:
 
     def state(self) -> dict[str, Tensor | Any]:
         """All that a restart needs, loadable with ``weights_only=True``."""
-        return {stage: fitting.state() for stage, fitting in self.fittings.items()}
+        stages = {stage: fitting.state() for stage, fitting in self.fittings.items()}
+        return stages | {"history": [each.as_dict() for each in self.history]}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
         for stage, fitting in self.fittings.items():
             fitting.load(state[stage])
+        self.history = [Record(**each) for each in state["history"]]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from vqad import workers
 from vqad.shapes import Codes, Images, Latents
 
 # Guesses, far above the paper's: the most that a detector on storage may ask for.
@@ -205,8 +206,8 @@ class Codebook(nn.Module):
     ) -> None:
         """Move the averages one step towards these latents, and restart codes out of use.
 
-        ``all_reduce`` sums a tensor over the workers in place. Every worker must hand in a
-        generator in the same state, so that all restart the same codes with the same vectors.
+        ``all_reduce`` sums a tensor over the workers in place: all then hold the same averages, and
+        restart the same codes, on latents of the first worker.
         """
         flat = latents.float().movedim(1, -1).flatten(0, 2)
         one_hot = F.one_hot(codes.flatten(), self.config.num_codes).to(flat.dtype)
@@ -231,16 +232,10 @@ class Codebook(nn.Module):
     ) -> None:
         # The mean over workers of one random latent each would be no latent of anybody: the
         # workers' candidates differ, so the first worker's are the ones that count.
-        chosen = candidates if _is_first_worker() else torch.zeros_like(candidates)
+        chosen = candidates if workers.rank() == 0 else torch.zeros_like(candidates)
         all_reduce(chosen)
         self.counts.copy_(torch.where(idle, even_share, self.counts))
         self.sums.copy_(torch.where(idle[:, None], chosen * even_share, self.sums))
-
-
-def _is_first_worker() -> bool:
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return True
-    return bool(torch.distributed.get_rank() == 0)
 
 
 def _pick(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:

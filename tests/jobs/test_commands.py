@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from vqad.ablations import ABLATIONS, LIKELIHOOD, PLAIN
 from vqad.baselines import LOSSES
 from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
+from vqad.presets import PRESETS
 from vqad.resample import agreement, fixed_point, jump, raster
 
 pytestmark = ON_RAY
@@ -112,6 +114,27 @@ def test_bench_inspect_measures_the_stages_and_both_wholes(vqad: Vqad, local_ray
     assert found["start_up_seconds"] > 0
     assert found["peak_bytes"] > 2**20
     assert "a random detector of preset tiny" in ended.err
+
+
+def test_bench_train_times_the_stages_and_projects_for_the_categories(vqad: Vqad) -> None:
+    sizes = ("--preset", "tiny", "--num-steps", 2, "--num-images", 100)
+    ended = vqad("bench", "train", *sizes, "--categories", "carpet,bottle")
+    assert ended.code == 0, ended.err
+    found = ended.summary
+    rates = found["images_per_s"]
+    assert set(rates) == {"vqvae", "encode", "prior", "calibrate"}
+    tiny = PRESETS["tiny"]
+    fits = sum(
+        fit.num_steps * fit.batch_size / rates[name]
+        for name, fit in (("vqvae", tiny.fit_vqvae), ("prior", tiny.fit_prior))
+    )
+    rest = 90 * tiny.fit_prior.variations_per_image / rates["encode"] + 10 / rates["calibrate"]
+    for category in ("carpet", "bottle"):
+        assert found["category_seconds"][category] == pytest.approx(fits + rest, rel=0.02)
+    total_s = sum(found["category_seconds"].values())
+    assert found["projected_seconds"] == pytest.approx(total_s, rel=0.01)
+    assert all(0 < share < 1.5 for share in found["share_of_matrix_product"].values())
+    assert re.search(r"^vqvae +[\d.]+ images/s$", ended.err, re.MULTILINE)
 
 
 def test_training_again_skips_what_is_finished(demo: Demo, vqad: Vqad) -> None:

@@ -88,6 +88,18 @@ NOT_STARTED = {
     f"{TRAIN} --kind pill=object": (r"settings are given for pill, but .* has only .*ampoule.*"),
     f"{TRAIN} --kind ampoule=soft": r".*soft.*",
     f"{TRAIN} --max-concurrent 0": r"max_concurrent must be at least 1, got 0$",
+    f"{TRAIN} --only fit": r".*--only: .*(invalid choice|'calibrate').*",
+    f"{TRAIN} --workers-per-category 0": r"workers_per_category must be at least 1, got 0$",
+    f"{TRAIN} --preset tiny --workers-per-category 33": (
+        r"workers_per_category must be at most 32, an image of each batch for everyone, got 33$"
+    ),
+    f"{TRAIN} --gpus-per-category 2": (
+        r"gpus_per_category must be at most one a worker, got 2 for 1; give more --workers-per"
+    ),
+    f"{TRAIN} --checkpoint-seconds -1": r"checkpoint_seconds must not be negative, got -1.0$",
+    f"{TRAIN} --tensorboard s3://b/logs": r"--tensorboard must be a local folder, got s3://b/logs$",
+    "bench train --data {here}/empty": r"no images to learn from in .*/empty; expected DATA/CATEG",
+    "bench train --data {archive} --categories pill": r"no images in .*/pill$",
     "evaluate --data {here}/pills --models {models} --output o": (
         r"no category of .*/pills has both DATA/CATEGORY/test and a detector in .*/models$"
     ),
@@ -116,7 +128,8 @@ def test_a_mistake_is_said_in_one_line_and_nothing_is_started(
 ) -> None:
     arguments = [each.format(**place) for each in line.split()]
     ended = vqad(*arguments)
-    assert_refused(ended, arguments[0], NOT_STARTED[line])
+    command = " ".join(arguments[: 2 if arguments[0] == "bench" else 1])
+    assert_refused(ended, command, NOT_STARTED[line])
     assert not Path(place["here"], "output").exists()
     assert not Path(place["here"], "models").exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from vqad import archives
 from vqad.on_ray import nights
-from vqad.on_ray.progress import InspectSummary, Progress
+from vqad.on_ray.tally import InspectSummary, Pace
 
 
 def night(normal: int, defect: int, reject: int = 0, *, seconds: float = 10.0) -> dict:
@@ -90,31 +90,31 @@ def test_a_summary_adds_up_counts_seconds_and_the_severest() -> None:
 
 
 def test_progress_says_what_is_done_of_how_much_and_the_time_left() -> None:
-    progress = Progress(print, num_todo=20, is_exact=True)
-    line = progress.line(summary_of(6, 2), 4.0, ended=False)
+    pace = Pace(print, num_todo=20, is_exact=True)
+    line = pace.line(summary_of(6, 2), 4.0, ended=False)
     assert line == "8 of 20 images, 2.0 images/s, 2 defects, 0 rejects, 6 s left"
-    progress.is_exact = False
-    assert progress.line(summary_of(6, 2), 4.0, ended=False).startswith("8 of 20 or more images")
-    assert "8 of 8 images" in progress.line(summary_of(6, 2), 4.0, ended=True)
-    assert "time left not known yet" in progress.line(summary_of(0, 0), 4.0, ended=False)
+    pace.is_exact = False
+    assert pace.line(summary_of(6, 2), 4.0, ended=False).startswith("8 of 20 or more images")
+    assert "8 of 8 images" in pace.line(summary_of(6, 2), 4.0, ended=True)
+    assert "time left not known yet" in pace.line(summary_of(0, 0), 4.0, ended=False)
 
 
 def test_a_log_gets_a_line_now_and_then_and_a_terminal_one_that_changes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[str] = []
-    progress = Progress(lines.append, num_todo=20, is_exact=True)
-    assert not progress.on_terminal
+    pace = Pace(lines.append, num_todo=20, is_exact=True)
+    assert not pace.on_terminal
     for _ in range(100):
-        progress.show(summary_of(1, 0))
+        pace.show(summary_of(1, 0))
     assert lines == []
-    progress.last_s -= 31
-    progress.show(summary_of(1, 0))
-    progress.show(summary_of(1, 0))
+    pace.last_s -= 31
+    pace.show(summary_of(1, 0))
+    pace.show(summary_of(1, 0))
     assert len(lines) == 1
-    progress.show(summary_of(1, 0), ended=True)
+    pace.show(summary_of(1, 0), ended=True)
     assert len(lines) == 2
-    progress.on_terminal = True
-    progress.show(summary_of(1, 0), ended=True)
+    pace.on_terminal = True
+    pace.show(summary_of(1, 0), ended=True)
     assert len(lines) == 2
     assert capsys.readouterr().err.startswith("\r\x1b[K1 of 1 images")

@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from vqad import archives
+from vqad import archives, examples
 from vqad.baselines import LOSSES, Baseline, Loss, baseline_of, budget
+from vqad.board import Event, of_record
 from vqad.detector import Detector, current_version
 from vqad.fit import to_tensor
-from vqad.on_ray import ways
-from vqad.on_ray.train import Progress, describe, good_images, read_pixels
+from vqad.on_ray import progress, ways
 from vqad.presets import PRESETS
 
 
@@ -24,7 +24,7 @@ def fit(
     data: str, models: str, output: str, categories: Sequence[str], say: Callable[[str], None]
 ) -> dict[tuple[str, Loss], str]:
     """Folders of the fitted baselines, by category and loss; what is there is not fitted again."""
-    progress: Any = ray.remote(num_cpus=0)(Progress).remote()
+    told = progress.begin()
     task: Any = ray.remote(num_cpus=1, num_gpus=ways.num_gpus())(_fit_baseline)
     folders, running = {}, []
     for category in categories:
@@ -33,18 +33,18 @@ def fit(
             folder = _folder(data, output, category, version, loss)
             folders[category, loss] = folder
             if not archives.exists(archives.join(folder, "baseline.json")):
-                running.append(task.remote(data, models, category, version, loss, folder, progress))
+                running.append(task.remote(data, models, category, version, loss, folder, told))
     while running:
         done, running = ray.wait(running, timeout=2)
-        for line in ray.get(progress.take.remote()):
-            say(line)
+        for event in ray.get(told.take.remote()):
+            say(event.line)
         ray.get(done)
     return folders
 
 
 def _folder(data: str, output: str, category: str, version: str, loss: Loss) -> str:
     """Named after all that shapes the fit."""
-    rows = [(each.image, each.etag) for each in good_images(data, category)]
+    rows = [(each.image, each.etag) for each in examples.good_images(data, category)]
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
     return archives.join(output, "baselines", category, f"{loss}-{digest[:12]}")
 
@@ -56,14 +56,15 @@ def _fit_baseline(
     version: str,
     loss: Loss,
     folder: str,
-    progress: Any,
+    told: Any,
 ) -> None:
     settings = Detector.load(models, category, version=version).settings
     preset = settings.found["options"]["preset"]
     held_out, others = ways.split(data, settings)
-    listed = {each.image: each for each in good_images(data, category)}
-    _, kept, _ = read_pixels([listed[image] for image in held_out], preset)
-    _, pixels, _ = read_pixels(others, preset)
+    listed = {each.image: each for each in examples.good_images(data, category)}
+    size_px = PRESETS[preset].vqvae.image_size_px
+    kept = examples.read([listed[image] for image in held_out], size_px=size_px).pixels
+    pixels = examples.read(others, size_px=size_px).pixels
     device = ways.device()
     for found in baseline_of(
         to_tensor(pixels).to(device),
@@ -76,6 +77,7 @@ def _fit_baseline(
             found.network.cpu()
             found.save(folder)
             seconds = found.settings.found["seconds"]
-            progress.add.remote(f"{category}: {loss} fitted after {seconds:.0f} s")
+            line = f"{category}: {loss} fitted after {seconds:.0f} s"
+            told.add.remote(Event(category=category, line=line))
         elif found.step % 100 == 0:
-            progress.add.remote(f"{category}: {describe(found)}")
+            told.add.remote(of_record(category, found))

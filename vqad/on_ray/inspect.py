@@ -18,7 +18,7 @@ import ray
 from vqad import archives, leases
 from vqad.on_ray import ledger, opened, session, sink, stages
 from vqad.on_ray.plan import InspectJob, Plan, Shard, plan, survey, units
-from vqad.on_ray.progress import InspectSummary, Progress, Say
+from vqad.on_ray.tally import InspectSummary, Pace, Say
 
 # What can end a run that has begun, besides our own mistakes.
 FAILURES = (ray.exceptions.RayError, archives.ArchiveError, leases.LeaseLostError, OSError)
@@ -48,7 +48,7 @@ def inspect(
         superseded_removed=ledger.heal(job.output, settled.ledger),
     )
     if len(settled.todo) or settled.shards:
-        progress = Progress(say, num_todo=settled.num_todo, is_exact=settled.is_exact)
+        pace = Pace(say, num_todo=settled.num_todo, is_exact=settled.is_exact)
         holder = lease.holder if lease else ""
         for rows in _chain(job, settled, holder).iter_batches(
             batch_size=None, batch_format="pyarrow"
@@ -57,8 +57,8 @@ def inspect(
                 lease.check()
             for unit in _unpacked(rows):
                 summary.add(unit, num_severest=num_severest)
-            progress.show(summary)
-        progress.show(summary, ended=True)
+            pace.show(summary)
+        pace.show(summary, ended=True)
     if sink.parts(job.output, "verdicts") - settled.ledger.parts - summary.parts:
         # Written by a worker of an earlier run that did not know yet that it was over.
         summary.superseded_removed += ledger.heal(job.output, ledger.read(job.output))

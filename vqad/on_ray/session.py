@@ -8,6 +8,8 @@ from contextlib import contextmanager
 # Ray reads these while it is imported or started.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Workers wait for a place as long as it takes, on a cluster that others use as well: a week.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(7 * 24 * 3600))
 # Ray's core warns of every pool of actors that its arguments are kept in the object store, at the
 # level of errors. What matters to a person comes back as an exception.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

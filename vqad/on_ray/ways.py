@@ -18,9 +18,9 @@ from vqad import ablations, archives, images
 from vqad.ablations import Looked
 from vqad.baselines import Baseline, Loss
 from vqad.detector import Detector
+from vqad.examples import good_images
 from vqad.fit import to_images, to_tensor
 from vqad.on_ray import session
-from vqad.on_ray.train import good_images
 from vqad.settings import Settings
 from vqad.uris import encoded
 

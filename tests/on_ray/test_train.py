@@ -1,0 +1,252 @@
+"""A night's training: several categories, some of them bad, and what is killed goes on."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.jobs.conftest import Ended, vqad
+from tests.on_ray.conftest import ON_RAY, local_ray
+from tests.on_ray.night import INTERVAL_STEPS, NUM_STEPS, Night, night
+from vqad import archives, drawn, examples
+from vqad.detector import Detector, current_version
+from vqad.fit import to_images, to_tensor
+
+__all__ = ["local_ray", "vqad"]
+pytestmark = ON_RAY
+KINDS = {"fabric": "texture", "washer": "rotatable_object", "ampoule": "object"}
+GIVEN = [f"--kind={name}={kind}" for name, kind in KINDS.items()]
+SECONDS = 0.5  # between checkpoints, where a test kills
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Data with all that data may have, and the detectors trained on it."""
+
+    data: Path
+    models: Path
+    ended: Ended
+
+    def found(self, category: str) -> dict:
+        return Detector.load(str(self.models), category).settings.found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    home = tmp_path_factory.mktemp("night")
+    data, models = home / "data", home / "models"
+    drawn.draw_archive(
+        data, categories=list(KINDS), size_px=64, num_train=30, num_good=2, num_defect=2
+    )
+    good = data / "fabric" / "train" / "good"
+    picture = (good / "000.png").read_bytes()
+    (good / "torn.png").write_bytes(picture[: len(picture) // 2])
+    (data / "few").mkdir()
+    for number in range(3):
+        (data / "few" / f"{number}.png").write_bytes(picture)
+    (data / "empty" / "train" / "good").mkdir(parents=True)
+    names = ",".join([*KINDS, "few", "empty"])
+    arguments = ("--data", data, "--models", models, "--categories", names, *GIVEN)
+    with night(*arguments, home=home) as running:
+        return Trained(data=data, models=models, ended=running.end())
+
+
+def test_bad_categories_end_with_their_own_message_and_the_others_with_detectors(
+    trained: Trained,
+) -> None:
+    ended, found = trained.ended, trained.ended.summary
+    assert ended.code == 1
+    assert sorted(found["trained"]) == sorted(KINDS)
+    few = "3 images to learn from: at least 10 are needed, of which a tenth is held out; add good "
+    assert found["failed"]["few"].startswith(few)
+    assert re.fullmatch("no images in .*/data/empty", found["failed"]["empty"])
+    assert len(found["failed"]) == 2
+    assert "Traceback" not in ended.err
+    for category in KINDS:
+        detector = Detector.load(str(trained.models), category)
+        test = archives.list_images(str(trained.data / category / "test"))
+        size_px = detector.settings.vqvae.image_size_px
+        images = to_images(to_tensor(examples.read(test, size_px=size_px).pixels))
+        assert len(detector.inspect(images).verdicts) == len(test) > 0
+
+
+def test_a_torn_image_is_left_out_counted_and_named(trained: Trained) -> None:
+    (line,) = [line for line in trained.ended.err.splitlines() if "left out file" in line]
+    assert re.match(r"fabric: left out file://.*/torn\.png: (truncated|unreadable): ", line)
+    told = trained.ended.summary["categories"]
+    assert (told["fabric"]["images"], told["fabric"]["unreadable"]) == (30, 1)
+    assert told["washer"]["unreadable"] == 0
+    (unreadable,) = trained.found("fabric")["unreadable"]
+    assert "/torn.png: " in unreadable
+
+
+def test_every_interval_is_kept_beside_the_detector_and_drawn(trained: Trained) -> None:
+    version = current_version(str(trained.models), "washer")
+    folder = trained.models / "washer" / version
+    records = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    steps = [(each["stage"], each["step"]) for each in records]
+    expected = range(INTERVAL_STEPS, NUM_STEPS + 1, INTERVAL_STEPS)
+    assert steps == [(stage, step) for stage in ("vqvae", "prior") for step in expected]
+    assert all(np.isfinite(each["loss"]) for each in records)
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    told = trained.found("washer")["held_out_nats"]
+    assert told == min(each["held_out"] for each in records if each["stage"] == "prior")
+
+
+def test_a_detector_says_what_made_it(trained: Trained) -> None:
+    found = trained.found("washer")
+    listed = examples.good_images(str(trained.data), "washer")
+    assert found["data_fingerprint"] == examples.fingerprint(listed)
+    assert (found["options"]["seed"], found["options"]["preset"]) == (0, "tiny")
+    made_with = found["made_with"]
+    assert len(made_with["vqad_sha256"]) == 64
+    assert made_with["torch"] == torch.__version__
+    assert (made_with["num_workers"], made_with["device"][:3]) == (1, "cpu")
+
+
+def test_nothing_of_training_stays_but_detectors(trained: Trained) -> None:
+    (run,) = (trained.models / ".runs").iterdir()
+    left = {path.name.rpartition("-")[0] for path in run.iterdir()}
+    # Of the category that failed with its images read, a folder without a checkpoint.
+    assert left <= {"few"}
+    assert not list(run.rglob("*.pt"))
+
+
+def again(trained: Trained, models: Path, *more: object) -> tuple[object, ...]:
+    """The washer alone, elsewhere: another run, fitted by the same images and seed."""
+    line = ("--data", trained.data, "--models", models, "--categories", "washer", *more)
+    return (*line, GIVEN[1], "--checkpoint-seconds", SECONDS)
+
+
+def assert_as_good(models: Path | str, trained: Trained) -> None:
+    """The undisturbed detector, to the last bit: one seed, and one thread for each of them."""
+    ours = Detector.load(str(models), "washer").settings.found
+    theirs = trained.found("washer")
+    assert (ours["made_with"]["num_threads"], theirs["made_with"]["num_threads"]) == (1, 1)
+    for name in ("steps", "held_out", "held_out_error", "held_out_nats", "held_out_scores"):
+        assert ours[name] == theirs[name], name
+    version = current_version(str(models), "washer")
+    assert version[-8:] == current_version(str(trained.models), "washer")[-8:]  # of the weights
+
+
+def lost(killed: Night, resumed: Night) -> tuple[str, int]:
+    """Stage and steps that were done before a kill and had to be done again."""
+    (line,) = [line for line in resumed.lines if "goes on from" in line]
+    found = re.search(r"goes on from (\w+) step (\d+)", line)
+    assert found
+    stage, step = killed.steps()[-1]
+    before = {"vqvae": 0, "prior": NUM_STEPS}
+    return stage, before[stage] + step - before[found[1]] - int(found[2])
+
+
+def test_a_killed_driver_goes_on_where_it_was_and_ends_as_good(
+    trained: Trained, tmp_path: Path
+) -> None:
+    line = again(trained, tmp_path / "models")
+    with night(*line, home=tmp_path, NIGHT_CPUS="1") as killed:
+        killed.read_until("washer: prior step 20")
+        killed.cut_power()
+    with night(*line, home=tmp_path, NIGHT_CPUS="1") as resumed:
+        ended = resumed.end()
+    assert ended.code == 0, ended.err
+    assert ended.summary["trained"] == ["washer"]
+    stage, num_steps = lost(killed, resumed)
+    # Under a second's work is an interval here, and that of the fit's end had its own checkpoint.
+    assert (stage, num_steps <= 20 + INTERVAL_STEPS) == ("prior", True)
+    assert resumed.steps()[0][0] == "prior"
+    assert_as_good(tmp_path / "models", trained)
+
+
+def test_a_killed_worker_heals_in_the_same_command(trained: Trained, tmp_path: Path) -> None:
+    line = again(trained, tmp_path / "models")
+    with night(*line, home=tmp_path, NIGHT_CPUS="1") as running:
+        running.read_until("washer: vqvae step 40")
+        running.kill_worker()
+        ended = running.end()
+    assert ended.code == 0, ended.err
+    assert ended.summary["trained"] == ["washer"]
+    assert any("washer: goes on from vqvae step" in line for line in running.lines)
+    assert_as_good(tmp_path / "models", trained)
+
+
+def test_only_calibrate_changes_threshold_and_eta_and_no_weight(
+    local_ray: None, trained: Trained, vqad: Callable[..., Ended]
+) -> None:
+    old = Detector.load(str(trained.models), "washer")
+    line = ("--data", trained.data, "--models", trained.models, "--categories", "washer,empty")
+    ended = vqad("train", *line, "--only", "calibrate", "--eta", 0.3)
+    assert ended.code == 1
+    assert (ended.summary["calibrated"], ended.summary["trained"]) == (["washer"], [])
+    assert ended.summary["failed"]["empty"].startswith("no detector for category empty in ")
+    new = Detector.load(str(trained.models), "washer")
+    assert new.version == ended.summary["categories"]["washer"]["version"] != old.version
+    for stage in ("vqvae", "prior"):
+        theirs = getattr(old, stage).state_dict()
+        for name, tensor in getattr(new, stage).state_dict().items():
+            assert torch.equal(tensor, theirs[name]), name
+    assert (old.settings.resample.eta, new.settings.resample.eta) == (5e-4, 0.3)
+    ours, before = new.settings.found, old.settings.found
+    assert ours["calibrated_from"] == old.version
+    assert ours["held_out_scores"] != before["held_out_scores"]
+    assert new.settings.threshold == max(1.0, *ours["held_out_scores"])
+    kept = ("held_out", "run", "data_fingerprint", "steps", "held_out_nats", "made_with")
+    assert all(ours[name] == before[name] for name in kept)
+    assert (trained.models / "washer" / new.version / "training.png").exists()
+
+
+def as_of_the_first_format(models: Path, category: str) -> None:
+    """Rewrite a detector's record as the program wrote it that knew the plain form alone."""
+    path = models / category / current_version(str(models), category) / "detector.json"
+    record = json.loads(path.read_text())
+    record["format_version"] = 1
+    for owner, name in (
+        (record["settings"], "form"),
+        (record["settings"], "usual"),
+        (record["settings"]["found"]["options"], "form"),
+    ):
+        del owner[name]
+    for name in ("data_fingerprint", "run", "unreadable", "made_with"):
+        record["settings"]["found"].pop(name)
+    path.write_text(json.dumps(record))
+
+
+def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
+    local_ray: None, trained: Trained, vqad: Callable[..., Ended], tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(trained.models / "ampoule", models / "ampoule")
+    as_of_the_first_format(models, "ampoule")
+    old = Detector.load(str(models), "ampoule")
+    line = ("--data", trained.data, "--models", models, "--categories", "ampoule")
+    found = []
+    for more in ((), ("--form", "joined"), ()):
+        ended = vqad("train", *line, "--only", "calibrate", *more)
+        assert ended.code == 0, ended.err
+        found.append(Detector.load(str(models), "ampoule"))
+    assert [each.settings.form for each in found] == ["plain", "joined", "joined"]
+    assert found[1].settings.usual == found[2].settings.usual is not None
+    assert {each.version[-8:] for each in found} == {old.version[-8:]}  # the weights' hash
+    assert found[1].settings.found["held_out_scores"] != found[0].settings.found["held_out_scores"]
+    test = archives.list_images(str(trained.data / "ampoule" / "test"))
+    pixels = examples.read(test, size_px=old.settings.vqvae.image_size_px).pixels
+    assert len(found[1].inspect(to_images(to_tensor(pixels))).verdicts) == len(test) > 0
+
+
+def test_what_is_finished_is_trained_again_only_with_redo(trained: Trained, tmp_path: Path) -> None:
+    line = ("--data", trained.data, "--models", tmp_path / "models", "--categories", "ampoule")
+    versions = []
+    for more, expected in (((), "trained"), ((), "skipped"), (("--redo",), "trained")):
+        with night(*line, GIVEN[2], *more, home=tmp_path, NIGHT_STEPS="11") as running:
+            ended = running.end()
+        assert ended.code == 0, ended.err
+        assert ended.summary[expected] == ["ampoule"]
+        versions.append(current_version(str(tmp_path / "models"), "ampoule"))
+    assert versions[0] == versions[1] != versions[2]
+    # The weights' hash is the end of the name: one seed, one detector.
+    assert versions[0][-8:] == versions[2][-8:]

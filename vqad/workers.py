@@ -1,0 +1,72 @@
+"""The workers that fit one network together, each on its part of every batch.
+
+They hold the same weights and draw the same random numbers; what is different is the part of a
+batch that each computes. Sums over all of them make a step the same as one worker's on the whole
+batch, up to rounding. Without a process group there is one worker, and nothing here does anything.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def num_workers() -> int:
+    """How many there are."""
+    return distributed.get_world_size() if _are_several() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return distributed.get_rank() if _are_several() else 0
+
+
+def part_of(num: int) -> slice:
+    """Which of a row of things are this worker's; parts differ by one in size."""
+    return slice(num * rank() // num_workers(), num * (rank() + 1) // num_workers())
+
+
+def size_of_part(num: int) -> int:
+    """How many of a row of things are this worker's."""
+    part = part_of(num)
+    return part.stop - part.start
+
+
+def add_up(tensor: Tensor) -> None:
+    """Sum a tensor over the workers, in place."""
+    if num_workers() > 1:
+        distributed.all_reduce(tensor)
+
+
+def take_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors by the first worker's."""
+    if num_workers() > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor, 0)
+
+
+def add_up_gradients(network: nn.Module, loss: Tensor) -> Tensor:
+    """Sum all gradients over the workers, in place; returns the sum of their losses.
+
+    In one message: the networks are small, so that many would cost more than they carry.
+    """
+    if num_workers() == 1:
+        return loss
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    flat = torch.cat([*(each.flatten() for each in gradients), loss.reshape(1).float()])
+    add_up(flat)
+    *sums, whole = flat.split([*(each.numel() for each in gradients), 1])
+    for gradient, total in zip(gradients, sums, strict=True):
+        gradient.copy_(total.view_as(gradient))
+    return whole[0]
+
+
+def first_says(yes: bool, device: torch.device) -> bool:
+    """The first worker's answer, on all of them."""
+    answer = torch.tensor(int(yes), device=device)
+    take_first([answer])
+    return bool(answer)
+
+
+def _are_several() -> bool:
+    return bool(distributed.is_available() and distributed.is_initialized())
