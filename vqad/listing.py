@@ -33,7 +33,7 @@ class Listed:
     image: str  # absolute URI
     size_bytes: int
     etag: str  # changes when the content does
-    modified_at: datetime  # UTC
+    modified_at: datetime | None  # UTC; None where a manifest names what is not there
 
 
 def list_images(
@@ -96,14 +96,18 @@ def _narrowed(
     root = absolute(uri)
     with mendable(uri):
         for each in _listed_s3(root, wanted) if is_remote(root) else _listed_locally(root, wanted):
-            if modified_since is not None and each.modified_at < modified_since:
-                continue
-            if include is None or _may_match(relative(each.image, root), include):
+            if is_as_new(each, modified_since) and may_match(relative(each.image, root), include):
                 yield each
 
 
-def _may_match(path: str, include: str) -> bool:
-    if is_included(path, include):
+def is_as_new(listed: Listed, modified_since: datetime | None) -> bool:
+    """Whether it was modified since then, as far as is known."""
+    return modified_since is None or not listed.modified_at or listed.modified_at >= modified_since
+
+
+def may_match(path: str, include: str | None) -> bool:
+    """Whether the glob matches the path of an image, or may match a member of a shard there."""
+    if include is None or is_included(path, include):
         return True
     if not is_shard(path):
         return False
@@ -118,7 +122,7 @@ def _listed_locally(root: str, wanted: Wanted) -> Iterator[Listed]:
     if stat.S_ISDIR(status.st_mode):
         yield from _walked(path, wanted, frozenset())
     elif wanted(path):
-        yield _local(path, status)
+        yield of_local(path, status)
     else:
         raise ArchiveError(f"{root}: neither a folder nor an image; give a folder of images")
 
@@ -140,7 +144,7 @@ def _walked(folder: str, wanted: Wanted, above: frozenset[tuple[int, int]]) -> I
         if _is_folder(entry):
             yield from _walked(entry.path, wanted, above | {itself})
         elif wanted(entry.name) and (status := _status(entry)):
-            yield _local(entry.path, status)
+            yield of_local(entry.path, status)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -160,7 +164,8 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
     return None
 
 
-def _local(path: str, status: os.stat_result) -> Listed:
+def of_local(path: str, status: os.stat_result) -> Listed:
+    """A local file as it is listed."""
     return Listed(
         image="file://" + encoded(path),
         size_bytes=status.st_size,
@@ -172,7 +177,7 @@ def _local(path: str, status: os.stat_result) -> Listed:
 def _listed_s3(root: str, wanted: Wanted) -> Iterator[Listed]:
     bucket, key = s3.bucket_and_key(root)
     if wanted(key) and (found := s3.head(bucket, key)):
-        yield _object(bucket, {"Key": key, "Size": found["ContentLength"], **found})
+        yield object_of(bucket, {"Key": key, "Size": found["ContentLength"], **found})
         return
     below, num_keys = s3.folder(key), 0
     for page in s3.pages(bucket, below):
@@ -180,12 +185,13 @@ def _listed_s3(root: str, wanted: Wanted) -> Iterator[Listed]:
             num_keys += 1
             path = entry["Key"].removeprefix(below)
             if wanted(path) and not is_passed_over(path):
-                yield _object(bucket, entry)
+                yield object_of(bucket, entry)
     if key and not num_keys:
         raise ArchiveError(f"{root}: no objects below it; check bucket and prefix")
 
 
-def _object(bucket: str, entry: dict[str, Any]) -> Listed:
+def object_of(bucket: str, entry: dict[str, Any]) -> Listed:
+    """An object as it is listed, of what the store says of it."""
     return Listed(
         image=f"s3://{bucket}/{encoded(entry['Key'])}",
         size_bytes=entry["Size"],

@@ -86,6 +86,15 @@ def size_of(shard: str) -> int:
     return persist(lambda: Path(path_of(shard)).stat().st_size)
 
 
+def schema_of(shard: str) -> pa.Schema:
+    """The columns of a Parquet file; raises FetchError."""
+    size_bytes = size_of(shard)
+    if not size_bytes:
+        raise ShardError("empty", "no bytes")
+    with _opened(shard, size_bytes, "") as file:
+        return _opened_parquet(file).schema_arrow
+
+
 def _refusal(name: str, size_bytes: int, refused: str) -> tuple[str, str]:
     if refused:
         return "unsupported", refused

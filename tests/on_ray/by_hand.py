@@ -13,7 +13,8 @@ import pytest
 from tests.on_ray import made
 from vqad import archives
 from vqad.on_ray import ledger, opened, sink, stages
-from vqad.on_ray.plan import InspectJob, Plan, plan, units
+from vqad.on_ray.plan import Plan, plan, units
+from vqad.on_ray.survey import InspectJob
 
 CATEGORIES = ("fabric", "washer")
 

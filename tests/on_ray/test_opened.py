@@ -14,7 +14,8 @@ from tests.on_ray import made
 from tests.on_ray.by_hand import again, decoded, home, inspect, job, moments, rows, runs
 from vqad import shards
 from vqad.on_ray import sink
-from vqad.on_ray.plan import InspectJob, plan
+from vqad.on_ray.plan import plan
+from vqad.on_ray.survey import InspectJob
 from vqad.routing import Routing
 from vqad.uris import encoded
 

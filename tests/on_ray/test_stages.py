@@ -23,7 +23,8 @@ from tests.on_ray.by_hand import (
 )
 from vqad import leases, tables
 from vqad.on_ray import ledger, sink, stages
-from vqad.on_ray.plan import InspectJob, plan
+from vqad.on_ray.plan import plan
+from vqad.on_ray.survey import InspectJob
 from vqad.routing import Routing
 
 __all__ = ["home", "job", "moments"]

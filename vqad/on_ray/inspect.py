@@ -17,7 +17,8 @@ import ray
 
 from vqad import archives, leases
 from vqad.on_ray import ledger, opened, session, sink, stages
-from vqad.on_ray.plan import InspectJob, Plan, Shard, plan, survey, units
+from vqad.on_ray.plan import Plan, Shard, plan, units
+from vqad.on_ray.survey import InspectJob, survey
 from vqad.on_ray.tally import InspectSummary, Pace, Say
 
 # What can end a run that has begun, besides our own mistakes.

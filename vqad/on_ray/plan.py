@@ -1,20 +1,15 @@
-"""What a run will do, settled before anything is written: listing, routing, ledger, detectors."""
+"""What a run will do of what is there, settled before anything is written, by the ledger."""
 
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from vqad import archives, listing, tables
-from vqad.detector import Detector
 from vqad.on_ray import ledger
 from vqad.on_ray.ledger import Done, Ledger
-from vqad.routing import Router, Routing, router
-from vqad.stored import DetectorError
-from vqad.uris import path_of
+from vqad.on_ray.survey import InspectJob, Survey, survey
+from vqad.routing import Router
 
 # What the listing says of an image, and the part that has its verdict already, or "".
 TODO = pa.schema(
@@ -30,37 +25,6 @@ TODO = pa.schema(
 
 # Verdicts that say nothing of the image itself: it may be there, and readable, the next time.
 _OF_THE_STORE = ("missing", "denied", "fetch_failed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectJob:
-    """All of one `vqad inspect`."""
-
-    archive: str  # URI
-    models: str  # URI
-    output: str  # URI
-    routing: Routing = field(default_factory=Routing)
-    include: str | None = None  # glob on the path below the archive
-    modified_since: datetime | None = None
-    limit: int | None = None  # images of this run, of those still to be done
-    redo: Literal["changed", "all"] | None = None  # of the images that have their verdict
-    maps: Literal["all", "defect", "none"] = "all"
-    num_actors: int | None = None  # None: one a GPU, else one a CPU where memory allows
-    gpus_per_actor: float | None = None  # None: one where the cluster has any, else none
-    batch_size: int = 16  # images in one pass of the networks
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that could never run."""
-        for name in ("limit", "num_actors", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.maps not in ("all", "defect", "none"):
-            raise ValueError(f"maps must be all, defect or none, got {self.maps}")
-        if self.redo not in (None, "changed", "all"):
-            raise ValueError(f"redo must be changed or all, got {self.redo}")
-        if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
-            raise ValueError(f"gpus_per_actor must not be negative, got {self.gpus_per_actor}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,103 +60,6 @@ class Plan:
     def is_exact(self) -> bool:
         """Whether that is all of them."""
         return all(each.num_expected is not None for each in self.shards)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What is there, whatever was done of it: the part of a plan that takes no lease."""
-
-    run: str
-    listed: Sequence[archives.Listed]
-    router: Router
-    versions: dict[str, str]
-    sizes_px: dict[str, int]
-
-
-def survey(job: InspectJob) -> Survey:
-    """List, route and pin the detectors.
-
-    Raises ValueError for what a user can mend: no images, no way to tell a category, no detector.
-    """
-    ours = [path_of(each) for each in (job.output, job.models, job.routing.manifest) if each]
-    listed = [
-        each
-        for each in listing.list_archive(
-            job.archive, include=job.include, modified_since=job.modified_since
-        )
-        if not _lies_in(path_of(each.image), ours)
-    ]
-    if not listed:
-        raise ValueError(f"no images in {job.archive}{_narrowed(job)}")
-    routing = router(job.archive, job.routing)
-    found = _detectors(job, _categories(job, listed, routing))
-    return Survey(
-        run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
-        listed=listed,
-        router=routing,
-        versions={category: version for category, (version, _) in found.items()},
-        sizes_px={category: size_px for category, (_, size_px) in found.items()},
-    )
-
-
-def _lies_in(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
-
-
-def _narrowed(job: InspectJob) -> str:
-    kept = [f"matching {job.include!r}"] if job.include else []
-    if job.modified_since:
-        kept.append(f"modified since {job.modified_since.isoformat()}")
-    return f" ({', '.join(kept)})" if kept else ""
-
-
-def _categories(
-    job: InspectJob, listed: Sequence[archives.Listed], routing: Router
-) -> dict[str, bool]:
-    """Categories whose detectors may be needed, and whether an image is known to be of it."""
-    if job.routing.category is not None:
-        return {job.routing.category: True}
-    images = [each.image for each in listed if not listing.is_shard(each.image)]
-    certain = {routing.category(image) for image in images} - {tables.UNKNOWN_CATEGORY}
-    found = dict.fromkeys(sorted(certain), True)
-    if len(images) < len(listed):  # what shards hold is known when they are read
-        found |= {name: False for name in _models(job) if name not in found}
-    if not found:
-        raise ValueError(
-            f"the category of no image in {job.archive} can be told: the images lie in no folders;"
-            " give --category NAME, --category-pattern REGEX or --manifest URI"
-        )
-    return found
-
-
-def _models(job: InspectJob) -> list[str]:
-    try:
-        return [name for name in archives.list_names(job.models) if not name.startswith(".")]
-    except archives.ArchiveError:
-        return []
-
-
-def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, int]]:
-    """Version and input size of every category that has a detector, each loaded and let go."""
-    found: dict[str, tuple[str, int]] = {}
-    for category in categories:
-        if "/" in category or category.startswith("."):
-            continue
-        try:
-            loaded = Detector.load(job.models, category)
-            found[category] = (loaded.version, loaded.settings.vqvae.image_size_px)
-        except DetectorError:
-            # A broken detector ends the run; one that was never there rejects its images.
-            if archives.exists(archives.join(job.models, category, "current.json")):
-                raise
-    if not found:
-        wanted = [each for each, is_certain in categories.items() if is_certain] or ["its shards"]
-        raise ValueError(
-            f"no detector in {job.models} for any of {', '.join(wanted)}; "
-            f"there are: {', '.join(_models(job)) or 'none'}; train with vqad train, or give "
-            "--category"
-        )
-    return found
 
 
 def plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
