@@ -110,7 +110,8 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
                 "holder": holder,
                 "include": job.include,
                 "num_rows": num_rows,
-                "shards": {each.listed.image: each for each in settled.shards},
+                # Each by itself: a worker takes what is known of the members of its own shard.
+                "shards": {each.listed.image: ray.put(each) for each in settled.shards},
             },
             # Where the networks need the CPUs, decoding must keep ahead of them and no more.
             compute=ray.data.TaskPoolStrategy(size=None if gpus else _half(session.num_cpus())),
@@ -164,13 +165,13 @@ def _unpacked(packed: Any) -> Iterator[pa.Table]:
 def _decode(
     packed: pa.Table,
     *,
-    shards: dict[str, Shard],
+    shards: "dict[str, ray.ObjectRef[Shard]]",
     sizes_px: dict[str, int],
     **reading: Any,
 ) -> Iterator[pa.Table]:
     for unit in _unpacked(packed):
         if unit.column_names == ["shard"]:
-            shard = shards[unit["shard"][0].as_py()]
+            shard = ray.get(shards[unit["shard"][0].as_py()])
             for part in opened.read_shard(shard, sizes_px=sizes_px, **reading):
                 yield _packed(part)
         else:
