@@ -2,8 +2,8 @@
 
     python -m tests.on_ray.campaign --images 1000 --kills 20 --share 0.05
 
-Drivers and actors get SIGKILL at random moments until there were so many kills, then a last run is
-let through. Everything is started here and ended by its own process number.
+Drivers, detector actors and other workers get SIGKILL at random moments until there were so many
+kills, then a last run is let through. What is started here is ended by its own process number.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.faulty_store import Faults, faulty_store
+from tests.jobs.conftest import clean_environment
 from tests.on_ray import mixed
+from tests.on_ray.processes import descendants, runs, title
 from tests.s3server import S3Server, s3server
 from vqad import archives, s3
 from vqad.on_ray import sink
@@ -33,21 +37,41 @@ from vqad.on_ray import sink
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
-def start(server: S3Server, endpoint: str, *arguments: str) -> subprocess.Popen[str]:
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """A mixed archive and detectors for it on object storage, in a bucket of their own."""
+
+    home: str
+    archive: mixed.Mixed
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The options that name them."""
+        return {"archive": self.archive.archive, "models": f"{self.home}/models"}
+
+    def line(self, output: str) -> tuple[str, ...]:
+        """The same as arguments, with an output in the bucket."""
+        places = {**self.places, "output": f"{self.home}/{output}"}
+        return tuple(each for name, uri in places.items() for each in (f"--{name}", uri))
+
+
+def night(name: str, folder: Path, num_images: int, **configs: Any) -> Night:
+    """Fill a new bucket."""
+    s3.request("create_bucket", Bucket=name)
+    home = f"s3://{name}"
+    mixed.save_detectors(f"{home}/models", folder, **configs)
+    return Night(home=home, archive=mixed.upload(f"{home}/archive", folder, num_images))
+
+
+def start(server: S3Server, endpoint: str, *arguments: object) -> subprocess.Popen[str]:
     """`vqad inspect ARGUMENTS` as a process of its own, with a small object store."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "RAY_", "VQAD_"))
-    }
-    environment = {
-        **kept,
-        **server.environment,
+    environment = clean_environment(Path("/nowhere")) | server.environment
+    environment |= {
         "AWS_ENDPOINT_URL": endpoint,
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(OBJECT_STORE_BYTES),
-        "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",
     }
-    command = [sys.executable, "-m", "jobs", "inspect", *arguments]
+    command = [sys.executable, "-m", "jobs", "inspect", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **pipes)
 
@@ -60,33 +84,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return summary
 
 
-def family(pid: int) -> dict[int, str]:
-    """The processes below one, by number, with their command lines."""
-    parents: dict[int, int] = {}
-    lines: dict[int, str] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (path / "stat").read_text().rpartition(")")[2].split()
-            lines[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            parents[int(path.name)] = int(fields[1])
-        except OSError:
-            continue
-    below = {pid}
-    while more := {each for each, parent in parents.items() if parent in below} - below:
-        below |= more
-    return {each: lines[each] for each in below if each in lines}
-
-
-def pss_bytes(pid: int) -> int:
-    """Proportional memory of a process and all below it."""
-    total = 0
-    for each in family(pid):
-        try:
-            text = Path(f"/proc/{each}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
-    return total * 1024
+# What a run left.
 
 
 def table_of(output: str, table: sink.Table) -> list[dict[str, Any]]:
@@ -128,24 +126,34 @@ def check_same(output: str, other: str) -> None:
                     np.testing.assert_allclose(row[name], twin[name], atol=1e-3)
 
 
-def kill_once(process: subprocess.Popen[str], rng: random.Random, within_s: float) -> str:
-    """SIGKILL the driver, or one of its detector actors; says which, or "" if it had ended."""
-    wait_s = rng.uniform(0, within_s)
-    give_up_s = time.monotonic() + wait_s
-    while time.monotonic() < give_up_s and process.poll() is None:
-        time.sleep(0.05)
-    if process.poll() is not None:
-        return ""
-    actors = [pid for pid, line in family(process.pid).items() if "MapWorker" in line]
-    kind = rng.choice(["driver", "actor"]) if actors else "driver"
-    os.kill(process.pid if kind == "driver" else rng.choice(actors), signal.SIGKILL)
-    return kind
+# What is done to it.
 
 
-def wait_until_gone(pids: set[int], within_s: float = 60) -> None:
-    """Wait for the processes of a killed driver to end by themselves."""
+KINDS = ("driver", "driver and Ray", "actor", "actor", "worker")
+
+
+def victims(pid: int, kind: str) -> list[int]:
+    """What dies together, or of which one dies."""
+    below = list(descendants(pid))
+    if kind.startswith("driver"):
+        return [pid, *(below if kind == "driver and Ray" else ())]
+    workers = [each for each in below if title(each).startswith("ray::")]
+    return [each for each in workers if ("MapWorker" in title(each)) == (kind == "actor")]
+
+
+def kill(process: subprocess.Popen[str], kind: str, rng: random.Random) -> bool:
+    """SIGKILL what is of this kind; whether there was any."""
+    found = victims(process.pid, kind) if process.poll() is None else []
+    for pid in found if kind.startswith("driver") else rng.sample(found, min(1, len(found))):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(found)
+
+
+def wait_until_gone(pids: set[int], within_s: float = 150) -> None:
+    """Wait for the processes of killed drivers to end by themselves."""
     give_up_s = time.monotonic() + within_s
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    while any(map(runs, pids)):
         assert time.monotonic() < give_up_s, f"processes remain: {pids}"
         time.sleep(0.2)
 
@@ -159,24 +167,36 @@ def disturb(
     within_s: float,
     seed: int,
 ) -> Counter[str]:
-    """Run and kill until there were so many kills; then let a run through."""
-    rng, kills, redo = random.Random(seed), Counter[str](), ()
-    while kills["driver"] + kills["actor"] < num_kills:
+    """Run and kill until there were so many kills; then let a run through.
+
+    Workers of a driver that was killed alone go on into the next run, until Ray notices.
+    """
+    rng, counts, left = random.Random(seed), Counter[str](), set[int]()
+    redo: tuple[str, ...] = ()
+    while (num_left := num_kills - sum(counts[kind] for kind in set(KINDS))) > 0:
         process = start(server, endpoint, *arguments, *redo)
-        below: set[int] = set()
-        while kills["driver"] + kills["actor"] < num_kills and process.poll() is None:
-            below |= set(family(process.pid))
-            kind = kill_once(process, rng, within_s)
-            kills[kind or "ended"] += 1
-            if kind == "driver":
-                break
-        process.communicate()
-        kills[f"exit {process.returncode}"] += 1
-        wait_until_gone(below)
+        while num_left and _runs_for(process, rng.uniform(0, within_s)):
+            left |= set(descendants(process.pid))
+            kind = rng.choice(KINDS)
+            if kill(process, kind, rng):
+                counts[kind] += 1
+                num_left -= 1
+        counts[f"exit {process.wait(timeout=3000)}"] += 1
         if process.returncode == 0:  # all is done; what is killed next is the doing anew
             redo = ("--redo", "all")
-    kills["last exit"] = finish(start(server, endpoint, *arguments))["images"]
-    return kills
+        say(f"{dict(counts)}")
+    wait_until_gone(left)
+    counts["done by the last"] = finish(start(server, endpoint, *arguments))["images"]
+    return counts
+
+
+def _runs_for(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Whether it runs for so long."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def main() -> None:
@@ -184,29 +204,27 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--share", type=float, default=0.05, help="of requests that fail")
-    parser.add_argument("--within-s", type=float, default=40, help="longest time to a kill")
+    parser.add_argument("--within-s", type=float, default=30, help="longest time to a kill")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with s3server() as server, tempfile.TemporaryDirectory() as folder:
         os.environ.update(server.environment)
-        s3.request("create_bucket", Bucket="campaign")
-        home = "s3://campaign"
-        mixed.save_detectors(f"{home}/models", Path(folder))
-        archive = mixed.upload(f"{home}/archive", Path(folder), options.images)
-        places = ("--archive", archive.archive, "--models", f"{home}/models", "--output")
-        say(f"undisturbed: {finish(start(server, server.endpoint, *places, f'{home}/calm'))}")
+        filled = night("campaign", Path(folder), options.images)
+        calm = finish(start(server, server.endpoint, *filled.line("calm")))
+        say(f"undisturbed: {calm}")
         with faulty_store(Faults(behind=server.endpoint, share=options.share)) as faults:
-            kills = disturb(
+            counts = disturb(
                 server,
                 faults.endpoint,
-                (*places, f"{home}/rough"),
+                filled.line("rough"),
                 num_kills=options.kills,
                 within_s=options.within_s,
                 seed=options.seed,
             )
-        say(f"kills: {dict(kills)}; requests and faults: {dict(faults.counts)}")
-        say(f"verdicts: {dict(check_complete(f'{home}/rough', archive.expected))}")
-        check_same(f"{home}/rough", f"{home}/calm")
+        say(f"kills: {dict(counts)}; requests and faults: {dict(faults.counts)}")
+        found = check_complete(f"{filled.home}/rough", filled.archive.expected)
+        say(f"verdicts: {dict(found)}")
+        check_same(f"{filled.home}/rough", f"{filled.home}/calm")
         say("the same results")
 
 
