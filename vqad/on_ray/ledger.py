@@ -1,6 +1,7 @@
 """What an output holds already: for every image the part with its verdict, and why it was made."""
 
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,7 +55,11 @@ def read(output: str) -> Ledger:
         for part, rows in pool.map(lambda part: (part, _read(output, part)), sorted(ledger.parts)):
             for image, error, version, etag, at in _values(rows):
                 done = Done(
-                    part=part, etag=etag, model_version=version, error=error, inspected_at=at
+                    part=part,
+                    etag=etag,
+                    model_version=sys.intern(version),  # one for many rows
+                    error=error,
+                    inspected_at=at,
                 )
                 ledger.enter(image, done)
     return ledger
