@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import pickle
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from tests.jobs.conftest import Ended, vqad
 from tests.on_ray.by_hand import again, home, inspect, job, rows
-from vqad import leases
+from vqad import leases, stored
 from vqad.archives import ArchiveError
 from vqad.on_ray.survey import InspectJob
 
@@ -58,6 +61,40 @@ def test_a_dry_run_counts_by_the_ledger_and_by_how_fast_the_last_runs_were(
     assert (summary["images"], summary["skipped"]) == (16 - num_done, num_done)
     assert summary["seconds"] == 5.0 * (16 - num_done)
     assert everything_below(job.output) == before
+
+
+def tampered(category: Path, version: str) -> None:
+    (category / version / "prior.safetensors").write_bytes(pickle.dumps("no weights"))
+
+
+def oversized(category: Path, version: str) -> None:
+    with (category / version / "detector.json").open("ab") as file:
+        file.truncate(stored.LARGEST_JSON_BYTES + 1)
+
+
+def anothers(category: Path, version: str) -> None:
+    shutil.rmtree(category)
+    shutil.copytree(category.with_name("washer"), category)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (tampered, r".*/prior.safetensors does not match its recorded hash and size; restore it"),
+        (oversized, r".*/detector.json: 16777217 bytes, more than 16777216$"),
+        (anothers, r".*/models/fabric/.* holds a detector of washer, version .*; put the folder"),
+    ],
+)
+def test_what_is_no_detector_of_the_category_is_refused_with_exit_code_2(
+    job: InspectJob, vqad: Vqad, spoil: Callable[[Path, str], None], said: str
+) -> None:
+    fabric = Path(job.models, "fabric")
+    spoil(fabric, json.loads((fabric / "current.json").read_bytes())["version"])
+    ended = vqad(*line(job))
+    assert (ended.code, ended.out) == (2, "")
+    (only,) = ended.err.splitlines()
+    assert re.match(f"vqad inspect: {said}", only), only
+    assert not Path(job.output).exists()
 
 
 def test_an_output_in_use_is_refused_with_exit_code_2_naming_the_other_run(

@@ -22,7 +22,8 @@ from tests.on_ray.by_hand import (
     runs,
 )
 from vqad import leases, tables
-from vqad.on_ray import ledger, sink, stages
+from vqad.on_ray import inspect as inspection
+from vqad.on_ray import ledger, session, sink, stages
 from vqad.on_ray.plan import plan
 from vqad.on_ray.survey import InspectJob
 from vqad.routing import Routing
@@ -151,6 +152,25 @@ def test_an_actor_keeps_detectors_within_a_bound_and_the_latest_used(
     kept.get("washer")
     assert list(kept.loaded) == ["washer"]
     assert kept.get("fabric") is not first
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cluster", "num_actors"),
+    [
+        (0.0, {"num_cpus": 8, "memory_bytes": 2**40}, 8),
+        (0.0, {"num_cpus": 8, "memory_bytes": 7 * 2**30}, 3),
+        (0.0, {"num_cpus": 2, "memory_bytes": 2**20}, 1),
+        (1.0, {"num_gpus": 3.0}, 3),
+        (0.25, {"num_gpus": 2.0}, 8),
+        (0.7, {"num_gpus": 1.0}, 1),
+    ],
+)
+def test_an_actor_a_share_of_a_gpu_else_a_cpu_where_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, cluster: dict[str, float], num_actors: int
+) -> None:
+    for name, value in cluster.items():
+        monkeypatch.setattr(session, name, lambda value=value: value)
+    assert inspection._num_actors(gpus) == num_actors
 
 
 def test_files_and_shards_of_the_output_and_the_models_are_not_of_the_archive(
