@@ -66,16 +66,16 @@ def main(arguments: list[str]) -> int:
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     """Plan, inspect, write run.json and the contact sheets."""
     from vqad import leases
-    from vqad.on_ray import inspect, nights, report, session
+    from vqad.on_ray import foresight, inspect, nights, report, session
 
     job = job_of(options)
     surveyed = inspect.survey(job)
     if options.dry_run:
-        return foreseen(job, inspect.plan(job, surveyed)), 0
+        return foresight.foresee(job, inspect.plan(job, surveyed), say), 0
     try:
         with leases.held(job.output, surveyed.run) as lease:
             settled = inspect.plan(job, surveyed)
-            say(described(settled))
+            say(foresight.described(settled))
             # With nothing to do, nothing need be started.
             with session.connected() if settled.num_todo or settled.shards else nullcontext():
                 num_severest = options.sheets * report.ROWS_A_SHEET
@@ -91,68 +91,6 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
         why = session.reason(error)
         raise IncompleteError(f"the run could not be finished: {why}") from error
     return outcome(summary, options.max_reject_fraction)
-
-
-def foreseen(job: Any, settled: Any) -> dict[str, Any]:
-    """Say what a run would do; the summary of having done nothing."""
-    from collections import Counter
-
-    from vqad.on_ray import nights
-
-    say(described(settled))
-    for category, number in sorted(Counter(settled.todo["category"].to_pylist()).items()):
-        version = settled.versions.get(category, "no detector: rejects")
-        say(f"{category}: {number} images by {version}")
-    for shard in settled.shards:
-        num_known = "some" if shard.num_expected is None else shard.num_expected
-        say(f"{shard.listed.image}: {num_known} images")
-    each_s = nights.seconds_an_image(list(nights.last_runs(job.output)))
-    told = "as the last runs did"
-    if each_s is None:
-        each_s, told = _tried(job, settled), "as one core here just did a few of them"
-    seconds = None if each_s is None else round(each_s * settled.num_todo, 1)
-    say(f"about {seconds:.0f} s, {told}" if seconds is not None else "how long cannot be told yet")
-    return {
-        "dry_run": True,
-        "listed": settled.num_todo + settled.num_skipped,
-        "skipped": settled.num_skipped,
-        "images": settled.num_todo,
-        "unread_shards": sum(each.num_expected is None for each in settled.shards),
-        "seconds": seconds,
-    }
-
-
-def _tried(job: Any, settled: Any) -> float | None:
-    """Seconds an image of a few that are inspected here and written nowhere."""
-    import time
-
-    from vqad.on_ray import stages
-
-    few = settled.todo.slice(0, 8)
-    options = stages.InspectorOptions(
-        models=job.models,
-        versions=settled.versions,
-        run=settled.run,
-        batch_size=job.batch_size,
-        maps="none",
-        num_threads=1,
-    )
-    inspector = stages.Inspector(options)
-    for category in set(few["category"].to_pylist()) & set(settled.versions):
-        inspector.detectors.get(category)
-    start_s = time.monotonic()
-    inspector.inspect(stages.decode(few, sizes_px=settled.sizes_px))
-    return (time.monotonic() - start_s) / len(few) if len(few) else None
-
-
-def described(settled: Any) -> str:
-    """What a plan amounts to, in one line."""
-    unread = sum(each.num_expected is None for each in settled.shards)
-    more = f", and those in {unread} shards" if unread else ""
-    return (
-        f"{settled.num_todo} images to inspect{more}, "
-        f"{settled.num_skipped} have their verdict already"
-    )
 
 
 def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], int]:

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def test_a_dry_run_counts_by_the_ledger_and_by_how_fast_the_last_runs_were(
     assert (summary["images"], summary["skipped"]) == (16 - num_done, num_done)
     assert summary["seconds"] == 5.0 * (16 - num_done)
     assert everything_below(job.output) == before
+
+
+def test_a_dry_run_opens_no_shard_and_says_that_it_knows_less(job: InspectJob, vqad: Vqad) -> None:
+    with tarfile.open(Path(job.archive, "fabric", "more.tar"), "w") as tar:
+        tar.add(Path(job.archive, "fabric", "test", "good", "000.png"), "1.png")
+    ended = vqad(*line(job, "--dry-run"))
+    assert (ended.summary["images"], ended.summary["unread_shards"]) == (16, 1)
+    assert "16 images to inspect, and those in 1 shards, 0 have their verdict" in ended.err
+    assert "/fabric/more.tar: some images" in ended.err
+    assert ended.err.rstrip().endswith("without those in shards that were not read yet")
 
 
 def tampered(category: Path, version: str) -> None:
