@@ -69,7 +69,7 @@ def test_a_dry_run_opens_no_shard_and_says_that_it_knows_less(job: InspectJob, v
         tar.add(Path(job.archive, "fabric", "test", "good", "000.png"), "1.png")
     ended = vqad(*line(job, "--dry-run"))
     assert (ended.summary["images"], ended.summary["unread_shards"]) == (16, 1)
-    assert "16 images to inspect, and those in 1 shards, 0 have their verdict" in ended.err
+    assert "16 images to inspect, and those in 1 shard, 0 have their verdict" in ended.err
     assert "/fabric/more.tar: some images" in ended.err
     assert ended.err.rstrip().endswith("without those in shards that were not read yet")
 

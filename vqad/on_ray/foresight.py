@@ -15,7 +15,7 @@ _NUM_TRIED: Final = 8  # images
 def described(settled: Plan) -> str:
     """What a plan amounts to, in one line."""
     unread = sum(each.num_expected is None for each in settled.shards)
-    more = f", and those in {unread} shards" if unread else ""
+    more = f", and those in {unread} shard{'s' * (unread > 1)}" if unread else ""
     return (
         f"{settled.num_todo} images to inspect{more}, "
         f"{settled.num_skipped} have their verdict already"
