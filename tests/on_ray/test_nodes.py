@@ -49,8 +49,8 @@ def trained_without_a_node(names: list[str], folder: Path, **environment: str) -
             **address,
             **environment,
         ) as running:
-            for category in names[:3]:  # one a node
-                running.read_until(f"{category}: vqvae step 20 of")
+            # One a node.
+            running.read_until(*(f"{category}: vqvae step 20 of" for category in names[:3]))
             cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
             return running.end()
 
