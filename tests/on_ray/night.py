@@ -70,12 +70,14 @@ class Night:
     lines: list[str] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)  # when each line was read
 
-    def read_until(self, pattern: str) -> str:
-        """Read along until a line matches; returns it."""
+    def read_until(self, *patterns: str) -> str:
+        """Read along until each pattern has matched a line, in any order; returns the last."""
+        missing = set(patterns)
         for line in self._read():
-            if re.search(pattern, line):
+            missing = {each for each in missing if not re.search(each, line)}
+            if not missing:
                 return line
-        raise AssertionError(f"no line {pattern!r} in:\n" + "\n".join(self.lines[-40:]))
+        raise AssertionError(f"no lines {missing} in:\n" + "\n".join(self.lines[-40:]))
 
     def end(self) -> Ended:
         """Read all the rest."""

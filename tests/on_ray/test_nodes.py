@@ -1,5 +1,6 @@
 """Training on three nodes, one of which is taken away in mid-run without a word."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,15 +40,17 @@ def trained_without_a_node(names: list[str], folder: Path, **environment: str) -
     draw(folder / "data", names)
     with three_nodes() as cluster:
         line = ("--data", folder / "data", "--models", folder / "models", "--categories")
-        address = {"RAY_ADDRESS": cluster.address}
+        # Of a Ray that this process had before, the cluster has its mode of authentication.
+        mode = os.environ.get("RAY_AUTH_MODE", "disabled")
+        address = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": mode}
         with night(
             *(*line, ",".join(names), "--checkpoint-seconds", 2),
             home=folder,
             **address,
             **environment,
         ) as running:
-            for category in names[:3]:  # one a node
-                running.read_until(f"{category}: vqvae step 20 of")
+            # One a node.
+            running.read_until(*(f"{category}: vqvae step 20 of" for category in names[:3]))
             cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
             return running.end()
 

@@ -14,6 +14,7 @@ import torch
 from tests.jobs.conftest import Ended, vqad
 from tests.on_ray.conftest import ON_RAY, local_ray
 from tests.on_ray.night import INTERVAL_STEPS, NUM_STEPS, Night, night
+from tests.s3server import S3Server
 from vqad import archives, drawn, examples
 from vqad.detector import Detector, current_version
 from vqad.fit import to_images, to_tensor
@@ -22,6 +23,7 @@ __all__ = ["local_ray", "vqad"]
 pytestmark = ON_RAY
 KINDS = {"fabric": "texture", "washer": "rotatable_object", "ampoule": "object"}
 GIVEN = [f"--kind={name}={kind}" for name, kind in KINDS.items()]
+RUN = ("--run", "monday")
 SECONDS = 0.5  # between checkpoints, where a test kills
 
 
@@ -52,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         (data / "few" / f"{number}.png").write_bytes(picture)
     (data / "empty" / "train" / "good").mkdir(parents=True)
     names = ",".join([*KINDS, "few", "empty"])
-    arguments = ("--data", data, "--models", models, "--categories", names, *GIVEN)
+    arguments = ("--data", data, "--models", models, "--categories", names, *GIVEN, *RUN)
     with night(*arguments, home=home) as running:
         return Trained(data=data, models=models, ended=running.end())
 
@@ -118,7 +120,7 @@ def test_nothing_of_training_stays_but_detectors(trained: Trained) -> None:
     assert not list(run.rglob("*.pt"))
 
 
-def again(trained: Trained, models: Path, *more: object) -> tuple[object, ...]:
+def again(trained: Trained, models: Path | str, *more: object) -> tuple[object, ...]:
     """The washer alone, elsewhere: another run, fitted by the same images and seed."""
     line = ("--data", trained.data, "--models", models, "--categories", "washer", *more)
     return (*line, GIVEN[1], "--checkpoint-seconds", SECONDS)
@@ -163,16 +165,20 @@ def test_a_killed_driver_goes_on_where_it_was_and_ends_as_good(
     assert_as_good(tmp_path / "models", trained)
 
 
-def test_a_killed_worker_heals_in_the_same_command(trained: Trained, tmp_path: Path) -> None:
-    line = again(trained, tmp_path / "models")
-    with night(*line, home=tmp_path, NIGHT_CPUS="1") as running:
+def test_a_killed_worker_heals_in_the_same_command_with_detectors_on_s3(
+    trained: Trained, tmp_path: Path, s3: S3Server, bucket: str, vqad: Callable[..., Ended]
+) -> None:
+    line = again(trained, f"{bucket}/models")
+    with night(*line, home=tmp_path, NIGHT_CPUS="1", **s3.environment) as running:
         running.read_until("washer: vqvae step 40")
         running.kill_worker()
         ended = running.end()
     assert ended.code == 0, ended.err
     assert ended.summary["trained"] == ["washer"]
     assert any("washer: goes on from vqvae step" in line for line in running.lines)
-    assert_as_good(tmp_path / "models", trained)
+    assert_as_good(f"{bucket}/models", trained)
+    second = vqad("train", *line, "--preset", "tiny")
+    assert (second.code, second.summary["skipped"]) == (0, ["washer"])
 
 
 def test_only_calibrate_changes_threshold_and_eta_and_no_weight(
@@ -239,14 +245,16 @@ def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
 
 
 def test_what_is_finished_is_trained_again_only_with_redo(trained: Trained, tmp_path: Path) -> None:
-    line = ("--data", trained.data, "--models", tmp_path / "models", "--categories", "ampoule")
-    versions = []
-    for more, expected in (((), "trained"), ((), "skipped"), (("--redo",), "trained")):
-        with night(*line, GIVEN[2], *more, home=tmp_path, NIGHT_STEPS="11") as running:
+    models = tmp_path / "models"
+    shutil.copytree(trained.models, models)
+    versions = [current_version(str(models), "ampoule")]
+    line = ("--data", trained.data, "--models", models, "--categories", "ampoule", *RUN)
+    for more, expected in (((), "skipped"), (("--redo",), "trained")):
+        with night(*line, GIVEN[2], *more, home=tmp_path, NIGHT_CPUS="1") as running:
             ended = running.end()
         assert ended.code == 0, ended.err
         assert ended.summary[expected] == ["ampoule"]
-        versions.append(current_version(str(tmp_path / "models"), "ampoule"))
+        versions.append(current_version(str(models), "ampoule"))
     assert versions[0] == versions[1] != versions[2]
     # The weights' hash is the end of the name: one seed, one detector.
     assert versions[0][-8:] == versions[2][-8:]
