@@ -1,5 +1,6 @@
 """All images of an archive -> maps and verdicts."""
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Literal
 
@@ -29,6 +30,10 @@ class InspectCommand(Options):
         default=None, description="only images as new, ISO 8601"
     )
     limit: int | None = Field(default=None, description="images of this run at the most")
+    redo: Literal["changed", "all"] | None = Field(
+        default=None,
+        description="inspect again what has its verdict: all, or where image or detector changed",
+    )
     maps: Literal["all", "defect", "none"] = Field(default="all", description="whose maps are kept")
     sheets: int = Field(
         default=0, description="contact sheets to leave, most severe images first", ge=0
@@ -48,6 +53,9 @@ class InspectCommand(Options):
         description="GPUs of each, may be a fraction; 1 by default where there are any",
     )
     batch_size: int = Field(default=16, description="images in one pass of the networks")
+    dry_run: bool = Field(
+        default=False, description="say what would be done and how long it would take, do nothing"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -57,21 +65,31 @@ def main(arguments: list[str]) -> int:
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     """Plan, inspect, write run.json and the contact sheets."""
-    from vqad.on_ray import inspect, report, session
+    from vqad import leases
+    from vqad.on_ray import foresight, inspect, nights, report, session
 
     job = job_of(options)
-    settled = inspect.plan(job)
-    say(f"{len(settled.todo)} images to inspect, {settled.num_skipped} have their verdict already")
-    with session.connected():
-        try:
-            summary = inspect.inspect(
-                job, settled, say, num_severest=options.sheets * report.ROWS_A_SHEET
-            )
-            report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+    surveyed = inspect.survey(job)
+    if options.dry_run:
+        return foresight.foresee(job, inspect.plan(job, surveyed), say), 0
+    try:
+        with leases.held(job.output, surveyed.run) as lease:
+            settled = inspect.plan(job, surveyed)
+            say(foresight.described(settled))
+            # With nothing to do, nothing need be started.
+            with session.connected() if settled.num_todo or settled.shards else nullcontext():
+                num_severest = options.sheets * report.ROWS_A_SHEET
+                summary = inspect.inspect(job, settled, say, num_severest=num_severest, lease=lease)
+                report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+            lease.check()
+            runs = list(nights.last_runs(job.output))
+            summary.warnings = nights.warnings(summary.by_category, runs)
+            for warning in summary.warnings:
+                say(f"warning: {warning}")
             report.write_run(job, summary, asked=options.model_dump(mode="json"))
-        except inspect.FAILURES as error:
-            why = session.reason(error)
-            raise IncompleteError(f"the run could not be finished: {why}") from error
+    except inspect.FAILURES as error:
+        why = session.reason(error)
+        raise IncompleteError(f"the run could not be finished: {why}") from error
     return outcome(summary, options.max_reject_fraction)
 
 
@@ -119,6 +137,7 @@ def job_of(options: InspectCommand) -> Any:
         include=options.include,
         modified_since=since,
         limit=options.limit,
+        redo=options.redo,
         maps=options.maps,
         num_actors=options.num_actors,
         gpus_per_actor=options.gpus_per_actor,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vqad import archives
-from vqad.routing import Routing, read_manifest, route
+from vqad import archives, manifests
+from vqad.routing import Routing, route
 from vqad.tables import UNKNOWN_CATEGORY
 
 ARCHIVE = "s3://plant/night"
@@ -67,7 +67,7 @@ def test_a_manifest_names_the_category_of_each_image(tmp_path: Path, ending: str
     rows = pd.DataFrame({"image": images, "category": ["bottle", "pill"], "more": [1, 2]})
     uri = f"{tmp_path}/manifest.{ending}"
     rows.to_csv(uri) if ending == "csv" else rows.to_parquet(uri)
-    assert read_manifest(uri) == {
+    assert manifests.read(uri) == {
         archives.absolute(images[0]): "bottle",
         f"{ARCHIVE}/2.png": "pill",
     }
@@ -86,37 +86,6 @@ def test_a_row_without_a_category_is_unknown_and_not_called_nan(
     rows.to_csv(uri) if ending == "csv" else rows.to_parquet(uri)
     found = categories(Routing(manifest=uri), "1.png", "NA.png")
     assert found == [UNKNOWN_CATEGORY, "NA"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("m.csv", b"image;category\na;b\n"),
-        ("m.csv", b""),
-        ("m.csv", b"\xff\xfe\x00"),
-        ("m.parquet", b"PAR1 but not really"),
-        ("m.txt", b"image,category\na,b\n"),
-    ],
-)
-def test_what_is_no_such_table_is_refused_by_name(
-    tmp_path: Path, name: str, content: bytes
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    message = f"manifest {tmp_path}/{name} must be Parquet or CSV with columns image and category"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        read_manifest(f"{tmp_path}/{name}")
-
-
-def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
-    pd.DataFrame({"image": ["a"]}).to_parquet(tmp_path / "m.parquet")
-    with pytest.raises(ValueError, match="must be Parquet or CSV with columns image and category"):
-        read_manifest(f"{tmp_path}/m.parquet")
-
-
-def test_a_manifest_that_is_not_there_is_refused_with_its_place(tmp_path: Path) -> None:
-    message = f"manifest {tmp_path}/none.csv: no such file"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        read_manifest(f"{tmp_path}/none.csv")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import errno
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -23,6 +24,9 @@ from vqad.tables import ERRORS
 ATTEMPTS: Final = 6
 ATTEMPTS_WATCHED: Final = 3
 FIRST_PAUSE_S: Final = 0.4
+
+# The answer to a conditional request whose condition does not hold.
+PRECONDITION_FAILED: Final = "the object has changed meanwhile"
 
 T = TypeVar("T")
 
@@ -67,6 +71,15 @@ def persist(work: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
                 raise FetchError(failure.error, failure.detail, failure.remedy) from None
         pause(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
     raise AssertionError(f"attempts must be at least 1, got {attempts}")
+
+
+@contextmanager
+def mendable(uri: str) -> Iterator[None]:
+    """Say of what failed where it was and what would do; raises ArchiveError."""
+    try:
+        yield
+    except FetchError as failure:
+        raise ArchiveError(f"{uri}: {failure.detail}; {failure.remedy}") from None
 
 
 def pause(seconds: float) -> None:
@@ -133,6 +146,9 @@ def _explain_answer(answer: boto.ClientError) -> _Failure:
     if code == "NoSuchBucket":
         remedy = "check its name, or create it"
         return _Failure(error="missing", detail="no such bucket", remedy=remedy)
+    if status == 412:
+        remedy = "let nothing else write there"
+        return _Failure(error="fetch_failed", detail=PRECONDITION_FAILED, remedy=remedy)
     if status == 404:
         return _Failure(error="missing", detail="no such object", remedy="check the name")
     if code in _WRONG_KEY_CODES:

@@ -1,16 +1,13 @@
 """Which category an image of an archive is of, and so which detector looks at it."""
 
+import posixpath
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-import pandas as pd
-
-from vqad import archives
+from vqad import archives, manifests
 from vqad.tables import UNKNOWN_CATEGORY
-
-LARGEST_MANIFEST_BYTES = 2**30
+from vqad.uris import decoded, path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,45 +43,65 @@ class Routing:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Router:
+    """A routing of one archive, with its manifest read."""
+
+    archive: str  # URI; "" where the images lie anywhere
+    routing: Routing
+    by_image: Mapping[str, str] = field(default_factory=dict)  # the manifest's categories
+
+    def category(self, image: str) -> str:
+        """Of an image by its URI, ``_unknown`` where it can't be told."""
+        if self.routing.category is not None:
+            return self.routing.category
+        if self.routing.manifest is not None:
+            shard = image.partition("#")[0]
+            return self.by_image.get(image) or self.by_image.get(shard, UNKNOWN_CATEGORY)
+        if self.routing.category_pattern is not None:
+            found = re.search(self.routing.category_pattern, self.path(image))
+            return (found.group(1) if found else None) or UNKNOWN_CATEGORY
+        shard, separator, member = image.partition("#")
+        path = self.path(shard)
+        if separator:  # a shard's own name is that of no category, the folders in it may be
+            path = posixpath.join(posixpath.dirname(path), _name(member))
+        folder, _, rest = path.partition("/")
+        return folder if rest else UNKNOWN_CATEGORY
+
+    def path(self, image: str) -> str:
+        """Decoded, below the archive; a shard is like a folder of this name."""
+        shard, separator, member = image.partition("#")
+        if self.archive:
+            path = archives.relative(shard, self.archive)
+        else:
+            path = path_of(shard).lstrip("/")
+        return f"{path}/{_name(member)}" if separator else path
+
+    def of_shard(self, shard: str) -> "Router":
+        """What of it is needed for the members of one shard."""
+        below = f"{shard}#"
+        kept = {
+            image: category
+            for image, category in self.by_image.items()
+            if image == shard or image.startswith(below)
+        }
+        return replace(self, by_image=kept)
+
+
+def _name(member: str) -> str:
+    return decoded(member.partition(";")[0])
+
+
+def router(archive: str, routing: Routing) -> Router:
+    """Read the manifest, if there is one. Raises ValueError where it is no such table."""
+    by_image = manifests.read(routing.manifest) if routing.manifest else {}
+    return Router(archive=archive, routing=routing, by_image=by_image)
+
+
 def route(
     listed: Iterable[archives.Listed], archive: str, routing: Routing
 ) -> Iterator[tuple[archives.Listed, str]]:
     """Each image with its category, ``_unknown`` where it can't be told."""
-    by_image = read_manifest(routing.manifest) if routing.manifest else {}
+    found = router(archive, routing)
     for each in listed:
-        if routing.category is not None:
-            yield each, routing.category
-        elif routing.manifest is not None:
-            yield each, by_image.get(each.image, UNKNOWN_CATEGORY)
-        else:
-            path = archives.relative(each.image, archive)
-            yield each, _of_path(path, routing.category_pattern)
-
-
-def _of_path(path: str, pattern: str | None) -> str:
-    if pattern is not None:
-        found = re.search(pattern, path)
-        return (found.group(1) if found else None) or UNKNOWN_CATEGORY
-    folder, _, rest = path.partition("/")
-    return folder if rest else UNKNOWN_CATEGORY
-
-
-def read_manifest(uri: str) -> dict[str, str]:
-    """Categories by image URI. Raises ValueError where the file is not such a table."""
-    try:
-        data = archives.read_bytes(uri, max_bytes=LARGEST_MANIFEST_BYTES)
-    except archives.FetchError as error:
-        raise ValueError(f"manifest {uri}: {error}") from error
-    try:
-        table = (
-            pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False)
-            if uri.lower().endswith(".csv")
-            else pd.read_parquet(BytesIO(data), columns=["image", "category"])
-        )
-        images, categories = (table[name].fillna("").astype(str) for name in ("image", "category"))
-    except (ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"manifest {uri} must be Parquet or CSV with columns image and category: {error}"
-        ) from error
-    rows = zip(images, categories, strict=True)
-    return {archives.absolute(image): category or UNKNOWN_CATEGORY for image, category in rows}
+        yield each, found.category(each.image)

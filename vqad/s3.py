@@ -15,6 +15,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from vqad.failures import ATTEMPTS_WATCHED, FetchError, endpoint, persist
+from vqad.uris import path_of
 
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
@@ -79,12 +80,19 @@ def pages(bucket: str, prefix: str, delimiter: str = "") -> Iterator[dict[str, A
 
 def read(bucket: str, key: str, *, max_bytes: int) -> bytes:
     """All bytes of an object; raises FetchError."""
+    return read_tagged(bucket, key, max_bytes=max_bytes)[0]
+
+
+def read_tagged(bucket: str, key: str, *, max_bytes: int, **narrowed: str) -> tuple[bytes, str]:
+    """Bytes and ETag of an object, of which ``Range`` and ``IfMatch`` may narrow the request."""
     store = client()
-    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes))
+    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
 
 
-async def _read(store: Any, bucket: str, key: str, max_bytes: int) -> bytes:
-    answer = await store._call_s3("get_object", Bucket=bucket, Key=key)
+async def _read(
+    store: Any, bucket: str, key: str, max_bytes: int, narrowed: dict[str, str]
+) -> tuple[bytes, str]:
+    answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **narrowed)
     num_bytes = int(answer["ContentLength"])
     async with answer["Body"] as body:
         if num_bytes > max_bytes:
@@ -92,4 +100,26 @@ async def _read(store: Any, bucket: str, key: str, max_bytes: int) -> bytes:
         data: bytes = await body.read()
     if len(data) != num_bytes:
         raise EOFError(f"{len(data)} bytes of {num_bytes}")
-    return data
+    return data, answer.get("ETag", "")
+
+
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """Of ``s3://bucket/key``, decoded."""
+    bucket, _, key = path_of(uri).partition("/")
+    return bucket, key
+
+
+def folder(key: str) -> str:
+    """The prefix of what lies below a key."""
+    return f"{key}/" if key else ""
+
+
+def head(bucket: str, key: str) -> dict[str, Any] | None:
+    """What the store says of an object; None where there is none."""
+    try:
+        answer: dict[str, Any] = request("head_object", Bucket=bucket, Key=key)
+    except FetchError as failure:
+        if failure.error == "missing":
+            return None
+        raise
+    return answer

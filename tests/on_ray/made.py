@@ -28,30 +28,38 @@ _VQVAE = VQVAEConfig(
 _PRIOR = PixelSNAILConfig(num_codes=16, latent_size=8, width=16, num_stages=1, num_heads=2)
 
 
-def save_detector(models: str, category: str, data: str) -> str:
+def save_detector(
+    models: str,
+    category: str,
+    data: str,
+    *,
+    vqvae_config: VQVAEConfig = _VQVAE,
+    prior_config: PixelSNAILConfig = _PRIOR,
+) -> str:
     """Save one whose threshold lies amid the scores of some images; returns its version."""
+    size_px = vqvae_config.image_size_px
     listed = archives.list_images(archives.join(data, category, "test"))
     pixels = [
         images.decode(
-            archives.read_bytes(each.image, max_bytes=images.MAX_BYTES), size_px=SIZE_PX
+            archives.read_bytes(each.image, max_bytes=images.MAX_BYTES), size_px=size_px
         ).pixels
         for each in listed
     ]
     batch = to_images(to_tensor(np.stack(pixels)))
     torch.manual_seed(1)
-    vqvae = VQVAE(_VQVAE).eval()
+    vqvae = VQVAE(vqvae_config).eval()
     with torch.no_grad():
         latents = vqvae.encoder(batch * 2 - 1)
         vqvae.codebook.start(latents, torch.Generator().manual_seed(1))
-    prior = prior_of(_PRIOR, seed=1).float()
+    prior = prior_of(prior_config, seed=1).float()
     with torch.no_grad():
         prior.output[-1].weight.mul_(60)
         prior.embedding.weight.mul_(3)
     settings = Settings(
         category=category,
         kind="object",
-        vqvae=_VQVAE,
-        prior=_PRIOR,
+        vqvae=vqvae_config,
+        prior=prior_config,
         resample=ResampleOptions(eta=0.02),
         threshold=0.0,
         minimum_area_px=16,

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.jobs.conftest import Ended, clean_environment
+from tests.on_ray.processes import descendants, runs, title
 
 INTERVAL_STEPS = 5
 NUM_STEPS = int(os.environ.get("NIGHT_STEPS", "60"))
@@ -112,7 +113,7 @@ class Night:
         self.process.send_signal(signal.SIGKILL)
         self.read_all()
         give_up_s = time.monotonic() + 120
-        while any(map(_runs, below)):
+        while any(map(runs, below)):
             assert time.monotonic() < give_up_s, "Ray outlives its driver"
             time.sleep(0.2)
 
@@ -147,39 +148,6 @@ def night(*arguments: object, home: Path, **environment: str) -> Iterator[Night]
         finally:
             if process.poll() is None:
                 running.cut_power()
-
-
-def descendants(pid: int) -> Sequence[int]:
-    """All processes below one, as they are now."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process is there, and more than an entry that nobody has asked for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def title(pid: int) -> str:
-    """What a process calls itself."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

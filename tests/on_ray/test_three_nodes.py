@@ -106,10 +106,12 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
+@pytest.mark.parametrize("share", [1, 0.5])
 def test_detectors_lie_on_the_nodes_with_gpus_and_decoding_on_all(
-    nodes: Nodes, archive: Path
+    nodes: Nodes, archive: Path, share: float
 ) -> None:
     line = ("inspect", "--archive", archive, "--models", archive.parent / "models")
+    line = (*line, "--gpus-per-actor", share)
     found = ended(nodes.command(*line, "--output", archive.parent / "output"))
     assert (found["images"], found["reject"]) == (640, 0)
     assert nodes.places("Inspector") == nodes.with_gpu

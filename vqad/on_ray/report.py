@@ -2,6 +2,8 @@
 
 import json
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import ray
 import torch
 
-from vqad import archives, images, score, sheets
+from vqad import archives, images, score, shards, sheets
 from vqad.detector import Detector
 from vqad.fit import to_images, to_tensor
 from vqad.on_ray.inspect import InspectJob, InspectSummary, Plan
@@ -61,7 +63,7 @@ def sheet_of(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, st
 
 
 def _shown(row: dict[str, Any], detector: Detector) -> sheets.SheetRow:
-    data = archives.read_bytes(row["image"], max_bytes=images.MAX_BYTES)
+    data = _bytes_of(row["image"])
     pixels = images.decode(data, size_px=detector.settings.vqvae.image_size_px).pixels
     found = detector.inspect(to_images(to_tensor(pixels[None])))
     with torch.inference_mode():
@@ -75,6 +77,13 @@ def _shown(row: dict[str, Any], detector: Detector) -> sheets.SheetRow:
         score=found.scores[0],
         caption=row["image"],
     )
+
+
+def _bytes_of(image: str) -> bytes:
+    shard, separator, _ = image.partition("#")
+    if separator:
+        return shards.read_member(image, size_bytes=shards.size_of(shard))
+    return archives.read_bytes(image, max_bytes=images.MAX_BYTES)
 
 
 def write_run(job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any]) -> None:
@@ -92,7 +101,11 @@ def write_run(job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any]
         "errors": dict(sorted(summary.errors.items())),
         "model_versions": summary.versions,
         "orphan_maps_removed": summary.orphans_removed,
+        "superseded_verdicts_removed": summary.superseded_removed,
+        "warnings": summary.warnings,
         "seconds": summary.seconds,
+        "stage_seconds": {name: round(each, 2) for name, each in summary.stage_seconds.items()},
+        "command": shlex.join(["vqad", *sys.argv[1:]]),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},

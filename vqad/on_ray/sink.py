@@ -1,12 +1,16 @@
-"""Where an inspection's rows land: maps parts, verdicts parts, and what is there already.
+"""Where an inspection's rows land: parts of the maps and of the verdicts table.
 
 A part is named after the images in it, so that writing it again replaces it. The maps land before
 the verdicts; a verdicts part that exists is whole, and says that its images are done. A maps part
 without its verdicts part is what an interrupted run left, and is removed by the next.
+
+Rows of images that are inspected anew take the old rows' place in the old part, by one write: a
+reader finds the old verdict or the new one, never both and never neither.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,15 +18,67 @@ import pyarrow.parquet as pq
 
 from vqad import archives, tables
 
+Table = Literal["verdicts", "maps"]
+LARGEST_PART_BYTES: Final = 2**31
 
-def write_part(output: str, verdicts: pa.Table, maps: pa.Table) -> None:
-    """Write the rows of one category as one maps part and one verdicts part."""
+
+def write_part(output: str, verdicts: pa.Table, maps: pa.Table) -> str:
+    """Write the rows of one category as a maps part and a verdicts part; returns their name."""
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     name = _part_name(verdicts["image"].to_pylist())
-    folder = tables.category_folder(category)
+    part = f"{tables.category_folder(category)}/{name}"
     if len(maps):
-        _write(archives.join(output, "maps", folder, name), maps)
-    _write(archives.join(output, "verdicts", folder, name), verdicts)
+        _write(part_uri(output, "maps", part), maps)
+    _write(part_uri(output, "verdicts", part), verdicts)
+    return part
+
+
+def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table) -> str:
+    """Put rows of one category in the place of the same images' rows in a part that is there.
+
+    If the images are of another category now they go to a part of it, and then leave this one.
+    Returns the part that has them.
+    """
+    (category,) = pc.unique(verdicts["category"]).to_pylist()
+    images = verdicts["image"].to_pylist()
+    if part.partition("/")[0] != tables.category_folder(category):
+        new = write_part(output, verdicts, maps)
+        drop(output, part, images)
+        return new
+    _rewrite(output, part, images, verdicts, maps)
+    return part
+
+
+def drop(output: str, part: str, images: Sequence[str]) -> None:
+    """Take the rows of these images out of a part, and the part away where none is left."""
+    _rewrite(output, part, images, tables.VERDICTS.empty_table(), tables.MAPS.empty_table())
+
+
+def _rewrite(
+    output: str, part: str, images: Sequence[str], verdicts: pa.Table, maps: pa.Table
+) -> None:
+    verdicts = pa.concat_tables([_others(output, "verdicts", part, images), verdicts])
+    maps = pa.concat_tables([_others(output, "maps", part, images), maps])
+    if len(maps):
+        _write(part_uri(output, "maps", part), maps)
+    if len(verdicts):
+        _write(part_uri(output, "verdicts", part), verdicts)
+    else:
+        archives.delete(part_uri(output, "verdicts", part))
+    if not len(maps):
+        archives.delete(part_uri(output, "maps", part))
+
+
+def _others(output: str, table: Table, part: str, images: Sequence[str]) -> pa.Table:
+    schema = tables.VERDICTS if table == "verdicts" else tables.MAPS
+    try:
+        data = archives.read_bytes(part_uri(output, table, part), max_bytes=LARGEST_PART_BYTES)
+    except archives.FetchError as failure:
+        if failure.error == "missing":
+            return schema.empty_table()
+        raise
+    rows = pq.read_table(pa.BufferReader(data), schema=schema)
+    return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 
 def _part_name(images: Iterable[str]) -> str:
@@ -37,37 +93,28 @@ def _write(uri: str, table: pa.Table) -> None:
     archives.write_bytes(uri, buffer.getvalue().to_pybytes())
 
 
-def done_images(output: str) -> set[str]:
-    """URIs of all images that have a verdict in this output."""
-    done: set[str] = set()
-    for _, uri in _parts(output, "verdicts"):
-        data = archives.read_bytes(uri, max_bytes=_LARGEST_PART_BYTES)
-        column = pq.read_table(pa.BufferReader(data), columns=["image"])["image"]
-        done.update(column.to_pylist())
-    return done
+def part_uri(output: str, table: Table, part: str) -> str:
+    """Where a part of a table is."""
+    return archives.join(output, table, part)
 
 
 def remove_orphans(output: str) -> int:
     """Delete maps parts that have no verdicts part; returns how many there were."""
-    whole = {part for part, _ in _parts(output, "verdicts")}
-    orphans = [uri for part, uri in _parts(output, "maps") if part not in whole]
-    for uri in orphans:
-        archives.delete(uri)
+    orphans = parts(output, "maps") - parts(output, "verdicts")
+    for part in orphans:
+        archives.delete(part_uri(output, "maps", part))
     return len(orphans)
 
 
-_LARGEST_PART_BYTES = 2**31
-
-
-def _parts(output: str, table: str) -> list[tuple[tuple[str, str], str]]:
-    """((category folder, name), URI) of every part of a table."""
-    found = []
+def parts(output: str, table: Table) -> set[str]:
+    """Every part of a table, as CATEGORY FOLDER/NAME."""
     root = archives.join(output, table)
-    for folder in _names(root):
-        for name in _names(archives.join(root, folder)):
-            if name.startswith("part-") and name.endswith(".parquet"):
-                found.append(((folder, name), archives.join(root, folder, name)))
-    return found
+    return {
+        f"{folder}/{name}"
+        for folder in _names(root)
+        for name in _names(archives.join(root, folder))
+        if name.startswith("part-") and name.endswith(".parquet")
+    }
 
 
 def _names(uri: str) -> list[str]:

@@ -1,0 +1,163 @@
+"""`vqad inspect` where it needs no Ray: foreseeing, an output in use, a lease lost, a full disk."""
+
+import errno
+import json
+import os
+import pickle
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import Ended, vqad
+from tests.on_ray.by_hand import again, home, inspect, job, rows
+from vqad import leases, stored
+from vqad.archives import ArchiveError
+from vqad.on_ray.survey import InspectJob
+
+__all__ = ["home", "job", "vqad"]
+
+Vqad = Callable[..., Ended]
+
+
+def line(job: InspectJob, *more: str) -> list[str]:
+    places = ("--archive", job.archive, "--models", job.models, "--output", job.output)
+    return ["inspect", *places, *more]
+
+
+def everything_below(folder: str) -> dict[str, bytes]:
+    paths = Path(folder).rglob("*")
+    return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+def test_a_dry_run_says_what_would_be_done_and_how_long_and_does_nothing(
+    job: InspectJob, vqad: Vqad
+) -> None:
+    ended = vqad(*line(job, "--dry-run"))
+    assert ended.code == 0
+    seconds = ended.summary.pop("seconds")
+    assert 0 < seconds < 60
+    counts = {"listed": 16, "skipped": 0, "images": 16, "unread_shards": 0, "dry_run": True}
+    assert {name: ended.summary[name] for name in counts} == counts
+    assert "16 images to inspect, 0 have their verdict already" in ended.err
+    assert "fabric: 8 images by 20" in ended.err
+    assert " s, as one core here just did a few of them" in ended.err
+    assert not Path(job.output).exists()
+
+
+def test_a_dry_run_counts_by_the_ledger_and_by_how_fast_the_last_runs_were(
+    job: InspectJob, vqad: Vqad
+) -> None:
+    inspect(job, most_units=2)
+    record = Path(job.output, "runs", "20260101T000000Z-00000000.json")
+    record.parent.mkdir()
+    record.write_text(json.dumps({"images": 10, "seconds": 50.0}))
+    before = everything_below(job.output)
+    summary = vqad(*line(job, "--dry-run")).summary
+    num_done = len(rows(job))
+    assert 0 < num_done < 16
+    assert (summary["images"], summary["skipped"]) == (16 - num_done, num_done)
+    assert summary["seconds"] == 5.0 * (16 - num_done)
+    assert everything_below(job.output) == before
+
+
+def test_a_dry_run_opens_no_shard_and_says_that_it_knows_less(job: InspectJob, vqad: Vqad) -> None:
+    with tarfile.open(Path(job.archive, "fabric", "more.tar"), "w") as tar:
+        tar.add(Path(job.archive, "fabric", "test", "good", "000.png"), "1.png")
+    ended = vqad(*line(job, "--dry-run"))
+    assert (ended.summary["images"], ended.summary["unread_shards"]) == (16, 1)
+    assert "16 images to inspect, and those in 1 shard, 0 have their verdict" in ended.err
+    assert "/fabric/more.tar: some images" in ended.err
+    assert ended.err.rstrip().endswith("without those in shards that were not read yet")
+
+
+def tampered(category: Path, version: str) -> None:
+    (category / version / "prior.safetensors").write_bytes(pickle.dumps("no weights"))
+
+
+def oversized(category: Path, version: str) -> None:
+    with (category / version / "detector.json").open("ab") as file:
+        file.truncate(stored.LARGEST_JSON_BYTES + 1)
+
+
+def anothers(category: Path, version: str) -> None:
+    shutil.rmtree(category)
+    shutil.copytree(category.with_name("washer"), category)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (tampered, r".*/prior.safetensors does not match its recorded hash and size; restore it"),
+        (oversized, r".*/detector.json: 16777217 bytes, more than 16777216$"),
+        (anothers, r".*/models/fabric/.* holds a detector of washer, version .*; put the folder"),
+    ],
+)
+def test_what_is_no_detector_of_the_category_is_refused_with_exit_code_2(
+    job: InspectJob, vqad: Vqad, spoil: Callable[[Path, str], None], said: str
+) -> None:
+    fabric = Path(job.models, "fabric")
+    spoil(fabric, json.loads((fabric / "current.json").read_bytes())["version"])
+    ended = vqad(*line(job))
+    assert (ended.code, ended.out) == (2, "")
+    (only,) = ended.err.splitlines()
+    assert re.match(f"vqad inspect: {said}", only), only
+    assert not Path(job.output).exists()
+
+
+def test_an_output_in_use_is_refused_with_exit_code_2_naming_the_other_run(
+    job: InspectJob, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LIFE_S", 0.3)
+    monkeypatch.setattr(leases, "LOOKED_AT_EVERY_S", 0.05)
+    monkeypatch.setattr(leases, "RENEWED_EVERY_S", 0.05)
+    with leases.held(job.output, "first"):
+        ended = vqad(*line(job))
+    assert (ended.code, ended.out) == (2, "")
+    (said,) = ended.err.splitlines()
+    assert said.startswith(f"vqad inspect: file://{job.output} is in use by run first on ")
+    assert said.endswith("; wait for its end, or give another --output")
+    assert not Path(job.output, "verdicts").exists()
+
+
+def test_a_lost_lease_ends_with_exit_code_1_and_no_record_of_the_run(
+    job: InspectJob, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect(job)  # so that nothing is left to do, and no Ray needed
+
+    def taken(self: leases.Lease) -> None:
+        raise leases.LeaseLostError("the lease on it is lost: run second has taken it over")
+
+    monkeypatch.setattr(leases.Lease, "check", taken)
+    ended = vqad(*line(job))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[-1] == (
+        "vqad inspect: the run could not be finished: the lease on it is lost: run second has "
+        "taken it over"
+    )
+    assert not Path(job.output, "run.json").exists()
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_the_next_one_completes_it(
+    job: InspectJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_written = 0
+
+    def full(_: int) -> None:
+        nonlocal num_written
+        num_written += 1
+        if num_written > 3:  # a part of each table, and the next one's maps
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ArchiveError, match=r"/part-.*: no space left on device; check the d"):
+            inspect(job)
+    assert 0 < len(rows(job)) < 16
+    assert not list(Path(job.output).rglob(".writing-*"))
+    inspect(again(job))
+    images = [row["image"] for row in rows(job)]
+    assert len(images) == len(set(images)) == len(rows(job, "maps")) == 16

@@ -1,0 +1,101 @@
+"""What a run has done so far: counted as rows come out of the pipeline, and said to a person."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+Say = Callable[[str], None]
+
+# A terminal shows one line that changes; a log gets a line now and then, and the last.
+_SHOWN_EVERY_S: Final = 1.0
+_LOGGED_EVERY_S: Final = 30.0
+
+STAGES: Final = ("fetch", "decode", "inspect", "write")
+
+
+@dataclass(kw_only=True)
+class InspectSummary:
+    """Counts of one run: listed = images + skipped, images = normal + defect + reject."""
+
+    run: str
+    skipped: int = 0
+    by_category: dict[str, Counter] = field(default_factory=dict)
+    errors: Counter = field(default_factory=Counter)
+    severest: list[dict[str, Any]] = field(default_factory=list)  # rows, largest score first
+    versions: dict[str, str] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)  # written by this run
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # of all workers together
+    orphans_removed: int = 0
+    superseded_removed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def count(self, verdict: str) -> int:
+        """Images of this run with a verdict."""
+        return sum(counts[verdict] for counts in self.by_category.values())
+
+    @property
+    def images(self) -> int:
+        """Images of this run."""
+        return sum(counts.total() for counts in self.by_category.values())
+
+    @property
+    def listed(self) -> int:
+        """Images that were found."""
+        return self.images + self.skipped
+
+    def add(self, rows: pa.Table, *, num_severest: int) -> None:
+        """Count rows as ``stages.write`` hands them on."""
+        for row in rows.to_pylist():
+            counts = self.by_category.setdefault(row["category"], Counter())
+            counts[row["verdict"]] += 1
+            self.parts.add(row["part"])
+            for stage in STAGES:
+                took_s = row[f"{stage}_seconds"] or 0.0
+                self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + took_s
+            if row["error"]:
+                self.errors[row["error"]] += 1
+            elif num_severest:
+                self.severest.append(row)
+        self.severest.sort(key=lambda row: (-row["score"] / row["threshold"], row["image"]))
+        del self.severest[num_severest:]
+
+
+class Pace:
+    """Says how far a run is: often on a terminal, sparsely elsewhere."""
+
+    def __init__(self, say: Say, *, num_todo: int, is_exact: bool) -> None:
+        self.say, self.num_todo, self.is_exact = say, num_todo, is_exact
+        self.on_terminal = sys.stderr.isatty()
+        self.every_s = _SHOWN_EVERY_S if self.on_terminal else _LOGGED_EVERY_S
+        self.start_s = self.last_s = time.monotonic()
+
+    def show(self, summary: InspectSummary, *, ended: bool = False) -> None:
+        """Say it, if it is time."""
+        now_s = time.monotonic()
+        if not ended and now_s - self.last_s < self.every_s:
+            return
+        self.last_s = now_s
+        line = self.line(summary, now_s - self.start_s, ended=ended)
+        if self.on_terminal:
+            sys.stderr.write(f"\r\x1b[K{line}" + ("\n" if ended else ""))
+            sys.stderr.flush()
+        else:
+            self.say(line)
+
+    def line(self, summary: InspectSummary, seconds: float, *, ended: bool) -> str:
+        """Images done of all, images/s, defects, rejects, time left."""
+        done, rate = summary.images, summary.images / max(seconds, 1e-9)
+        of = done if ended else max(self.num_todo, done)
+        more = "" if self.is_exact or ended else " or more"
+        left_s = (of - done) / rate if done else float("inf")
+        left = f"{left_s:.0f} s left{more}" if done else "time left not known yet"
+        return (
+            f"{done} of {of}{more} images, {rate:.1f} images/s, {summary.count('defect')} defects, "
+            f"{summary.count('reject')} rejects, {left}"
+        )
