@@ -67,7 +67,9 @@ def _started(
     ray = shutil.which("ray", path=Path(sys.executable).parent)
     assert ray, f"no program ray beside {sys.executable}"
     command = [
-        *(ray, "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={head.folder}"),
+        # A GPU in name: what Ray asks of stages and workers with one is asked here.
+        *(ray, "start", "--head", "--block", "--num-cpus=2", "--num-gpus=1"),
+        f"--temp-dir={head.folder}",
         # Ray takes 127.0.0.1 for a wish to be told its outside address.
         *("--node-ip-address=127.0.0.2", "--dashboard-host=127.0.0.1", "--include-dashboard=true"),
         *("--object-store-memory=200000000", "--disable-usage-stats"),

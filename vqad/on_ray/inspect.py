@@ -123,7 +123,7 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
             _Inspector,
             fn_constructor_kwargs={"options": options},
             compute=ray.data.ActorPoolStrategy(size=num_actors),
-            batch_size=None,
+            batch_size=1,  # unit; Ray wants a number where there are GPUs
             batch_format="pyarrow",
             num_cpus=0.6,
             num_gpus=gpus,

@@ -201,8 +201,7 @@ def _trainer(task: worker.Task) -> TorchTrainer:
             use_gpu=shares.gpus > 0,
             resources_per_worker=shares.of_worker,
         ),
-        # NCCL refuses two workers on one GPU.
-        torch_config=TorchConfig(backend=None if shares.gpus in (0, 1) else "gloo"),
+        torch_config=TorchConfig(backend=_backend(shares)),
         run_config=RunConfig(
             name=task.kept.name,
             storage_path=path,
@@ -211,6 +210,13 @@ def _trainer(task: worker.Task) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=MOST_FAILURES),
         ),
     )
+
+
+def _backend(shares: Resources) -> str | None:
+    """What the workers of a category talk through; None leaves the choice to Ray."""
+    # One alone talks to nobody, and may have no NCCL; which refuses two workers on one GPU.
+    is_alone, share_one = shares.num_workers == 1, shares.gpus not in (0, 1)
+    return "gloo" if is_alone or share_one else None
 
 
 def _cause(error: ray.train.TrainingFailedError) -> str:
