@@ -182,6 +182,8 @@ def disturb(
                 counts[kind] += 1
                 num_left -= 1
         counts[f"exit {process.wait(timeout=3000)}"] += 1
+        if process.returncode > 0:  # by itself, so that nobody else holds its streams
+            say(process.communicate()[1].splitlines()[-1])
         if process.returncode == 0:  # all is done; what is killed next is the doing anew
             redo = ("--redo", "all")
         say(f"{dict(counts)}")
@@ -204,7 +206,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--share", type=float, default=0.05, help="of requests that fail")
-    parser.add_argument("--within-s", type=float, default=30, help="longest time to a kill")
+    parser.add_argument("--within-s", type=float, default=15, help="longest time to a kill")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with s3server() as server, tempfile.TemporaryDirectory() as folder:

@@ -64,3 +64,17 @@ def test_a_cluster_that_does_not_answer_is_named_with_the_variable(
     ):
         pass
     assert starts.asked == ["127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("nobody there", "nobody there"),
+        ('Traceback:\n  File "a.py", line 1\nOSError: no space\n', "OSError: no space"),
+        ("a\nOSError: b\n\nThe above exception was the direct cause of\nc", "OSError: b"),
+        ("The node was marked dead, because\n\t(1) it is\n\t(2) it seems", "The node was mar"),
+        ("", "Exception"),
+    ],
+)
+def test_of_what_ray_says_one_line_is_the_reason(said: str, reason: str) -> None:
+    assert session.reason(Exception(said)).startswith(reason)

@@ -94,5 +94,6 @@ def memory_bytes() -> int:
 def reason(error: BaseException) -> str:
     """What went wrong, in one line: the end of the first of the tracebacks that Ray strings up."""
     first = str(error).partition("\nThe above exception was the direct cause")[0]
-    lines = [line for line in first.splitlines() if line.strip()]
+    # What is indented goes on from a line before it, as in Ray's lists of what may be the cause.
+    lines = [line for line in first.splitlines() if line.strip() and not line[0].isspace()]
     return lines[-1].strip() if lines else type(error).__name__
