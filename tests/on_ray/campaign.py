@@ -129,7 +129,8 @@ def check_same(output: str, other: str) -> None:
 # What is done to it.
 
 
-KINDS = ("driver", "driver and Ray", "actor", "actor", "worker")
+# A node is Ray's own process for it, whose end takes all that runs there.
+KINDS = ("driver", "driver and Ray", "actor", "actor", "worker", "node")
 
 
 def victims(pid: int, kind: str) -> list[int]:
@@ -137,8 +138,16 @@ def victims(pid: int, kind: str) -> list[int]:
     below = list(descendants(pid))
     if kind.startswith("driver"):
         return [pid, *(below if kind == "driver and Ray" else ())]
-    workers = [each for each in below if title(each).startswith("ray::")]
-    return [each for each in workers if ("MapWorker" in title(each)) == (kind == "actor")]
+    titles = {each: title(each) for each in below}
+    if kind == "node":
+        return [each for each, name in titles.items() if "/raylet/raylet" in name]
+    # Ray's agents are no workers: a node ends with either of them.
+    workers = {
+        each: "MapWorker" in name
+        for each, name in titles.items()
+        if name.startswith("ray::") and "Agent" not in name
+    }
+    return [each for each, is_actor in workers.items() if is_actor == (kind == "actor")]
 
 
 def kill(process: subprocess.Popen[str], kind: str, rng: random.Random) -> bool:
