@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], server: S3Server, log: P
     give_up_s = time.monotonic() + READY_WITHIN_S
     while True:
         try:
-            client.create_bucket(Bucket="ready")
+            # Where the bucket was made before there was a volume, it is there by now.
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket="ready")
             client.put_object(Bucket="ready", Key="ready", Body=b"ready")
             break
         except (BotoCoreError, ClientError) as error:

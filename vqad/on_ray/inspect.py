@@ -131,6 +131,8 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
         .map_batches(
             _write,  # type: ignore[arg-type]
             fn_kwargs={"output": job.output, "holder": holder},
+            # No more than there is to write, or a slow store would fill the memory with writers.
+            compute=ray.data.TaskPoolStrategy(size=num_actors),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=0.1,

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Ray reads these while it is imported or started.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -16,29 +17,57 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+# A private Ray gives up on itself after 30 s, which on a busy machine may be too early.
+ATTEMPTS = 3
+
+
+class NoRayError(ValueError):
+    """There is no Ray to work on, and nothing was begun."""
+
 
 @contextmanager
 def connected() -> Iterator[None]:
     """Join the Ray of ``RAY_ADDRESS`` where it is set, else start a local one and end it after.
 
-    Never whatever cluster happens to run on this host: that may be somebody else's.
+    Never whatever cluster happens to run on this host: that may be somebody else's. Raises
+    NoRayError.
     """
     if ray.is_initialized():
         # A command within a command, as in the demo: one Ray serves both.
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    ray.init(
-        address=address or "local",
-        include_dashboard=None if address else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    _join(address) if address else _start()
     _quieten()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except Exception as error:  # by the way in which it fails, of many classes
+        raise NoRayError(
+            f"no Ray answers at {address}: {reason(error)}; check RAY_ADDRESS"
+        ) from None
+
+
+def _start() -> None:
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            ray.init(address="local", include_dashboard=False, **_QUIET)
+            return
+        except Exception as error:  # Ray raises nothing narrower
+            ray.shutdown()
+            if not left:
+                raise NoRayError(
+                    f"Ray could not be started: {reason(error)}; try again when the machine is "
+                    "less busy"
+                ) from None
 
 
 def _quieten() -> None:
