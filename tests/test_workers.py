@@ -1,6 +1,7 @@
 """Two workers on half of every batch each do what one does on the whole."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from vqad import workers
 from vqad.fit import code_maps, fit_prior, fit_vqvae, prior_nats, vqvae_error
 from vqad.fitting import DivergenceError, FitOptions, Fitting
 from vqad.pixelsnail import PixelSNAIL
+from vqad.presets import PRESETS, Preset
+from vqad.train import Training, TrainOptions
 
 __all__ = ["one_thread"]
 
@@ -64,11 +67,28 @@ def ruined() -> str:
     return ""
 
 
+def calibrated() -> float:
+    """Held-out error of a detector that the first worker calibrates while the others go on."""
+    PRESETS["test"] = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE, fit_prior=PRIOR_STEPS)
+    options = TrainOptions(category="pill", kind="object", preset="test")
+    names = [f"{number:02}.png" for number in range(20)]
+    training = Training(names, pixels()[:20].numpy(), options)
+    assert len(list(training.records())) == 4
+    if workers.rank() > 0:
+        return training.held_out_error
+    error: float = training.detector().settings.found["held_out_error"]
+    return error
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    waits = timedelta(seconds=60)
+    distributed.init_process_group(
+        "gloo", init_method=store, rank=rank, world_size=2, timeout=waits
+    )
     told = {"result": fitted(), "part": workers.size_of_part(7), "ruined": ruined()}
+    told["calibrated"] = calibrated()
     told["first_says"] = workers.first_says(rank == 0, torch.device("cpu"))
     torch.save(told, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
@@ -111,6 +131,11 @@ def test_what_ruins_one_worker_is_said_by_both(both: list[dict]) -> None:
     assert [each["ruined"] for each in both] == [
         "the loss is nan at step 0; use a lower learning rate"
     ] * 2
+
+
+def test_the_first_worker_calibrates_without_the_other(both: list[dict]) -> None:
+    one, other = (each["calibrated"] for each in both)
+    assert one == other > 0
 
 
 def test_the_first_worker_decides(both: list[dict]) -> None:

@@ -108,7 +108,7 @@ class Training:
             "vqvae": Fitting.begin(self.vqvae, self.preset.fit_vqvae),
             "prior": Fitting.begin(self.prior, self.preset.fit_prior),
         }
-        self.codes_used = 0
+        self.codes_used, self.held_out_error = 0, float("nan")
         self.history: list[Record] = []
         self.recorded: dict[str, Any] = {}
 
@@ -157,6 +157,8 @@ class Training:
             options=self.preset.fit_vqvae,
             seed=seed,
         )
+        # All workers measure it together; calibration is the first one's alone.
+        self.held_out_error = vqvae_error(self.vqvae, self.held_out)
         num_variations = budget.variations_per_image
         maps = code_maps(
             self.vqvae, self.learned_from, kind=kind, num_variations=num_variations, seed=seed
@@ -166,7 +168,7 @@ class Training:
         yield from fit_prior(self.fittings["prior"], maps, held_out, options=budget, seed=seed)
 
     def detector(self) -> Detector:
-        """Calibrate on the held-out images; the networks must be fitted."""
+        """Calibrate on the held-out images, on one worker; the networks must be fitted."""
         eta, how = self._eta()
         form = self.form
         blank = self._detector(eta, form=form)
@@ -201,7 +203,7 @@ class Training:
             "options": asdict(self.options),
             "num_images": len(self.learned_from) + len(self.held_out),
             "held_out": self.held_out_names,
-            "held_out_error": vqvae_error(self.vqvae, self.held_out),
+            "held_out_error": self.held_out_error,
             "held_out_nats": self.fittings["prior"].best,
             "codes_used": self.codes_used,
             "steps": {stage: fitting.step for stage, fitting in self.fittings.items()},
