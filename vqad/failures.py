@@ -28,6 +28,9 @@ FIRST_PAUSE_S: Final = 0.4
 # The answer to a conditional request whose condition does not hold.
 PRECONDITION_FAILED: Final = "the object has changed meanwhile"
 
+# Errors that are the store's and say nothing of the image, which may be readable the next time.
+OF_THE_STORE: Final = ("missing", "denied", "fetch_failed")
+
 T = TypeVar("T")
 
 

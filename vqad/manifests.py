@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
-import pyarrow as pa
 
 from vqad import archives, s3, shards
 from vqad.failures import FetchError
@@ -54,14 +53,8 @@ def is_manifest(archive: str) -> bool:
         return False
     with suppress(FetchError):  # a folder, or not there, or no Parquet, which others say better
         schema = shards.schema_of(archive)
-        return all(_is_text(schema, name) for name in _COLUMNS)
+        return all(shards.is_text(schema, name) for name in _COLUMNS)
     return False
-
-
-def _is_text(schema: pa.Schema, name: str) -> bool:
-    at = schema.get_field_index(name)
-    kind = schema.field(at).type if at >= 0 else None
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def look_up(by_image: Mapping[str, str]) -> list[Listed]:

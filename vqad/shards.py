@@ -95,14 +95,25 @@ def schema_of(shard: str) -> pa.Schema:
         return _opened_parquet(file).schema_arrow
 
 
+def is_text(schema: pa.Schema, name: str) -> bool:
+    """Whether there is a column of this name, of text."""
+    at = schema.get_field_index(name)
+    kind = schema.field(at).type if at >= 0 else None
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _refusal(name: str, size_bytes: int, refused: str) -> tuple[str, str]:
     if refused:
         return "unsupported", refused
-    if name.startswith("/") or ".." in name.split("/"):
+    if _leads_out(name):
         return "unsupported", "the name leads out of the archive"
     if size_bytes > MAX_BYTES:
         return "too_large", f"{size_bytes} bytes, more than {MAX_BYTES}"
     return "", ""
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
 
 
 # Name, bytes, how to read it, and why it must not be.
@@ -180,14 +191,13 @@ def _cut_short(num_members: int) -> NoReturn:
 
 
 def _is_listed(name: str) -> bool:
-    leads_out = name.startswith("/") or ".." in name.split("/")
-    return is_image(name) and (leads_out or not is_passed_over(name))
+    return is_image(name) and (_leads_out(name) or not is_passed_over(name))
 
 
 def _parquet(file: Any) -> Iterator[_Found]:
     table = _opened_parquet(file)
     content = _content_column(table.schema_arrow)
-    name = next((each for each in _NAMES if _is_text(table.schema_arrow, each)), None)
+    name = next((each for each in _NAMES if is_text(table.schema_arrow, each)), None)
     row = 0
     columns = [content] if name is None else [content, name]
     try:
@@ -227,12 +237,6 @@ def _content_column(schema: pa.Schema) -> str:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return str(field.name)
     raise ShardError("unsupported", "Parquet without a column of image bytes")
-
-
-def _is_text(schema: pa.Schema, name: str) -> bool:
-    at = schema.get_field_index(name)
-    kind = schema.field(at).type if at >= 0 else None
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 @contextmanager

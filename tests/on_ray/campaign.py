@@ -240,6 +240,7 @@ def main() -> None:
 
 
 def say(line: str) -> None:
+    """For whoever runs the campaign."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

@@ -4,13 +4,13 @@ A campaign, run by hand: `pytest -m slow tests/on_ray/test_kills.py -s` prints w
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.on_ray.campaign import say
 from tests.on_ray.conftest import ON_RAY
 from tests.on_ray.night import Night, night
 from tests.s3server import S3Server
@@ -62,11 +62,6 @@ def place(request: pytest.FixtureRequest, data: Path, tmp_path: Path) -> Iterato
     s3: S3Server = request.getfixturevalue("s3")
     uri = request.getfixturevalue("bucket")
     yield Place(data=data, models=uri, home=tmp_path, environment=s3.environment)
-
-
-def say(line: str) -> None:
-    """For whoever runs the campaign."""
-    sys.stderr.write(f"{line}\n")
 
 
 def time_of(running: Night, pattern: str) -> float:

@@ -3,7 +3,6 @@
 A campaign, run by hand: `pytest -m slow tests/on_ray/test_sharing.py -s` prints what it found.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, pstdev
@@ -11,6 +10,7 @@ from statistics import mean, pstdev
 import pytest
 
 from tests.jobs.conftest import Ended, vqad
+from tests.on_ray.campaign import say
 from tests.on_ray.conftest import ON_RAY, local_ray
 from vqad import drawn
 from vqad.detector import Detector
@@ -25,11 +25,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharing") / "data"
     drawn.draw_archive(folder, categories=["bottle"], num_train=60, num_good=0, num_defect=0)
     return folder
-
-
-def say(line: str) -> None:
-    """For whoever runs the campaign."""
-    sys.stderr.write(f"{line}\n")
 
 
 def test_two_workers_fit_as_well_as_one_on_the_same_budget(

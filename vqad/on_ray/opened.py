@@ -13,13 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from vqad import leases, listing, shards
-from vqad.failures import FetchError
+from vqad.failures import OF_THE_STORE, FetchError
 from vqad.on_ray import ledger, sink
 from vqad.on_ray.plan import Shard
 from vqad.on_ray.stages import DECODED, decode_bytes, rejected
-
-# What the store did, and may do otherwise next time; the shard is then not said to be read.
-_PASSING = ("missing", "denied", "fetch_failed")
 
 
 @dataclass(kw_only=True)
@@ -82,7 +79,8 @@ def read_shard(
     if holder:
         leases.confirm(output, holder)
     yield from _ended(shard, failure, counted, output)
-    if failure is None or failure.error not in _PASSING:
+    # What the store withheld it may give the next time; the shard is then not said to be read.
+    if failure is None or failure.error not in OF_THE_STORE:
         ledger.note_shard(
             output,
             shard.listed.image,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from vqad import archives, listing, tables
+from vqad.failures import OF_THE_STORE
 from vqad.on_ray import ledger
 from vqad.on_ray.ledger import Done, Ledger
 from vqad.on_ray.survey import InspectJob, Survey, survey
@@ -22,9 +23,6 @@ TODO = pa.schema(
         pa.field("part", pa.string(), nullable=False),
     ]
 )
-
-# Verdicts that say nothing of the image itself: it may be there, and readable, the next time.
-_OF_THE_STORE = ("missing", "denied", "fetch_failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,7 @@ def _part(
     changed = (
         done.etag != listed.etag
         or done.model_version != surveyed.versions.get(category, "")
-        or done.error in _OF_THE_STORE
+        or done.error in OF_THE_STORE
     )
     return done.part if job.redo == "all" or (job.redo == "changed" and changed) else None
 
