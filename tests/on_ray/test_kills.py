@@ -4,7 +4,7 @@ A campaign, run by hand: `pytest -m slow tests/on_ray/test_kills.py -s` prints w
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from tests.s3server import S3Server
 from vqad import drawn
 from vqad.detector import Detector
 
-pytestmark = [*ON_RAY, pytest.mark.slow]
-SECONDS = 5.0  # between checkpoints
-STEPS = {"NIGHT_STEPS": "240"}
+pytestmark = [*ON_RAY, pytest.mark.slow, pytest.mark.timeout(1800)]
+SECONDS = 2.0  # between checkpoints
+# Several intervals of each stage on an idle machine, too.
+STEPS = {"NIGHT_STEPS": "600"}
 # A line is read up to a second behind what it tells of.
 SLACK_S = 2.0
 
@@ -72,34 +73,39 @@ def time_of(running: Night, pattern: str) -> float:
 
 def lost_s(killed: Night, killed_s: float, resumed: Night) -> float:
     """Seconds between the state that is gone on from and the kill."""
+    if any("has its detector" in line for line in resumed.lines):
+        return 0.0  # the worker outlived its driver to the end
     (line,) = [line for line in resumed.lines if "goes on from" in line]
     found = re.search(r"goes on from (\w+) step (\d+) of", line)
     assert found
     shown = rf"washer: {found[1]} step {found[2]} of"
     # Kept, and not yet told of when the driver was killed: nothing is gone.
     is_shown = any(re.search(shown, line) for line in killed.lines)
-    return killed_s - time_of(killed, shown) if is_shown else 0.0
+    return max(0.0, killed_s - time_of(killed, shown)) if is_shown else 0.0
 
 
-def test_a_driver_killed_in_any_stage_loses_two_intervals_at_most(place: Place) -> None:
+@pytest.mark.parametrize("how", [Night.kill, Night.cut_power], ids=["driver", "driver and Ray"])
+def test_a_driver_killed_in_any_stage_loses_two_intervals_at_most(
+    place: Place, how: Callable[[Night], None]
+) -> None:
     with place.night("undisturbed") as running:
         assert running.end().code == 0
     theirs = place.found("undisturbed")
     for stage, line in {
-        "vqvae": "washer: vqvae step 200 of",
-        "prior": "washer: prior step 200 of",
+        "vqvae": "washer: vqvae step 300 of",
+        "prior": "washer: prior step 300 of",
         "calibration": "washer: calibrating",
     }.items():
         with place.night(stage) as killed:
             killed.read_until(line)
-            killed.kill()
+            how(killed)
         killed_s = time_of(killed, line)
         with place.night(stage) as resumed:
             ended = resumed.end()
         assert ended.code == 0, ended.err
         lost = lost_s(killed, killed_s, resumed)
         ours = place.found(stage)
-        say(f"{place.models[:5]} killed in {stage}: {lost:.1f} s lost of {SECONDS} s an interval")
+        say(f"{place.models[:5]} {how.__name__} in {stage}: {lost:.1f} s lost of {SECONDS} s")
         for name in ("held_out_error", "held_out_nats"):
             say(f"{name} {ours[name]:.5f}, undisturbed {theirs[name]:.5f}")
         assert lost <= 2 * SECONDS + SLACK_S
@@ -111,10 +117,10 @@ def test_a_driver_killed_in_any_stage_loses_two_intervals_at_most(place: Place) 
 def test_a_killed_worker_goes_on_without_a_rerun(place: Place) -> None:
     with place.night("healed") as running:
         for stage in ("vqvae", "prior"):
-            running.read_until(f"washer: {stage} step 150 of")
+            running.read_until(f"washer: {stage} step 300 of")
             running.kill_worker()
             line = running.read_until("washer: goes on from")
-            say(f"{place.models[:5]}: killed behind {stage} step 150, {line}")
+            say(f"{place.models[:5]}: killed behind {stage} step 300, {line}")
         ended = running.end()
     assert ended.code == 0, ended.err
     assert ended.summary["trained"] == ["washer"]

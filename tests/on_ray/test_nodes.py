@@ -85,7 +85,7 @@ def test_the_categories_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_fifteen_categories_outlive_a_node(tmp_path: Path) -> None:
-    ended = trained_without_a_node(FIFTEEN, tmp_path)
+    ended = trained_without_a_node(FIFTEEN, tmp_path, NIGHT_STEPS="300")
     sys.stderr.write(f"{ended.out}{ended.err.count(' goes on from ')} went on from a checkpoint\n")
     assert len(FIFTEEN) == 15
     assert_trained(ended, FIFTEEN)
