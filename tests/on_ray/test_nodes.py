@@ -84,6 +84,7 @@ def test_the_categories_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fifteen_categories_outlive_a_node(tmp_path: Path) -> None:
     ended = trained_without_a_node(FIFTEEN, tmp_path, NIGHT_STEPS="300")
     sys.stderr.write(f"{ended.out}{ended.err.count(' goes on from ')} went on from a checkpoint\n")
@@ -93,6 +94,7 @@ def test_fifteen_categories_outlive_a_node(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fifteen_categories_train_in_one_command_on_two_cores(tmp_path: Path) -> None:
     draw(tmp_path / "data", FIFTEEN)
     line = ("--data", tmp_path / "data", "--models", tmp_path / "models")
