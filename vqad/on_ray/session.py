@@ -14,6 +14,10 @@ os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(7 * 24 * 360
 # Ray's core warns of every pool of actors that its arguments are kept in the object store, at the
 # level of errors. What matters to a person comes back as an exception.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+# A local Ray ends workers that were idle for a second while more than one a CPU are there, its own
+# and our actors included, and starts others for the next task: seconds of imports each, and memory
+# that grows with how many happen to be alive at once. So all that work together may stay.
+os.environ.setdefault("RAY_num_workers_soft_limit", str(8 + 4 * (os.cpu_count() or 1)))
 
 import ray
 
