@@ -1,6 +1,7 @@
 """One answer an image, whatever lies beside it, and the same answer however it is come by."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.on_ray import made
 from tests.on_ray.conftest import ON_RAY, Finished, inspect, verdicts
 from vqad import archives
-from vqad.on_ray import sink
+from vqad.on_ray import session, sink
 from vqad.on_ray.inspect import InspectJob, plan
 from vqad.routing import Routing
 
@@ -60,6 +61,20 @@ def test_an_image_without_category_or_detector_is_a_reject(finished: Finished) -
         row = rows[path]
         assert (row["verdict"], row["error"]) == ("reject", "unknown_category")
         assert (row["category"], row["error_detail"]) == (category, detail)
+
+
+def test_a_single_image_is_inspected_without_a_warning(finished: Finished, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        session._quieten()
+        inspect(
+            archive=finished.archive / "alone.png",
+            category="fabric",
+            models=finished.models,
+            output=tmp_path / "output",
+        )
+    assert len(verdicts(tmp_path / "output")) == 1
+    assert [each.message for each in caught if each.category is UserWarning] == []
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,8 @@ def _start() -> None:
 
 def _quieten() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
+    # Of an archive with fewer units than actors; a shard is one input, and still work for all.
+    warnings.filterwarnings("ignore", "The (min|max)imum number of concurrent", UserWarning)
     for name in ("ray.data", "ray.train", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
