@@ -142,7 +142,10 @@ def _start(job: TrainJob, options: TrainOptions, shares: Resources, told: Any) -
         return task.remote(job.data, job.models, options, shares)
     # Beside the driver, so that only workers go with a node that is lost.
     here: Any = progress.here()
-    task = ray.remote(num_cpus=0, max_retries=2, scheduling_strategy=here)(_train_category)
+    # Its worker ends with it, and with that whatever Ray Train has started there.
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=2, scheduling_strategy=here)(
+        _train_category
+    )
     return task.remote(job, options, shares, told)
 
 
