@@ -72,16 +72,18 @@ def main(arguments: list[str]) -> int:
 
 def resample(options: ResampleBench) -> tuple[dict[str, Any], int]:
     """Compare the algorithms; exit code 1 where codes differ from the oracle's."""
-    from vqad import bench
+    from vqad.benchmarks import inspection, resampling
 
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as folder:
         detector = _detector(options)
         size_px = detector.settings.vqvae.image_size_px
         listed = _listed(options, Path(folder), size_px)
-        codes = bench.encode(detector, bench.read_images(listed, size_px), options.batch_size)
+        codes = inspection.encode(
+            detector, inspection.read_images(listed, size_px), options.batch_size
+        )
         if not options.models:
-            detector = bench.with_some_changes(detector, codes[: options.batch_size])
-        found = bench.resample(
+            detector = inspection.with_some_changes(detector, codes[: options.batch_size])
+        found = resampling.resample(
             detector,
             codes,
             batch_size=options.batch_size,
@@ -93,22 +95,24 @@ def resample(options: ResampleBench) -> tuple[dict[str, Any], int]:
 
 def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
     """Time the stages, the whole in one process before and after, and the pipeline between."""
-    from vqad import bench
+    from vqad.benchmarks import inspection
 
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as name:
         folder = Path(name)
-        detector = bench.in_form(_detector(options), options.form)
+        detector = inspection.in_form(_detector(options), options.form)
         listed = _listed(options, folder, options.source_size_px)
         if not options.models:
             size_px = detector.settings.vqvae.image_size_px
-            few = bench.read_images(listed[: options.batch_size], size_px)
-            detector = bench.with_some_changes(detector, bench.encode(detector, few, len(few)))
+            few = inspection.read_images(listed[: options.batch_size], size_px)
+            detector = inspection.with_some_changes(
+                detector, inspection.encode(detector, few, len(few))
+            )
         some, size = listed[:NUM_FOR_STAGES], options.batch_size
-        bench.whole(detector, listed[:size], batch_size=size)  # to warm up
-        stages, flops = bench.stages(detector, some, batch_size=size)
-        before = bench.whole(detector, listed, batch_size=size)
+        inspection.whole(detector, listed[:size], batch_size=size)  # to warm up
+        stages, flops = inspection.stages(detector, some, batch_size=size)
+        before = inspection.whole(detector, listed, batch_size=size)
         start_up_s, pipeline_s = _pipeline(options, detector, listed, folder)
-        after = bench.whole(detector, listed, batch_size=size)
+        after = inspection.whole(detector, listed, batch_size=size)
     rates = {name: len(some) / seconds for name, seconds in stages.items() if seconds}
     both = {name: (seconds + after[name]) / 2 for name, seconds in before.items()}
     wholes = {
@@ -122,7 +126,7 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
 def _detector(options: BenchOptions) -> Any:
     import torch
 
-    from vqad import bench
+    from vqad.benchmarks import inspection
     from vqad.detector import Detector
 
     if options.num_threads:
@@ -132,7 +136,7 @@ def _detector(options: BenchOptions) -> Any:
             f"a random detector of preset {options.preset}: its times are a fitted one's, its "
             "counts of changes mean little; give --models and --category"
         )
-        return bench.random_detector(options.preset)
+        return inspection.random_detector(options.preset)
     if not options.category:
         raise ValueError("--models needs --category, the detector to measure")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,12 +145,14 @@ def _detector(options: BenchOptions) -> Any:
 
 def _listed(options: BenchOptions, folder: Path, size_px: int) -> list[Any]:
     """Images of the archive, repeated where there are fewer than the limit and none were given."""
-    from vqad import archives, drawn
+    from vqad import synthetic
+    from vqad.images import listing
+    from vqad.storage import files
 
     if options.archive:
-        return archives.list_images(options.archive, limit=options.limit)
+        return listing.list_images(options.archive, limit=options.limit)
     num_drawn = min(options.limit, 16)
-    drawn.draw_archive(
+    synthetic.draw_archive(
         folder / "drawn",
         categories=["ampoule"],
         size_px=size_px,
@@ -155,11 +161,11 @@ def _listed(options: BenchOptions, folder: Path, size_px: int) -> list[Any]:
         num_defect=num_drawn // 2,
     )
     (folder / "archive").mkdir()
-    pictures = archives.list_images(str(folder / "drawn"))
+    pictures = listing.list_images(str(folder / "drawn"))
     for at in range(options.limit):
-        data = archives.read_bytes(pictures[at % num_drawn].image, max_bytes=2**30)
+        data = files.read_bytes(pictures[at % num_drawn].image, max_bytes=2**30)
         (folder / "archive" / f"{at:05}.png").write_bytes(data)
-    return archives.list_images(str(folder / "archive"))
+    return listing.list_images(str(folder / "archive"))
 
 
 def _pipeline(
@@ -169,13 +175,15 @@ def _pipeline(
 
     The second is not without start-up: it begins with workers that run, for a part of it.
     """
+    from vqad.images.routing import Routing
+    from vqad.inspection.job import InspectJob
+    from vqad.inspection.plan import plan
     from vqad.on_ray import inspect as on_ray
     from vqad.on_ray import session
-    from vqad.routing import Routing
 
     models = str(folder / "models")
     detector.save(models)
-    job = on_ray.InspectJob(
+    job = InspectJob(
         archive=options.archive or str(folder / "archive"),
         models=models,
         output="",
@@ -187,7 +195,7 @@ def _pipeline(
         for at, limit in enumerate((1, len(listed))):
             one = replace(job, output=str(folder / f"output-{at}"), limit=limit)
             start_s = time.monotonic()
-            on_ray.inspect(one, on_ray.plan(one), say)
+            on_ray.inspect(one, plan(one), say)
             seconds.append(time.monotonic() - start_s)
     return seconds[0], seconds[1]
 
@@ -199,9 +207,9 @@ def _summary(
     start_up_s: float,
     flops: float,
 ) -> dict[str, Any]:
-    from vqad import bench
+    from vqad.benchmarks import machine
 
-    machine = bench.matrix_product_flops()
+    machine_flops = machine.matrix_product_flops()
     for name, rate in rates.items():
         say(f"{name:20}{rate:10.1f} images/s alone")
     for name, note in (
@@ -216,7 +224,7 @@ def _summary(
         **{f"{name}_images_per_s": round(rate, 2) for name, rate in wholes.items()},
         "pipeline_share": round(wholes["pipeline"] / wholes["in_process"], 3),
         "start_up_seconds": round(start_up_s, 1),
-        "peak_bytes": bench.peak_bytes(),
-        "matrix_product_gflops": round(machine / 1e9, 1),
-        "model_share_of_matrix_product": round(flops / machine, 3),
+        "peak_bytes": machine.peak_bytes(),
+        "matrix_product_gflops": round(machine_flops / 1e9, 1),
+        "model_share_of_matrix_product": round(flops / machine_flops, 3),
     }

@@ -45,25 +45,26 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
     """Time the stages on a few images, and project for all categories."""
     import torch
 
-    from vqad import examples, training_bench
-    from vqad.augment import kind_of
-    from vqad.presets import PRESETS
+    from vqad.benchmarks import training
+    from vqad.model.kinds import kind_of
+    from vqad.training import dataset
+    from vqad.training.presets import PRESETS
 
     torch.set_num_threads(options.num_threads or torch.get_num_threads())
     preset = PRESETS[options.preset]
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as folder:
         listed = _learned_from(options, Path(folder))
         first = next(iter(listed.values()))[:NUM_TO_TRAIN_ON]
-        found = examples.read(first, size_px=preset.vqvae.image_size_px)
+        found = dataset.read(first, size_px=preset.vqvae.image_size_px)
     kinds = {name: kind_of(name, options.kind) for name in listed}
-    rates = training_bench.measure(
+    rates = training.measure(
         options.preset, found.pixels, kind=next(iter(kinds.values())), num_steps=options.num_steps
     )
     num_images = {
         name: len(each) if options.data else options.num_images for name, each in listed.items()
     }
     seconds = {
-        name: training_bench.seconds_of_category(
+        name: training.seconds_of_category(
             rates, preset, num_images=num_images[name], kind=kinds[name]
         )
         for name in listed
@@ -73,19 +74,21 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
 
 def _learned_from(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
     """Images by category; one drawn category's for all where there are no data."""
-    from vqad import archives, drawn, examples
+    from vqad import synthetic
+    from vqad.storage import uris
+    from vqad.training import dataset
 
     if options.data:
-        names = options.categories or examples.categories_in(options.data)
-        listed = {name: examples.good_images(options.data, name) for name in names}
+        names = options.categories or dataset.categories_in(options.data)
+        listed = {name: dataset.good_images(options.data, name) for name in names}
         missing = [name for name, each in listed.items() if not each]
         if missing:
-            raise ValueError(f"no images in {archives.join(options.data, missing[0])}")
+            raise ValueError(f"no images in {uris.join(options.data, missing[0])}")
         return listed
-    drawn.draw_archive(
+    synthetic.draw_archive(
         folder, categories=["ampoule"], num_train=16, num_good=0, num_defect=0, size_px=256
     )
-    few = examples.good_images(str(folder), "ampoule")
+    few = dataset.good_images(str(folder), "ampoule")
     return dict.fromkeys(options.categories or ("ampoule",), few)
 
 

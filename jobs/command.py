@@ -26,7 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from vqad.uris import absolute
+from vqad.storage.uris import absolute
 
 
 class UsageError(ValueError):

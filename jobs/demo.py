@@ -45,10 +45,10 @@ def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:
 
 def _night(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
     from jobs import evaluate, inspect_archive, train
-    from vqad import drawn
+    from vqad import synthetic
 
     data, models = folder / "data", folder / "models"
-    drawn.draw_archive(
+    synthetic.draw_archive(
         data,
         categories=CATEGORIES,
         num_train=options.num_train,
@@ -63,7 +63,7 @@ def _night(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
             models=str(models),
             preset="tiny",
             seed=options.seed,
-            kind={category: drawn.KINDS[category] for category in CATEGORIES},
+            kind={category: synthetic.KINDS[category] for category in CATEGORIES},
         )
     )
     if code:

@@ -49,13 +49,14 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     """Inspect unless that is done, measure, write tables and figures."""
     from contextlib import nullcontext
 
+    from vqad.inspection import plan
     from vqad.on_ray import evaluate, inspect, session
 
     if not (options.models or options.verdicts):
         raise UsageError("--models is required, or --verdicts of a finished inspection")
     categories = list(options.categories) or _with_tests(options)
     jobs = [] if options.verdicts else _inspections(options, categories)
-    plans = [inspect.plan(job) for job in jobs]
+    plans = [plan.plan(job) for job in jobs]
     job = evaluate.EvaluateJob(
         data=options.data,
         models=options.models,
@@ -68,8 +69,8 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     evaluate.check(job)
     with session.connected() if options.models else nullcontext():
         try:
-            for each, plan in zip(jobs, plans, strict=True):
-                inspect.inspect(each, plan, say)
+            for each, settled in zip(jobs, plans, strict=True):
+                inspect.inspect(each, settled, say)
             found = evaluate.evaluate(job, say)
         except inspect.FAILURES as error:
             why = session.reason(error)
@@ -85,14 +86,14 @@ def _inspections(options: EvaluateCommand, categories: list[str]) -> list[Any]:
 
 
 def _with_tests(options: EvaluateCommand) -> list[str]:
-    from vqad import archives
+    from vqad.storage import files, uris
 
     def has(*parts: str) -> bool:
-        return archives.exists(archives.join(*parts))
+        return files.exists(uris.join(*parts))
 
     found = [
         name
-        for name in archives.list_names(options.data)
+        for name in files.list_names(options.data)
         if has(options.data, name, "test")
         and (options.verdicts or has(options.models, name, "current.json"))
     ]
@@ -108,11 +109,11 @@ def _summary(found: Any) -> dict[str, Any]:
     """Metrics of the method itself: the mean, and each category."""
     from dataclasses import asdict
 
-    from vqad import evaluation
+    from vqad.evaluation import measure
 
-    own = [each for each in found.measured if each.method == evaluation.RESAMPLING]
+    own = [each for each in found.measured if each.method == measure.RESAMPLING]
     return {
-        "mean": asdict(evaluation.mean_of(own, evaluation.RESAMPLING)),
+        "mean": asdict(measure.mean_of(own, measure.RESAMPLING)),
         "categories": {each.category: asdict(each.metrics) for each in own},
     }
 
@@ -122,18 +123,19 @@ def _write(output: str, data: str, found: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from vqad import archives, evaluation, paper_tables
+    from vqad.evaluation import markdown, measure
+    from vqad.storage import files, uris
 
     for name, picture in found.pictures.items():
-        archives.write_bytes(archives.join(output, "figures", name), picture)
+        files.write_bytes(uris.join(output, "figures", name), picture)
     sink = pa.BufferOutputStream()
-    pq.write_table(evaluation.table(found.measured), sink, compression="zstd")
-    archives.write_bytes(archives.join(output, "evaluation.parquet"), sink.getvalue().to_pybytes())
+    pq.write_table(measure.table(found.measured), sink, compression="zstd")
+    files.write_bytes(uris.join(output, "evaluation.parquet"), sink.getvalue().to_pybytes())
     about = [f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {data}.", *found.about]
     pictures = [f"figures/{name}" for name in sorted(found.pictures)]
-    text = paper_tables.markdown(found.measured, about=about, pictures=pictures)
-    archives.write_bytes(archives.join(output, "evaluation.md"), text.encode())
+    text = markdown.text(found.measured, about=about, pictures=pictures)
+    files.write_bytes(uris.join(output, "evaluation.md"), text.encode())
     record = {**_summary(found), "measured": [each.as_dict() for each in found.measured]}
     content = (json.dumps(record, indent=2) + "\n").encode()
-    archives.write_bytes(archives.join(output, "evaluation.json"), content)
-    say(f"tables and figures: {archives.join(output, 'evaluation.md')}")
+    files.write_bytes(uris.join(output, "evaluation.json"), content)
+    say(f"tables and figures: {uris.join(output, 'evaluation.md')}")

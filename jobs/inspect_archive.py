@@ -65,28 +65,29 @@ def main(arguments: list[str]) -> int:
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     """Plan, inspect, write run.json and the contact sheets."""
-    from vqad import leases
-    from vqad.on_ray import foresight, inspect, nights, report, session
+    from vqad.inspection import dry_run, history, plan, run_report, survey
+    from vqad.on_ray import contact_sheets, inspect, session
+    from vqad.storage import lease
 
     job = job_of(options)
-    surveyed = inspect.survey(job)
+    surveyed = survey.survey(job)
     if options.dry_run:
-        return foresight.foresee(job, inspect.plan(job, surveyed), say), 0
+        return dry_run.foresee(job, plan.plan(job, surveyed), say), 0
     try:
-        with leases.held(job.output, surveyed.run) as lease:
-            settled = inspect.plan(job, surveyed)
-            say(foresight.described(settled))
+        with lease.held(job.output, surveyed.run) as mine:
+            settled = plan.plan(job, surveyed)
+            say(dry_run.described(settled))
             # With nothing to do, nothing need be started.
             with session.connected() if settled.num_todo or settled.shards else nullcontext():
-                num_severest = options.sheets * report.ROWS_A_SHEET
-                summary = inspect.inspect(job, settled, say, num_severest=num_severest, lease=lease)
-                report.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
-            lease.check()
-            runs = list(nights.last_runs(job.output))
-            summary.warnings = nights.warnings(summary.by_category, runs)
+                num_severest = options.sheets * run_report.ROWS_A_SHEET
+                summary = inspect.inspect(job, settled, say, num_severest=num_severest, held=mine)
+                contact_sheets.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
+            mine.check()
+            runs = list(history.last_runs(job.output))
+            summary.warnings = history.warnings(summary.by_category, runs)
             for warning in summary.warnings:
                 say(f"warning: {warning}")
-            report.write_run(job, summary, asked=options.model_dump(mode="json"))
+            run_report.write_run(job, summary, asked=options.model_dump(mode="json"))
     except inspect.FAILURES as error:
         why = session.reason(error)
         raise IncompleteError(f"the run could not be finished: {why}") from error
@@ -117,8 +118,8 @@ def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], i
 
 def job_of(options: InspectCommand) -> Any:
     """The job that the options describe. Raises ValueError where it could not start."""
-    from vqad.on_ray.inspect import InspectJob
-    from vqad.routing import Routing
+    from vqad.images.routing import Routing
+    from vqad.inspection.job import InspectJob
 
     since = options.modified_since
     if since is not None and since.tzinfo is None:

@@ -87,18 +87,18 @@ def work(options: Submission) -> tuple[dict[str, Any], int]:
     from vqad.on_ray import submission
 
     client = submission.connect(address)
-    places, s3_keys = (
+    places, aws_keys = (
         {name: os.environ[name] for name in names if options.forward and os.environ.get(name)}
         for names in (AWS_PLACES, AWS_KEYS)
     )
-    say(f"handed on to the job: {', '.join([*places, *s3_keys]) or 'no variables'}")
+    say(f"handed on to the job: {', '.join([*places, *aws_keys]) or 'no variables'}")
     name = f"vqad-{kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     submission.submit(
         client,
         command,
         packages=[Path(str(package.__file__)).parent for package in (jobs, vqad)],
         environment=places,
-        s3_keys=s3_keys,
+        aws_keys=aws_keys,
         submission_id=name,
     )
     _say_how_to_go_on(name, address)

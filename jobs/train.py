@@ -48,7 +48,7 @@ class TrainCommand(Options):
     )
     form: Literal["plain", "joined"] | None = Field(
         default=None,
-        description="of the anomaly map: plain, the paper's, or joined with the codes' surprise; "
+        description="of the anomaly map: plain, the paper's, or joined with the codes' surprisal; "
         "plain with the preset paper, else joined, by default",
     )
     only: Literal["calibrate"] | None = Field(
@@ -90,24 +90,24 @@ def main(arguments: list[str]) -> int:
 
 def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
     """Train; a category that failed makes the exit code 1."""
-    from vqad import board
     from vqad.on_ray import session, train
+    from vqad.training import live_table
 
     if "://" in options.tensorboard:
         raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
     job = job_of(options)
     names = [each.category for each in job.options]
-    with session.connected(), board.shown(names, sys.stderr, options.tensorboard) as show:
+    with session.connected(), live_table.shown(names, sys.stderr, options.tensorboard) as show:
         summary = train.train(job, show)
     return asdict(summary), 1 if summary.failed else 0
 
 
 def job_of(options: TrainCommand) -> Any:
     """The job that the options describe. Raises ValueError where it could not start."""
-    from vqad.augment import kind_of
-    from vqad.examples import categories_in
+    from vqad.model.kinds import kind_of
     from vqad.on_ray.train import TrainJob
-    from vqad.train import TrainOptions
+    from vqad.training.category import TrainOptions
+    from vqad.training.dataset import categories_in
 
     there = categories_in(options.data)
     unknown = sorted({*options.kind, *options.per_category} - {*there, *options.categories})

@@ -15,16 +15,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.test_fit import PRIOR, drawn_pixels
-from tests.test_vqvae import CONFIG, model_of
-from vqad import archives, detector, stored
+from tests.model.test_vqvae import CONFIG, model_of
+from tests.training.test_networks import PRIOR, drawn_pixels
+from vqad import detector
+from vqad.detection import weights
+from vqad.detection.settings import FORMAT_VERSION, Settings
+from vqad.detection.weights import DetectorError
 from vqad.detector import Detector, Inspection, current_version
-from vqad.fit import to_images, to_tensor
-from vqad.images import PREPROCESSING
-from vqad.pixelsnail import PixelSNAIL, PixelSNAILConfig
-from vqad.resample import ResampleOptions
-from vqad.settings import FORMAT_VERSION, Settings
-from vqad.stored import DetectorError
+from vqad.images.decoding import PREPROCESSING
+from vqad.images.tensors import to_images, to_tensor
+from vqad.model.pixelsnail import PixelSNAIL, PixelSNAILConfig
+from vqad.model.resample import ResampleOptions
+from vqad.storage import errors, files, uris
 
 
 def pictures(num: int = 8) -> Tensor:
@@ -110,7 +112,7 @@ def test_saved_and_loaded_gives_equal_bits(models: str) -> None:
 
 
 def test_a_detector_under_a_file_uri_is_the_same_one(tmp_path: Path) -> None:
-    models = archives.absolute(str(tmp_path / "with space"))
+    models = uris.absolute(str(tmp_path / "with space"))
     before = detector_of(category="metal nut")
     before.save(models)
     after = Detector.load(models, "metal nut")
@@ -135,20 +137,20 @@ def test_the_record_holds_all_settings_and_the_preprocessing(saved: Path) -> Non
 
 
 def test_a_version_is_a_time_and_eight_digits_of_the_weights_hash(saved: Path) -> None:
-    weights = [(saved / name).read_bytes() for name in detector.WEIGHTS]
-    digest = hashlib.sha256(b"".join(weights)).hexdigest()
+    saved_weights = [(saved / name).read_bytes() for name in detector.WEIGHTS]
+    digest = hashlib.sha256(b"".join(saved_weights)).hexdigest()
     assert re.fullmatch(r"\d{8}T\d{6}Z-" + digest[:8], saved.name)
 
 
 def test_what_is_in_force_is_written_last(models: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    write = archives.write_bytes
+    write = files.write_bytes
 
     def note(uri: str, data: bytes) -> None:
         written.append(uri.rpartition("/")[2])
         write(uri, data)
 
-    monkeypatch.setattr(archives, "write_bytes", note)
+    monkeypatch.setattr(files, "write_bytes", note)
     detector_of().save(models)
     assert written[-1] == "current.json"
     assert sorted(written[:-1]) == ["detector.json", "prior.safetensors", "vqvae.safetensors"]
@@ -157,15 +159,15 @@ def test_what_is_in_force_is_written_last(models: str, monkeypatch: pytest.Monke
 def test_a_save_that_breaks_off_leaves_the_older_version_in_force(
     models: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = archives.write_bytes
+    write = files.write_bytes
 
     def fail_at_the_record(uri: str, data: bytes) -> None:
         if uri.endswith("detector.json"):
-            raise archives.ArchiveError("disk full")
+            raise errors.ArchiveError("disk full")
         write(uri, data)
 
-    monkeypatch.setattr(archives, "write_bytes", fail_at_the_record)
-    with pytest.raises(archives.ArchiveError, match="disk full"):
+    monkeypatch.setattr(files, "write_bytes", fail_at_the_record)
+    with pytest.raises(errors.ArchiveError, match="disk full"):
         detector_of(seed=1).save(models)
     assert Detector.load(models, "washer").version == saved.name
 
@@ -355,7 +357,7 @@ def test_json_of_another_form_is_refused(models: str, saved: Path) -> None:
 
 def test_json_without_end_is_not_read(models: str, saved: Path) -> None:
     with (saved / "detector.json").open("ab") as file:
-        file.truncate(stored.LARGEST_JSON_BYTES + 1)
+        file.truncate(weights.LARGEST_JSON_BYTES + 1)
     assert_refused(models, "detector.json: 16777217 bytes, more than 16777216")
 
 

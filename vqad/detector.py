@@ -19,14 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqad import archives, score, surprise
-from vqad.augment import nth_symmetry
-from vqad.pixelsnail import PixelSNAIL
-from vqad.resample import Resampled, in_runs, likelihood_of
-from vqad.resumed import ResumablePrior
-from vqad.settings import FORMAT_VERSION, Settings, is_name, read_settings
-from vqad.shapes import AnomalyMap, Codes, Images, Likelihood
-from vqad.stored import (
+from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
+from vqad.detection import anomaly_map, score, surprisal
+from vqad.detection.settings import FORMAT_VERSION, Settings, is_name, read_settings
+from vqad.detection.surprisal import Surprisal
+from vqad.detection.weights import (
     LARGEST_WEIGHTS_BYTES,
     DetectorError,
     load_weights,
@@ -35,8 +32,12 @@ from vqad.stored import (
     to_json,
     weights_of,
 )
-from vqad.surprise import Surprise
-from vqad.vqvae import VQVAE
+from vqad.model.incremental_prior import IncrementalPrior
+from vqad.model.kinds import nth_symmetry
+from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.resample import Resampled, in_runs, likelihood_of
+from vqad.model.vqvae import VQVAE
+from vqad.storage import files, uris
 
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 
@@ -48,7 +49,7 @@ class Evidence:
     codes: Codes
     restored_codes: Codes
     differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
-    surprises: list[Surprise]  # nats; none in the plain form
+    surprisals: list[Surprisal]  # nats; none in the plain form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +86,13 @@ class Detector:
         """Move the networks; returns itself."""
         self.vqvae.to(device)
         self.prior.to(device)
-        self.__dict__.pop("resumable_prior", None)
+        self.__dict__.pop("incremental_prior", None)
         return self
 
     @cached_property
-    def resumable_prior(self) -> ResumablePrior:
+    def incremental_prior(self) -> IncrementalPrior:
         """The prior as resampling uses it."""
-        return ResumablePrior(self.prior)
+        return IncrementalPrior(self.prior)
 
     def with_settings(self, **changes: Any) -> "Detector":
         """The same networks under other settings."""
@@ -127,29 +128,29 @@ class Detector:
             codes=codes,
             restored_codes=resampled.codes,
             differences=self.anomaly_maps(codes, resampled.codes),
-            surprises=self.surprises(batch, resampled.likelihood)
+            surprisals=self.surprisals(batch, resampled.likelihood)
             if self.settings.form == "joined"
             else [],
         )
 
-    def surprises(self, batch: Images, likelihood: Likelihood) -> list[Surprise]:
-        """Surprise in all readings of a batch, of which the first gave ``likelihood``."""
+    def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
+        """Surprisal in all readings of a batch, of which the first gave ``likelihood``."""
         likelihoods = [likelihood]
-        for n in surprise.readings(self.settings.kind)[1:]:
+        for n in surprisal.readings(self.settings.kind)[1:]:
             turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
             codes = self.vqvae.encode(turned)
             likelihoods.append(likelihood_of(self.prior(codes), codes))
-        return surprise.surprise(likelihoods, self.settings.kind, eta=self.settings.resample.eta)
+        return surprisal.surprisal(likelihoods, self.settings.kind, eta=self.settings.resample.eta)
 
     def joined_maps(self, found: Evidence) -> list[AnomalyMap]:
-        """The maps that are scored: the differences, in the joined form with the surprise."""
+        """The maps that are scored: the differences, in the joined form with the surprisal."""
         if self.settings.form == "plain":
             return found.differences
         usual, eta = self.settings.usual, self.settings.resample.eta
         assert usual is not None
         return [
-            surprise.joined(difference, each, usual, eta=eta)
-            for difference, each in zip(found.differences, found.surprises, strict=True)
+            surprisal.joined(difference, each, usual, eta=eta)
+            for difference, each in zip(found.differences, found.surprisals, strict=True)
         ]
 
     def score_of(self, anomaly_map: AnomalyMap) -> float:
@@ -158,7 +159,7 @@ class Detector:
 
     def resample(self, codes: Codes) -> Resampled:
         """Resampled codes, by the fastest exact algorithm there is here."""
-        return in_runs(self.resumable_prior, codes, self.settings.resample)
+        return in_runs(self.incremental_prior, codes, self.settings.resample)
 
     def anomaly_maps(
         self, codes: Codes, restored_codes: Codes, *, filtered: bool = True
@@ -171,9 +172,9 @@ class Detector:
         maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
         changed, direct, restored = self.changed_pairs(codes, restored_codes)
         for at, one, other in zip(changed, direct, restored, strict=True):
-            maps[at] = score.difference(one, other)
+            maps[at] = anomaly_map.difference(one, other)
             if filtered:
-                maps[at] = score.smooth(maps[at], input_size_px=size_px)
+                maps[at] = anomaly_map.smooth(maps[at], input_size_px=size_px)
         return maps
 
     def changed_pairs(
@@ -225,7 +226,7 @@ class Detector:
         weights = [weights_of(network) for network in (self.vqvae, self.prior)]
         digest = hashlib.sha256(b"".join(weights)).hexdigest()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
-        folder = archives.join(models, self.settings.category, version)
+        folder = uris.join(models, self.settings.category, version)
         record = {
             "format_version": FORMAT_VERSION,
             "version": version,
@@ -233,11 +234,11 @@ class Detector:
             "files": {name: record_of(data) for name, data in zip(WEIGHTS, weights, strict=True)},
         }
         for name, data in (*(beside or {}).items(), *zip(WEIGHTS, weights, strict=True)):
-            archives.write_bytes(archives.join(folder, name), data)
-        archives.write_bytes(archives.join(folder, "detector.json"), to_json(record))
+            files.write_bytes(uris.join(folder, name), data)
+        files.write_bytes(uris.join(folder, "detector.json"), to_json(record))
         # Last, so that whatever is in force is whole.
-        current = archives.join(models, self.settings.category, "current.json")
-        archives.write_bytes(current, to_json({"version": version}))
+        current = uris.join(models, self.settings.category, "current.json")
+        files.write_bytes(current, to_json({"version": version}))
         self.version = version
         return version
 
@@ -247,8 +248,8 @@ class Detector:
         version = version or current_version(models, category)
         if not is_name(category) or not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
-        folder = archives.join(models, category, version)
-        record = read_json(archives.join(folder, "detector.json"))
+        folder = uris.join(models, category, version)
+        record = read_json(uris.join(folder, "detector.json"))
         settings = read_settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
@@ -257,7 +258,7 @@ class Detector:
             )
         vqvae, prior = _networks(settings, folder)
         for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
-            load_weights(network, archives.join(folder, name), record["files"].get(name))
+            load_weights(network, uris.join(folder, name), record["files"].get(name))
         return cls(vqvae, prior, settings, version=version)
 
 
@@ -266,8 +267,8 @@ def current_version(models: str, category: str) -> str:
     # A category may come from a manifest: a plain name, never a way out of the folder.
     if not is_name(category):
         raise DetectorError(f"no detector can be called {category!r}")
-    uri = archives.join(models, category, "current.json")
-    if not archives.exists(uri):
+    uri = uris.join(models, category, "current.json")
+    if not files.exists(uri):
         raise DetectorError(
             f"no detector for category {category} in {models}; train one with: "
             f"vqad train --categories {category}"
@@ -294,3 +295,8 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
                 f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
             )
     return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+
+
+def device() -> str:
+    """Where a task's networks go."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

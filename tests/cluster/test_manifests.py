@@ -15,7 +15,7 @@ from jobs.command import Options, parse
 from jobs.inspect_archive import InspectCommand
 from jobs.submit import AWS_PLACES
 from jobs.train import TrainCommand
-from tests.cluster.schemas import ROOT, violations
+from tests.support.kuberay_schemas import ROOT, violations
 
 CLUSTER = ROOT / "cluster"
 MANIFESTS = ["train-job.yaml", "inspect-job.yaml", "nightly.yaml"]

@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.jobs.conftest import Demo, Ended
-from tests.on_ray.conftest import ON_RAY, Finished, verdicts
-from vqad import archives, drawn, images
-from vqad.ablations import ABLATIONS, LIKELIHOOD, PLAIN
-from vqad.baselines import LOSSES
+from tests.support.commands import Demo, Ended
+from tests.support.finished_inspection import ON_RAY, Finished, verdicts
+from vqad import synthetic
 from vqad.detector import Detector
-from vqad.fit import to_images, to_tensor
-from vqad.presets import PRESETS
-from vqad.resample import agreement, fixed_point, jump, raster
+from vqad.evaluation.ablations import ABLATIONS, LIKELIHOOD, PLAIN
+from vqad.evaluation.baselines import LOSSES
+from vqad.images import decoding, listing
+from vqad.images.tensors import to_images, to_tensor
+from vqad.model.resample_reference import agreement, fixed_point, jump, raster
+from vqad.storage import files
+from vqad.training.presets import PRESETS
 
 pytestmark = ON_RAY
 Vqad = Callable[..., Ended]
@@ -45,7 +47,7 @@ def test_the_demo_leaves_its_folders_and_tells_defects_from_good(demo: Demo) -> 
 def test_the_demo_trained_one_detector_a_category_and_recorded_how(demo: Demo) -> None:
     for category in CATEGORIES:
         settings = Detector.load(str(demo.folder / "models"), category).settings
-        assert settings.kind == drawn.KINDS[category]
+        assert settings.kind == synthetic.KINDS[category]
         assert settings.found["num_images"] == 60
         assert len(settings.found["held_out"]) == 6
 
@@ -55,15 +57,15 @@ def test_on_fitted_detectors_every_algorithm_gives_the_codes_of_the_oracle(
     demo: Demo, category: str
 ) -> None:
     detector = Detector.load(str(demo.folder / "models"), category)
-    listed = archives.list_images(str(demo.folder / "data" / category / "test"))[::2]
+    listed = listing.list_images(str(demo.folder / "data" / category / "test"))[::2]
     size_px = detector.settings.vqvae.image_size_px
     pictures = [
-        images.decode(archives.read_bytes(each.image, max_bytes=2**20), size_px=size_px).pixels
+        decoding.decode(files.read_bytes(each.image, max_bytes=2**20), size_px=size_px).pixels
         for each in listed
     ]
     options = detector.settings.resample
     with torch.inference_mode():
-        codes = detector.vqvae.encode(to_images(to_tensor(images.stack(pictures))))
+        codes = detector.vqvae.encode(to_images(to_tensor(decoding.stack(pictures))))
         oracle = raster(detector.prior, codes, options).codes
         assert not torch.equal(oracle, codes)
         fast = detector.resample(codes)
@@ -138,7 +140,7 @@ def test_bench_train_times_the_stages_and_projects_for_the_categories(vqad: Vqad
 
 
 def test_training_again_skips_what_is_finished(demo: Demo, vqad: Vqad) -> None:
-    kinds = [f"--kind={category}={drawn.KINDS[category]}" for category in CATEGORIES]
+    kinds = [f"--kind={category}={synthetic.KINDS[category]}" for category in CATEGORIES]
     paths = ("--data", demo.folder / "data", "--models", demo.folder / "models")
     ended = vqad("train", *paths, "--preset", "tiny", *kinds)
     assert ended.code == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import Ended, clean_environment, start
-from tests.on_ray.conftest import ON_RAY, Finished
+from tests.support.commands import Ended, clean_environment, start
+from tests.support.finished_inspection import ON_RAY, Finished
 
 pytestmark = ON_RAY
 Vqad = Callable[..., Ended]

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import Ended, vqad
-from tests.on_ray.by_hand import again, home, inspect, job, rows
-from vqad import leases, stored
-from vqad.archives import ArchiveError
-from vqad.on_ray.survey import InspectJob
+from tests.support.commands import Ended
+from tests.support.inspection_by_hand import again, home, inspect, job, rows
+from vqad.detection import weights
+from vqad.inspection.job import InspectJob
+from vqad.storage import lease
+from vqad.storage.errors import ArchiveError
 
-__all__ = ["home", "job", "vqad"]
+__all__ = ["home", "job"]
 
 Vqad = Callable[..., Ended]
 
@@ -80,7 +81,7 @@ def tampered(category: Path, version: str) -> None:
 
 def oversized(category: Path, version: str) -> None:
     with (category / version / "detector.json").open("ab") as file:
-        file.truncate(stored.LARGEST_JSON_BYTES + 1)
+        file.truncate(weights.LARGEST_JSON_BYTES + 1)
 
 
 def anothers(category: Path, version: str) -> None:
@@ -111,10 +112,10 @@ def test_what_is_no_detector_of_the_category_is_refused_with_exit_code_2(
 def test_an_output_in_use_is_refused_with_exit_code_2_naming_the_other_run(
     job: InspectJob, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LIFE_S", 0.3)
-    monkeypatch.setattr(leases, "LOOKED_AT_EVERY_S", 0.05)
-    monkeypatch.setattr(leases, "RENEWED_EVERY_S", 0.05)
-    with leases.held(job.output, "first"):
+    monkeypatch.setattr(lease, "LIFE_S", 0.3)
+    monkeypatch.setattr(lease, "LOOKED_AT_EVERY_S", 0.05)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_S", 0.05)
+    with lease.held(job.output, "first"):
         ended = vqad(*line(job))
     assert (ended.code, ended.out) == (2, "")
     (said,) = ended.err.splitlines()
@@ -128,10 +129,10 @@ def test_a_lost_lease_ends_with_exit_code_1_and_no_record_of_the_run(
 ) -> None:
     inspect(job)  # so that nothing is left to do, and no Ray needed
 
-    def taken(self: leases.Lease) -> None:
-        raise leases.LeaseLostError("the lease on it is lost: run second has taken it over")
+    def taken(self: lease.Lease) -> None:
+        raise lease.LeaseLostError("the lease on it is lost: run second has taken it over")
 
-    monkeypatch.setattr(leases.Lease, "check", taken)
+    monkeypatch.setattr(lease.Lease, "check", taken)
     ended = vqad(*line(job))
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines()[-1] == (

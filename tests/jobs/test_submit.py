@@ -17,11 +17,12 @@ from jobs.command import Options, parse
 from jobs.inspect_archive import InspectCommand
 from jobs.submit import Submission, SubmitInspect, SubmitTrain, flags
 from jobs.train import TrainCommand
-from tests.jobs.conftest import Ended, clean_environment
-from tests.jobs.head import Head, ray_head
-from tests.on_ray.conftest import verdicts
-from tests.s3server import S3Server
-from vqad import archives, drawn
+from tests.support.commands import Ended, clean_environment
+from tests.support.finished_inspection import verdicts
+from tests.support.ray_head import Head, ray_head
+from tests.support.s3_server import S3Server
+from vqad import synthetic
+from vqad.storage import files, uris
 
 URIS = ("--archive", "s3://b/a", "--models", "s3://b/m", "--output", "s3://b/o")
 
@@ -182,13 +183,13 @@ def test_a_wrong_or_absent_token_is_said_and_not_shown(
 def test_train_then_inspect_on_the_cluster_leave_what_they_leave_at_home(
     cluster: Cluster, tmp_path: Path, bucket: str
 ) -> None:
-    drawn.draw_archive(
+    synthetic.draw_archive(
         tmp_path, categories=["washer"], size_px=64, num_train=24, num_good=3, num_defect=3
     )
     (tmp_path / "washer" / "test" / "good" / "empty.png").touch()
     for path in filter(Path.is_file, tmp_path.rglob("*")):
-        uri = archives.join(bucket, "data", str(path.relative_to(tmp_path)))
-        archives.write_bytes(uri, path.read_bytes())
+        uri = uris.join(bucket, "data", str(path.relative_to(tmp_path)))
+        files.write_bytes(uri, path.read_bytes())
     models, output = f"{bucket}/models", f"{bucket}/output"
 
     trained = cluster.submit(

@@ -8,18 +8,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.on_ray import made
-from tests.on_ray.conftest import ON_RAY, Finished, inspect, verdicts
-from vqad import archives
-from vqad.on_ray import session, sink
-from vqad.on_ray.inspect import InspectJob, plan
-from vqad.routing import Routing
+from tests.support import small_detectors
+from tests.support.finished_inspection import ON_RAY, Finished, inspect, verdicts
+from vqad.images import listing
+from vqad.images.routing import Routing
+from vqad.inspection import sink
+from vqad.inspection.job import InspectJob
+from vqad.inspection.plan import plan
+from vqad.on_ray import session
+from vqad.storage import files, uris
 
 pytestmark = ON_RAY
 
 
 def by_path(rows: list[dict[str, Any]], archive: str) -> dict[str, dict[str, Any]]:
-    return {archives.relative(row["image"], archive): row for row in rows}
+    return {uris.relative(row["image"], archive): row for row in rows}
 
 
 def assert_same(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) -> None:
@@ -121,8 +124,8 @@ def test_another_place_order_batch_size_and_number_of_actors_give_the_same_answe
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     paths = [
-        archives.relative(each.image, str(finished.archive))
-        for each in archives.list_images(str(finished.archive), include="*/test/*")
+        uris.relative(each.image, str(finished.archive))
+        for each in listing.list_images(str(finished.archive), include="*/test/*")
     ]
     new_names = {}
     for at, path in enumerate(reversed(paths)):
@@ -156,15 +159,15 @@ def test_models_archive_and_output_on_s3_give_the_same_rows_as_local_ones(
     home = finished.archive.parent
     for path in local:
         if path.is_file():  # a link to nothing has no counterpart
-            uri = archives.join(bucket, str(path.relative_to(home)))
-            archives.write_bytes(uri, path.read_bytes())
+            uri = uris.join(bucket, str(path.relative_to(home)))
+            files.write_bytes(uri, path.read_bytes())
     archive, output = f"{bucket}/archive", f"{bucket}/output"
     found = inspect(archive=archive, models=f"{bucket}/models", output=output)
     assert found["images"] == finished.summary["images"] - 1
     every = by_path(verdicts(finished.output), str(finished.archive))
     del every["fabric/test/odd/link.png"]
     assert_same(by_path(verdicts(output), archive), every)
-    assert archives.exists(f"{output}/run.json")
+    assert files.exists(f"{output}/run.json")
     again = inspect(archive=archive, models=f"{bucket}/models", output=output)
     assert (again["images"], again["skipped"]) == (0, found["images"])
 
@@ -220,7 +223,7 @@ def test_a_manifest_names_the_category(finished: Finished, flat: Path, kind: str
 
 def test_a_plan_pins_the_version_in_force(finished: Finished, tmp_path: Path) -> None:
     models = str(shutil.copytree(finished.models, tmp_path / "models"))
-    made.draw(tmp_path / "data", ("fabric",))
-    newer = made.save_detector(models, "fabric", str(tmp_path / "data"))
+    small_detectors.draw(tmp_path / "data", ("fabric",))
+    newer = small_detectors.save_detector(models, "fabric", str(tmp_path / "data"))
     job = InspectJob(archive=str(finished.archive), models=models, output=str(tmp_path / "none"))
     assert plan(job).versions["fabric"] == newer

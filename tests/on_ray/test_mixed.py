@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.faulty_store import Faults, faulty_store
-from tests.on_ray import campaign, mixed
-from tests.on_ray.conftest import ON_RAY, inspect
-from tests.s3server import S3Server
-from vqad import archives
-from vqad.on_ray import sink
-from vqad.uris import path_of
+from tests.campaigns import campaign
+from tests.support import mixed_archive
+from tests.support.faulty_store import Faults, faulty_store
+from tests.support.finished_inspection import ON_RAY, inspect
+from tests.support.s3_server import S3Server
+from vqad.inspection import sink
+from vqad.storage import files
+from vqad.storage.uris import path_of
 
 pytestmark = ON_RAY
 NUM_IMAGES = 300
@@ -41,7 +42,7 @@ def test_everything_in_an_archive_gets_one_answer_with_its_reason(
 ) -> None:
     found = campaign.check_complete(calm, night.archive.expected)
     bad = Counter(error for error in night.archive.expected.values() if error)
-    assert {*(error for _, error, _ in mixed.SPECIAL), "unknown_category"} == {*bad, ""}
+    assert {*(error for _, error, _ in mixed_archive.SPECIAL), "unknown_category"} == {*bad, ""}
     assert set(found) == {*bad, "normal", "defect"}
     assert {error: found[error] for error in bad} == bad
 
@@ -53,7 +54,7 @@ def test_no_key_is_in_what_a_run_leaves_nor_in_the_logs_of_ray(
     texts = [path.read_bytes() for path in logs.rglob("*") if path.is_file()]
     assert texts
     rows = [campaign.table_of(calm, table) for table in ("verdicts", "maps")]
-    texts += [str(rows).encode(), archives.read_bytes(f"{calm}/run.json", max_bytes=2**20)]
+    texts += [str(rows).encode(), files.read_bytes(f"{calm}/run.json", max_bytes=2**20)]
     for key in (s3.access_key, s3.secret_key):
         assert not [text for text in texts if key.encode() in text]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vqad.on_ray import resources, session
-from vqad.on_ray.kept import Kept
+from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
-from vqad.train import TrainOptions
+from vqad.training.category import TrainOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:ray")
 OPTIONS = TrainOptions(category="pill", kind="object", preset="tiny")
@@ -88,14 +88,14 @@ def test_workers_wait_for_a_place_longer_than_a_night() -> None:
 )
 def test_state_is_found_again_by_the_same_command_and_by_no_other(other: dict) -> None:
     same = {"models": "/models", "run": "monday", "options": OPTIONS, "fingerprint": "images"}
-    kept = Kept.of(**same)
-    assert Kept.of(**same) == kept
+    kept = CheckpointFolder.of(**same)
+    assert CheckpointFolder.of(**same) == kept
     assert kept.uri.startswith("file:///models/.runs/monday/pill-")
-    assert Kept.of(**(same | other)).uri != kept.uri
+    assert CheckpointFolder.of(**(same | other)).uri != kept.uri
 
 
-def kept_in(folder: Path, registry: str | None, *checkpoints: str) -> Kept:
-    kept = Kept.of(str(folder), "monday", OPTIONS, "images")
+def kept_in(folder: Path, registry: str | None, *checkpoints: str) -> CheckpointFolder:
+    kept = CheckpointFolder.of(str(folder), "monday", OPTIONS, "images")
     place = folder / ".runs" / "monday" / kept.name
     for name in checkpoints:
         (place / name).mkdir(parents=True)

@@ -10,8 +10,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs import submit
 from jobs.command import IncompleteError
-from tests.on_ray.conftest import ON_RAY
-from vqad.on_ray import keys, submission
+from tests.support.finished_inspection import ON_RAY
+from vqad.on_ray import s3_keys, submission
 
 pytestmark = ON_RAY
 LOG = 'one\n{"listed": 1}\n\ntwo {"not": "alone"}\n3\nlast'
@@ -54,15 +54,15 @@ def test_the_end_of_a_job_is_told_in_its_code_or_in_one_line(
 
 def test_a_key_that_would_break_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^AWS_ACCESS_KEY_ID holds characters that no key has"):
-        keys.write(tmp_path, {"AWS_ACCESS_KEY_ID": "a\n[other]"})
+        s3_keys.write(tmp_path, {"AWS_ACCESS_KEY_ID": "a\n[other]"})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_file_holds_the_keys_and_the_variables_only_say_where_it_is(tmp_path: Path) -> None:
     given = {"AWS_ACCESS_KEY_ID": "id=1%s", "AWS_SECRET_ACCESS_KEY": "a/b+c #;"}
-    needed = keys.write(tmp_path, given)
+    needed = s3_keys.write(tmp_path, given)
     assert "id=1%s" not in str(needed)
-    found = SharedCredentialProvider(str(tmp_path / keys.FILE), "default").load()
+    found = SharedCredentialProvider(str(tmp_path / s3_keys.FILE), "default").load()
     assert (found.access_key, found.secret_key) == ("id=1%s", "a/b+c #;")
 
 

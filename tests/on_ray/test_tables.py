@@ -13,8 +13,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from tests.on_ray.conftest import ON_RAY, Finished, verdicts
-from vqad import archives, tables
+from tests.support.finished_inspection import ON_RAY, Finished, verdicts
+from vqad import tables
+from vqad.images import listing
 
 pytestmark = ON_RAY
 
@@ -24,13 +25,13 @@ def _pandas(place: Path) -> list[dict[str, Any]]:
 
 
 def _duckdb(place: Path) -> list[dict[str, Any]]:
-    files = f"{place}/**/*.parquet" if place.is_dir() else str(place)
-    return duckdb.sql(f"select * from read_parquet('{files}')").to_arrow_table().to_pylist()
+    pattern = f"{place}/**/*.parquet" if place.is_dir() else str(place)
+    return duckdb.sql(f"select * from read_parquet('{pattern}')").to_arrow_table().to_pylist()
 
 
 def _polars(place: Path) -> list[dict[str, Any]]:
-    files = f"{place}/**/*.parquet" if place.is_dir() else str(place)
-    return pl.read_parquet(files).to_dicts()
+    pattern = f"{place}/**/*.parquet" if place.is_dir() else str(place)
+    return pl.read_parquet(pattern).to_dicts()
 
 
 def _pyarrow(place: Path) -> list[dict[str, Any]]:
@@ -118,7 +119,7 @@ def test_regions_lie_inside_the_source_image_and_only_on_defects(finished: Finis
 
 def test_every_listed_image_has_one_verdict_and_the_counts_add_up(finished: Finished) -> None:
     rows, summary = verdicts(finished.output), finished.summary
-    listed = [each.image for each in archives.list_images(str(finished.archive))]
+    listed = [each.image for each in listing.list_images(str(finished.archive))]
     assert [row["image"] for row in rows] == listed
     assert summary["listed"] == len(listed) == summary["images"] + summary["skipped"]
     counts = Counter(row["verdict"] for row in rows)

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.jobs.conftest import Ended, vqad
-from tests.on_ray.conftest import ON_RAY, local_ray
-from tests.on_ray.night import INTERVAL_STEPS, NUM_STEPS, Night, night
-from tests.s3server import S3Server
-from vqad import archives, drawn, examples
+from tests.support.commands import Ended
+from tests.support.finished_inspection import ON_RAY
+from tests.support.s3_server import S3Server
+from tests.support.training_runs import INTERVAL_STEPS, NUM_STEPS, Night, night
+from vqad import synthetic
 from vqad.detector import Detector, current_version
-from vqad.fit import to_images, to_tensor
+from vqad.images import listing
+from vqad.images.tensors import to_images, to_tensor
+from vqad.training import dataset
 
-__all__ = ["local_ray", "vqad"]
 pytestmark = ON_RAY
 KINDS = {"fabric": "texture", "washer": "rotatable_object", "ampoule": "object"}
 GIVEN = [f"--kind={name}={kind}" for name, kind in KINDS.items()]
@@ -43,7 +44,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     home = tmp_path_factory.mktemp("night")
     data, models = home / "data", home / "models"
-    drawn.draw_archive(
+    synthetic.draw_archive(
         data, categories=list(KINDS), size_px=64, num_train=30, num_good=2, num_defect=2
     )
     good = data / "fabric" / "train" / "good"
@@ -72,9 +73,9 @@ def test_bad_categories_end_with_their_own_message_and_the_others_with_detectors
     assert "Traceback" not in ended.err
     for category in KINDS:
         detector = Detector.load(str(trained.models), category)
-        test = archives.list_images(str(trained.data / category / "test"))
+        test = listing.list_images(str(trained.data / category / "test"))
         size_px = detector.settings.vqvae.image_size_px
-        images = to_images(to_tensor(examples.read(test, size_px=size_px).pixels))
+        images = to_images(to_tensor(dataset.read(test, size_px=size_px).pixels))
         assert len(detector.inspect(images).verdicts) == len(test) > 0
 
 
@@ -103,8 +104,8 @@ def test_every_interval_is_kept_beside_the_detector_and_drawn(trained: Trained) 
 
 def test_a_detector_says_what_made_it(trained: Trained) -> None:
     found = trained.found("washer")
-    listed = examples.good_images(str(trained.data), "washer")
-    assert found["data_fingerprint"] == examples.fingerprint(listed)
+    listed = dataset.good_images(str(trained.data), "washer")
+    assert found["data_fingerprint"] == dataset.fingerprint(listed)
     assert (found["options"]["seed"], found["options"]["preset"]) == (0, "tiny")
     made_with = found["made_with"]
     assert len(made_with["vqad_sha256"]) == 64
@@ -239,8 +240,8 @@ def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
     assert found[1].settings.usual == found[2].settings.usual is not None
     assert {each.version[-8:] for each in found} == {old.version[-8:]}  # the weights' hash
     assert found[1].settings.found["held_out_scores"] != found[0].settings.found["held_out_scores"]
-    test = archives.list_images(str(trained.data / "ampoule" / "test"))
-    pixels = examples.read(test, size_px=old.settings.vqvae.image_size_px).pixels
+    test = listing.list_images(str(trained.data / "ampoule" / "test"))
+    pixels = dataset.read(test, size_px=old.settings.vqvae.image_size_px).pixels
     assert len(found[1].inspect(to_images(to_tensor(pixels))).verdicts) == len(test) > 0
 
 

@@ -11,28 +11,30 @@ from typing import Any
 
 import ray
 
-from vqad import archives, examples
-from vqad.baselines import LOSSES, Baseline, Loss, baseline_of, budget
-from vqad.board import Event, of_record
+from vqad import detector
 from vqad.detector import Detector, current_version
-from vqad.fit import to_tensor
-from vqad.on_ray import progress, ways
-from vqad.presets import PRESETS
+from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
+from vqad.images.tensors import to_tensor
+from vqad.on_ray import evaluate_tasks, event_log
+from vqad.storage import files, uris
+from vqad.training import dataset, holdout
+from vqad.training.events import Event, of_record
+from vqad.training.presets import PRESETS
 
 
 def fit(
     data: str, models: str, output: str, categories: Sequence[str], say: Callable[[str], None]
 ) -> dict[tuple[str, Loss], str]:
     """Folders of the fitted baselines, by category and loss; what is there is not fitted again."""
-    told = progress.begin()
-    task: Any = ray.remote(num_cpus=1, num_gpus=ways.num_gpus())(_fit_baseline)
+    told = event_log.begin()
+    task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(_fit_baseline)
     folders, running = {}, []
     for category in categories:
         version = current_version(models, category)
         for loss in LOSSES:
             folder = _folder(data, output, category, version, loss)
             folders[category, loss] = folder
-            if not archives.exists(archives.join(folder, "baseline.json")):
+            if not files.exists(uris.join(folder, "baseline.json")):
                 running.append(task.remote(data, models, category, version, loss, folder, told))
     while running:
         done, running = ray.wait(running, timeout=2)
@@ -44,9 +46,9 @@ def fit(
 
 def _folder(data: str, output: str, category: str, version: str, loss: Loss) -> str:
     """Named after all that shapes the fit."""
-    rows = [(each.image, each.etag) for each in examples.good_images(data, category)]
+    rows = [(each.image, each.etag) for each in dataset.good_images(data, category)]
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
-    return archives.join(output, "baselines", category, f"{loss}-{digest[:12]}")
+    return uris.join(output, "baselines", category, f"{loss}-{digest[:12]}")
 
 
 def _fit_baseline(
@@ -60,12 +62,12 @@ def _fit_baseline(
 ) -> None:
     settings = Detector.load(models, category, version=version).settings
     preset = settings.found["options"]["preset"]
-    held_out, others = ways.split(data, settings)
-    listed = {each.image: each for each in examples.good_images(data, category)}
+    held_out, others = holdout.split(data, settings)
+    listed = {each.image: each for each in dataset.good_images(data, category)}
     size_px = PRESETS[preset].vqvae.image_size_px
-    kept = examples.read([listed[image] for image in held_out], size_px=size_px).pixels
-    pixels = examples.read(others, size_px=size_px).pixels
-    device = ways.device()
+    kept = dataset.read([listed[image] for image in held_out], size_px=size_px).pixels
+    pixels = dataset.read(others, size_px=size_px).pixels
+    device = detector.device()
     for found in baseline_of(
         to_tensor(pixels).to(device),
         to_tensor(kept).to(device),

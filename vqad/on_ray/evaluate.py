@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 import ray
 
-from vqad import ablations, archives, calibrate, evaluation, figures
-from vqad.baselines import LOSSES, Loss
+from vqad.detection import calibrate
 from vqad.detector import Detector, current_version
-from vqad.evaluation import RESAMPLING, Inspected, Measured
-from vqad.on_ray import baselines, ways
-from vqad.on_ray.inspect import InspectJob
-from vqad.routing import Routing
-from vqad.truth import Truth, read_truth
+from vqad.evaluation import ablations, figures, measure, methods, results
+from vqad.evaluation.baselines import LOSSES, Loss
+from vqad.evaluation.ground_truth import Truth, read_truth
+from vqad.evaluation.measure import RESAMPLING, Measured
+from vqad.evaluation.results import Inspected
+from vqad.images import listing
+from vqad.images.routing import Routing
+from vqad.inspection.job import InspectJob
+from vqad.on_ray import baselines, evaluate_tasks
+from vqad.storage import uris
+from vqad.training import holdout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +60,23 @@ def jobs_for(data: str, models: str, output: str, categories: Sequence[str]) -> 
 
     So that verdicts of an older detector, or of other pictures, are never taken for these.
     """
-    tests = {category: archives.join(data, category, "test") for category in categories}
+    tests = {category: uris.join(data, category, "test") for category in categories}
     shaping = [
         [
             current_version(models, category),
-            [[each.image, each.etag] for each in archives.list_images(tests[category])],
+            [[each.image, each.etag] for each in listing.list_images(tests[category])],
         ]
         for category in categories
     ]
     digest = hashlib.sha256(json.dumps(shaping).encode()).hexdigest()
-    folder = archives.join(output, f"inspected-{digest[:12]}")
+    folder = uris.join(output, f"inspected-{digest[:12]}")
     return [
         InspectJob(
             archive=tests[category],
             models=models,
             output=folder,
             routing=Routing(category=category),
-            batch_size=ways.BATCH_SIZE,
+            batch_size=methods.BATCH_SIZE,
         )
         for category in categories
     ]
@@ -81,7 +86,7 @@ def check(job: EvaluateJob) -> None:
     """Look for what baselines and ablations need. Raises ValueError where it is not there."""
     if job.baselines or job.ablations:
         for category in job.categories:
-            ways.split(job.data, Detector.load(job.models, category).settings)
+            holdout.split(job.data, Detector.load(job.models, category).settings)
 
 
 def evaluate(job: EvaluateJob, say: Callable[[str], None]) -> Evaluation:
@@ -98,7 +103,7 @@ def evaluate(job: EvaluateJob, say: Callable[[str], None]) -> Evaluation:
     )
     distributions, thresholds = {}, {}
     for category in job.categories:
-        inspected = evaluation.read_inspected(job.data, job.inspected, category)
+        inspected = results.read_inspected(job.data, job.inspected, category)
         shape = inspected.maps.shape[1], inspected.maps.shape[2]
         truth = read_truth(job.data, category, inspected.images, shape)
         done.about.append(_about(category, inspected, truth, shape))
@@ -106,7 +111,7 @@ def evaluate(job: EvaluateJob, say: Callable[[str], None]) -> Evaluation:
         done.measured.append(measured)
         say(describe_measured(measured))
         if truth.masks is not None:
-            distributions[category] = evaluation.distribution(inspected.maps, truth.masks)
+            distributions[category] = measure.distribution(inspected.maps, truth.masks)
             thresholds[category] = inspected.threshold
         if job.models:
             done.pictures[f"figure7-{category}.png"] = _figure7(job, category, truth, inspected)
@@ -139,7 +144,7 @@ def _about(category: str, inspected: Inspected, truth: Truth, shape: tuple[int, 
 
 
 def _measured(truth: Truth, inspected: Inspected, category: str) -> Measured:
-    return evaluation.measure(
+    return measure.measure(
         truth,
         inspected.scores,
         inspected.maps,
@@ -151,11 +156,11 @@ def _measured(truth: Truth, inspected: Inspected, category: str) -> Measured:
 
 
 def _figure7(job: EvaluateJob, category: str, truth: Truth, inspected: Inspected) -> bytes:
-    chosen = evaluation.telling(truth, inspected)
-    task: Any = ray.remote(num_cpus=1, num_gpus=ways.num_gpus())(ways.decodings)
+    chosen = measure.telling(truth, inspected)
+    task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(methods.decodings)
     uris = [inspected.images[at] for _, _, at in chosen]
     pictures = ray.get(
-        task.remote(ways.Ablated(job.models, category, inspected.model_version), uris)
+        task.remote(methods.AblatedMethod(job.models, category, inspected.model_version), uris)
     )
     rows = []
     for (defect_type, name, at), (image, direct, restored) in zip(chosen, pictures, strict=True):
@@ -186,25 +191,25 @@ def _others(
     if not (job.ablations or job.baselines):
         return []
     settings = Detector.load(job.models, category, version=inspected.model_version).settings
-    held_out, _ = ways.split(job.data, settings)
-    compared: list[ways.Way] = [
-        ways.Baselined(fitted[category, loss], loss) for loss in LOSSES if fitted
+    held_out, _ = holdout.split(job.data, settings)
+    compared: list[methods.Method] = [
+        methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES if fitted
     ]
     if job.ablations:
-        compared.append(ways.Ablated(job.models, category, inspected.model_version))
+        compared.append(methods.AblatedMethod(job.models, category, inspected.model_version))
     found = []
     for way in compared:
-        calibrating = ways.looked(way, held_out, keep_maps=False)
-        testing = ways.looked(way, inspected.images, keep_maps=True)
+        calibrating = evaluate_tasks.looked(way, held_out, keep_maps=False)
+        testing = evaluate_tasks.looked(way, inspected.images, keep_maps=True)
         for name in way.names:
             threshold = calibrate.threshold(
-                ways.scores_of(calibrating.pop(name)),
+                evaluate_tasks.scores_of(calibrating.pop(name)),
                 quantile=settings.found["options"]["threshold_quantile"],
                 smallest=ablations.smallest_threshold(name),
             )
             parts = ray.get(testing.pop(name))
             found.append(
-                evaluation.measure(
+                measure.measure(
                     truth,
                     np.concatenate([scores for scores, _ in parts]),
                     None if parts[0][1] is None else np.concatenate([maps for _, maps in parts]),

@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from vqad import archives, leases
-from vqad.on_ray import ledger, opened, session, sink, stages
-from vqad.on_ray.plan import Plan, Shard, plan, units
-from vqad.on_ray.survey import InspectJob, survey
-from vqad.on_ray.tally import InspectSummary, Pace, Say
+from vqad.inspection import ledger, shard_stage, sink, stages
+from vqad.inspection.job import InspectJob
+from vqad.inspection.plan import Plan, Shard, units
+from vqad.inspection.summary import InspectSummary, Pace, Say
+from vqad.on_ray import session
+from vqad.storage import errors, lease
 
 # What can end a run that has begun, besides our own mistakes.
-FAILURES = (ray.exceptions.RayError, archives.ArchiveError, leases.LeaseLostError, OSError)
+FAILURES = (ray.exceptions.RayError, errors.ArchiveError, lease.LeaseLostError, OSError)
 
 # Images of one unit of work, which are one part: few enough that a worker holds little and that
 # all actors have work to the end, many enough to be worth a file.
@@ -37,7 +38,7 @@ def inspect(
     say: Say,
     *,
     num_severest: int = 0,
-    lease: leases.Lease | None = None,
+    held: lease.Lease | None = None,
 ) -> InspectSummary:
     """Run a plan; ``say`` takes lines of progress. Needs a connected Ray if there is work."""
     start_s = time.monotonic()
@@ -50,12 +51,12 @@ def inspect(
     )
     if len(settled.todo) or settled.shards:
         pace = Pace(say, num_todo=settled.num_todo, is_exact=settled.is_exact)
-        holder = lease.holder if lease else ""
+        holder = held.holder if held else ""
         for rows in _chain(job, settled, holder).iter_batches(
             batch_size=None, batch_format="pyarrow"
         ):
-            if lease:
-                lease.check()
+            if held:
+                held.check()
             for unit in _unpacked(rows):
                 summary.add(unit, num_severest=num_severest)
             pace.show(summary)
@@ -174,7 +175,7 @@ def _decode(
     for unit in _unpacked(packed):
         if unit.column_names == ["shard"]:
             shard = ray.get(shards[unit["shard"][0].as_py()])
-            for part in opened.read_shard(shard, sizes_px=sizes_px, **reading):
+            for part in shard_stage.read_shard(shard, sizes_px=sizes_px, **reading):
                 yield _packed(part)
         else:
             yield _packed(stages.decode(unit, sizes_px=sizes_px))
@@ -189,14 +190,3 @@ class _Inspector(stages.Inspector):
 def _write(packed: pa.Table, *, output: str, holder: str) -> Iterator[pa.Table]:
     for unit in _unpacked(packed):
         yield _packed(stages.write(unit, output=output, holder=holder))
-
-
-__all__ = [
-    "FAILURES",
-    "InspectJob",
-    "InspectSummary",
-    "Plan",
-    "inspect",
-    "plan",
-    "survey",
-]

@@ -27,7 +27,7 @@ import aiohttp
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from vqad.on_ray import keys, session
+from vqad.on_ray import s3_keys, session
 
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 60
@@ -114,19 +114,19 @@ def submit(
     *,
     packages: Sequence[Path],
     environment: Mapping[str, str],
-    s3_keys: Mapping[str, str],
+    aws_keys: Mapping[str, str],
     submission_id: str,
 ) -> None:
     """Start a command on the cluster, with these packages in its working directory.
 
-    The variables of ``environment``, which may be seen, and of ``s3_keys``, which may not, reach
+    The variables of ``environment``, which may be seen, and of ``aws_keys``, which may not, reach
     the command and all its workers. Raises ValueError.
     """
     with tempfile.TemporaryDirectory(prefix="vqad-submit-") as folder:
         for package in packages:
             left_out = shutil.ignore_patterns("__pycache__", ".*")
             shutil.copytree(package, Path(folder) / package.name, ignore=left_out)
-        needed: dict[str, Any] = keys.write(Path(folder), s3_keys) if s3_keys else {}
+        needed: dict[str, Any] = s3_keys.write(Path(folder), aws_keys) if aws_keys else {}
         variables = dict(environment) | needed.get("env_vars", {})
         try:
             client.submit_job(

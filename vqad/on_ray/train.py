@@ -17,16 +17,17 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from vqad import archives, examples
-from vqad.board import Event, Show
+from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
-from vqad.on_ray import progress, resources, session, worker
-from vqad.on_ray.kept import Kept
-from vqad.on_ray.recalibrate import recalibrate
+from vqad.on_ray import event_log, resources, session, train_worker
+from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
-from vqad.presets import PRESETS
-from vqad.stored import DetectorError
-from vqad.train import TrainOptions
+from vqad.storage import uris
+from vqad.training import dataset
+from vqad.training.category import TrainOptions
+from vqad.training.events import Event, Show
+from vqad.training.presets import PRESETS
+from vqad.training.recalibrate import recalibrate
 
 # A guess: restarts of one category's workers, each from the last checkpoint, before it has failed.
 # Those of nodes that were taken away with notice are not counted.
@@ -47,7 +48,7 @@ class TrainJob:
     workers_per_category: int = 1
     gpus_per_category: float | None = None  # None: one a worker where the cluster has any
     checkpoint_seconds: float = 60.0  # a guess: writing takes about one of them
-    cache_bytes: int = examples.LARGEST_IN_MEMORY_BYTES  # of a category's decoded images
+    cache_bytes: int = dataset.LARGEST_IN_MEMORY_BYTES  # of a category's decoded images
 
     def __post_init__(self) -> None:
         """Refuse sizes that could never start."""
@@ -118,7 +119,7 @@ def train(job: TrainJob, show: Show) -> TrainSummary:
     )
     if shares.missing():
         show(Event(category=job.options[0].category, line=shares.missing()))
-    told = progress.begin()
+    told = event_log.begin()
     waiting, running = deque(job.options), dict[ray.ObjectRef, str]()
     while waiting or running:
         while waiting and len(running) < shares.num_concurrent:
@@ -136,12 +137,13 @@ def train(job: TrainJob, show: Show) -> TrainSummary:
 
 def _start(job: TrainJob, options: TrainOptions, shares: Resources, told: Any) -> Any:
     if job.only:
-        task: Any = ray.remote(
+        remote: Any = ray.remote(
             num_cpus=shares.cpus, num_gpus=shares.gpus, max_retries=MOST_FAILURES
-        )(recalibrate)
-        return task.remote(job.data, job.models, options, shares)
+        )
+        task: Any = remote(recalibrate)
+        return task.remote(job.data, job.models, options, cpus=shares.cpus, gpus=shares.gpus)
     # Beside the driver, so that only workers go with a node that is lost.
-    here: Any = progress.here()
+    here: Any = event_log.here()
     # Its worker ends with it, and with that whatever Ray Train has started there.
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=2, scheduling_strategy=here)(
         _train_category
@@ -159,17 +161,17 @@ def _outcome(task: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
 def _train_category(
     job: TrainJob, options: TrainOptions, shares: Resources, told: Any
 ) -> dict[str, Any]:
-    listed = examples.good_images(job.data, options.category)
+    listed = dataset.good_images(job.data, options.category)
     if not listed:
-        return {"failed": f"no images in {archives.join(job.data, options.category)}"}
-    fingerprint = examples.fingerprint(listed)
-    kept = Kept.of(job.models, job.run_name, options, fingerprint)
+        return {"failed": f"no images in {uris.join(job.data, options.category)}"}
+    fingerprint = dataset.fingerprint(listed)
+    kept = CheckpointFolder.of(job.models, job.run_name, options, fingerprint)
     if _is_finished(job, options.category, fingerprint):
         # What a kill behind the saving left, or what to redo must not go on from.
         kept.remove()
         if not job.redo:
             return {"skipped": True}
-    task = worker.Task(
+    task = train_worker.Task(
         options=options,
         models=job.models,
         run=job.run_name,
@@ -193,11 +195,11 @@ def _train_category(
     return outcome
 
 
-def _trainer(task: worker.Task) -> TorchTrainer:
+def _trainer(task: train_worker.Task) -> TorchTrainer:
     shares = task.resources
     filesystem, path = task.kept.storage()
     return TorchTrainer(
-        worker.train_category,
+        train_worker.train_category,
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(
             num_workers=shares.num_workers,

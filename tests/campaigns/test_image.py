@@ -1,0 +1,170 @@
+"""The Dockerfile's steps, followed where no image can be built: a fresh virtual environment."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.kuberay_schemas import ROOT
+
+DOCKERFILE = ROOT / "cluster" / "Dockerfile"
+NOBODY = 65534
+# Installing PyTorch and fitting three detectors, on a machine that may have other work.
+WITHIN_S = 3600
+
+
+def steps() -> Iterator[tuple[str, str]]:
+    """Instructions and what they say, lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    for line in text.replace("\\\n", "").splitlines():
+        instruction, _, rest = line.strip().partition(" ")
+        if instruction:
+            yield instruction, rest
+
+
+def test_the_image_ends_as_a_user_who_is_not_root_and_installs_nothing_at_start() -> None:
+    found = list(steps())
+    users = [rest for instruction, rest in found if instruction == "USER"]
+    assert users == ["1000"]
+    assert any(rest.startswith("useradd ") and "--uid 1000" in rest for _, rest in found)
+    after = [instruction for instruction, _ in found[found.index(("USER", "1000")) :]]
+    assert "RUN" not in after
+    (command,) = (json.loads(rest) for instruction, rest in found if instruction == "CMD")
+    assert command == ["vqad", "--help"]
+
+
+def copied(context: Path) -> None:
+    """What COPY takes from the checkout, and nothing else."""
+    for instruction, rest in steps():
+        if instruction == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                there = context / (f"{target}/{Path(source).name}" if target == "./" else target)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / source).is_dir():
+                    left_out = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(ROOT / source, there, ignore=left_out)
+                else:
+                    shutil.copy(ROOT / source, there)
+
+
+def python_for_everybody() -> Path:
+    """This Python, or the system's where another user can't get to this one."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [Path(sys.base_prefix) / "bin" / name, Path("/usr/bin") / name]
+    for candidate in candidates:
+        with suppress(OSError):
+            subprocess.run([candidate, "-c", ""], cwd="/", user=NOBODY, check=True)
+            return candidate
+    pytest.skip(f"none of {candidates} can be run by another user")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A virtual environment in which every RUN but those of Debian has been run."""
+    # Below /tmp itself: another user must get there.
+    home = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    home.chmod(0o755)
+    copied(home / "context")
+    subprocess.run([python_for_everybody(), "-m", "venv", home / "venv"], check=True)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    environment |= {"PATH": f"{home}/venv/bin:{os.environ['PATH']}", "TORCH_INDEX_URL": ""}
+    num_run = 0
+    for instruction, rest in steps():
+        if instruction == "RUN" and not rest.startswith(("apt-get ", "useradd ")):
+            environment["VARIANT"] = built_for(home / "venv") if "$VARIANT" in rest else "cuda"
+            done = subprocess.run(
+                ["sh", "-euc", rest],
+                cwd=home / "context",
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, f"{rest}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            num_run += 1
+    assert num_run == 3
+    yield home
+    subprocess.run(["chmod", "-R", "u+w", home], check=True)
+    shutil.rmtree(home)
+
+
+def built_for(venv: Path) -> str:
+    """The variant that the package index at hand serves."""
+    code = "import torch; print('cuda' if torch.version.cuda else 'cpu')"
+    return subprocess.check_output([venv / "bin" / "python", "-c", code], text=True).strip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WITHIN_S)
+def test_the_check_of_the_variant_ends_a_build_that_is_not_what_it_says(image: Path) -> None:
+    (check,) = (rest for instruction, rest in steps() if "torch.version.cuda" in rest)
+    wrong = "cpu" if built_for(image / "venv") == "cuda" else "cuda"
+    done = subprocess.run(
+        ["sh", "-euc", check],
+        env={"PATH": f"{image}/venv/bin:/usr/bin:/bin", "VARIANT": wrong},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"VARIANT={wrong}, but this PyTorch is for " in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WITHIN_S)
+def test_what_was_installed_has_the_locked_versions(image: Path) -> None:
+    listed = subprocess.check_output([image / "venv" / "bin" / "pip", "freeze"], text=True)
+    installed = dict(
+        line.split("==") for line in listed.lower().replace("_", "-").splitlines() if "==" in line
+    )
+    lock = (ROOT / "cluster" / "requirements.lock").read_text().lower().replace("_", "-")
+    locked = dict(line.split("==") for line in lock.splitlines() if "==" in line)
+    assert {"ray", "torch", "pyarrow"} <= installed.keys()
+    # NVIDIA's and Triton come with PyTorch, which names their exact versions.
+    for name in installed.keys() & locked.keys():
+        assert installed[name].partition("+")[0] == locked[name], name
+    others = installed.keys() - locked.keys() - {"pip", "setuptools"}
+    assert not [name for name in others if not name.startswith(("nvidia", "cuda", "triton"))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WITHIN_S)
+def test_the_demo_runs_as_another_user_on_sources_that_can_only_be_read(image: Path) -> None:
+    assert os.geteuid() == 0, "as root, to become somebody else"
+    home = image / "home"
+    home.mkdir()
+    shutil.chown(home, NOBODY, NOBODY)
+    subprocess.run(["chmod", "-R", "a-w,a+rX", image / "context", image / "venv"], check=True)
+    numbers = "--num-train 24 --num-good 4 --num-defect 4"
+    done = subprocess.run(
+        [
+            image / "venv" / "bin" / "vqad",
+            "demo",
+            "--output",
+            home / "night",
+            *shlex.split(numbers),
+        ],
+        cwd=home,
+        env={"HOME": str(home), "PATH": f"{image}/venv/bin:/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads(done.stdout)
+    assert (summary["listed"], summary["reject"]) == (24, 0)
+    assert (home / "night" / "sheets").is_dir()
+    assert (home / "night" / "output" / "run.json").stat().st_uid == NOBODY

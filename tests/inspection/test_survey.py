@@ -1,0 +1,81 @@
+"""A manifest in the place of an archive, inspected by hand: what it names and nothing else."""
+
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support.inspection_by_hand import again, home, inspect, job, rows
+from vqad.images.routing import Routing
+from vqad.inspection.job import InspectJob
+from vqad.inspection.plan import plan
+
+__all__ = ["home", "job"]
+
+
+def picture(job: InspectJob, category: str, name: str) -> Path:
+    return Path(job.archive) / category / "test" / "good" / name
+
+
+def by_manifest(job: InspectJob, named: dict[str, str], ending: str = "csv") -> InspectJob:
+    """The job with a table of these images and categories for its archive."""
+    table = pd.DataFrame({"image": named.keys(), "category": named.values()})
+    path = f"{Path(job.output).parent}/night.{ending}"
+    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+    return again(job, archive=path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_a_manifest_names_is_inspected_or_missing_and_nothing_else(
+    job: InspectJob, ending: str
+) -> None:
+    images = [picture(job, "fabric", "000.png"), picture(job, "washer", "001.png")]
+    gone = picture(job, "washer", "gone.png")
+    named = {str(images[0]): "washer", images[1].as_uri(): "washer", str(gone): "fabric"}
+    night = by_manifest(job, named, ending)
+    inspect(night)
+    found = {row["image"]: (row["category"], row["error"]) for row in rows(night)}
+    assert found == {
+        images[0].as_uri(): ("washer", ""),
+        images[1].as_uri(): ("washer", ""),
+        gone.as_uri(): ("fabric", "missing"),
+    }
+    (missing,) = (row for row in rows(night) if row["error"])
+    assert missing["source_modified_at"] is None
+    assert inspect(night).num_todo == 0
+    gone.write_bytes(images[0].read_bytes())
+    assert inspect(again(night, redo="changed")).num_todo == 1
+    assert not any(row["error"] for row in rows(night))
+
+
+def test_a_manifest_may_name_members_or_whole_shards(job: InspectJob) -> None:
+    folder, packed = picture(job, "washer", "").parent, Path(job.output).parent / "packed"
+    packed.mkdir()
+    for name in ("some.tar", "all.tar"):
+        with tarfile.open(packed / name, "w") as tar:
+            for path in sorted((folder / "good").glob("*.png"))[:2]:
+                tar.add(path, path.name)
+    some, whole = (packed / name for name in ("some.tar", "all.tar"))
+    night = by_manifest(job, {f"{some.as_uri()}#000.png": "washer", whole.as_uri(): "fabric"})
+    inspect(night)
+    found = {row["image"].rpartition("/")[2]: row["category"] for row in rows(night)}
+    assert found == {
+        "some.tar#000.png": "washer",
+        "some.tar#001.png": "_unknown",
+        "all.tar#000.png": "fabric",
+        "all.tar#001.png": "fabric",
+    }
+
+
+def test_a_manifest_is_narrowed_by_whole_paths_and_may_leave_the_category_to_others(
+    job: InspectJob,
+) -> None:
+    named = {str(picture(job, each, "000.png")): "no such" for each in ("fabric", "washer")}
+    night = again(by_manifest(job, named), routing=Routing(category="washer"))
+    assert plan(night).todo["category"].to_pylist() == ["washer", "washer"]
+    assert len(plan(again(night, include="*/fabric/*")).todo) == 1
+    pattern = again(night, routing=Routing(category_pattern="archive/([a-z]+)/"))
+    assert plan(pattern).todo["category"].to_pylist() == ["fabric", "washer"]
+    with pytest.raises(ValueError, match=r"^no images in .*night.csv \(matching 'none'\)$"):
+        plan(again(night, include="none"))

@@ -1,0 +1,109 @@
+"""One absolute URI for each file, and back."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqad.storage.errors import ArchiveError
+from vqad.storage.uris import absolute, encoded, join, path_of, relative
+
+names = (
+    st.text(min_size=1, max_size=20)
+    .filter(lambda name: "/" not in name and "\0" not in name and name not in (".", ".."))
+    .filter(lambda name: all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in name))
+)
+
+
+@given(names)
+def test_any_name_comes_back_from_its_uri(name: str) -> None:
+    for root in ("/data/archive", "file:///data/archive", "s3://bucket/archive"):
+        image = absolute(join(root, name))
+        assert relative(image, root) == name
+        assert absolute(image) == image
+
+
+@given(names)
+def test_only_an_archive_and_its_member_are_separated_by_a_hash(name: str) -> None:
+    image = join("s3://bucket", name)
+    assert "#" not in image
+    assert ";" not in image
+    assert image.isascii()
+    assert absolute(f"{image}#member.png") == f"{image}#member.png"
+
+
+def test_a_local_name_that_is_no_utf8_comes_back() -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    uri = absolute(f"/data/{name}")
+    assert uri == "file:///data/caf%E9.png"
+    assert path_of(uri) == f"/data/{name}"
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ("/a/b/", "file:///a/b"),
+        ("/a/./c/../b", "file:///a/b"),
+        ("/a/100%20", "file:///a/100%2520"),
+        ("/", "file:///"),
+        ("file:///a%20b/", "file:///a%20b"),
+        ("file:///a b#c", "file:///a%20b#c"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/a b/c?d", "s3://bucket/a%20b/c%3Fd"),
+        ("s3://bucket/a%20b", "s3://bucket/a%20b"),
+        ("s3://bucket/(a)=%3D", "s3://bucket/(a)=="),
+    ],
+)
+def test_every_way_to_write_a_place_has_one_absolute_uri(given_: str, expected: str) -> None:
+    assert absolute(given_) == expected
+
+
+def test_a_relative_path_is_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("a b/c") == f"file://{encoded(str(tmp_path))}/a%20b/c"
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://", "s3:///key", "http://host/a", "gs://bucket/a", "file://a"]
+)
+def test_a_place_of_another_kind_is_refused(uri: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        absolute(uri)
+    expected = f"{uri} is neither a local path nor s3://bucket/prefix nor file:///path"
+    assert str(caught.value) == expected
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(ArchiveError, match=r"^an empty path names no place; give a folder or s3:"):
+        absolute("")
+
+
+def test_joining_keeps_a_path_as_it_is_typed_and_encodes_below_a_uri() -> None:
+    assert join("data/", "a b", "c") == "data/a b/c"
+    assert join("s3://bucket/data/", "a b", "c/d") == "s3://bucket/data/a%20b/c/d"
+    assert join("s3://bucket", "", "c") == "s3://bucket/c"
+
+
+@pytest.mark.parametrize("part", ["..", ".", "a/../../b", "/.."])
+def test_joining_never_leads_out_of_a_folder(part: str) -> None:
+    with pytest.raises(ValueError, match=r"^'\.\.?' is no name of a place below /models$"):
+        join("/models", part)
+
+
+def test_an_image_that_is_the_archive_itself_is_called_by_its_name() -> None:
+    assert relative("s3://bucket/a/b%20c.png", "s3://bucket/a/b c.png") == "b c.png"
+
+
+@pytest.mark.parametrize("archive", ["/data/arch", "s3://data/archive", "/data/archive/other"])
+def test_an_image_elsewhere_has_no_path_below_the_archive(archive: str) -> None:
+    with pytest.raises(ValueError, match=rf"^file:///data/archive/a.png is not below {archive}$"):
+        relative("file:///data/archive/a.png", archive)
+
+
+def test_everything_local_is_below_the_root_folder() -> None:
+    assert relative("file:///a/b.png", "/") == "a/b.png"

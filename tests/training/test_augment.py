@@ -1,0 +1,73 @@
+"""Augmentation keeps what is normal normal, and can be repeated."""
+
+import pytest
+import torch
+
+from vqad.model.kinds import KINDS, kind_of, nth_symmetry
+from vqad.training.augment import augment
+
+
+def pictures(batch: int = 6, size: int = 32) -> torch.Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", ["texture", "rotatable_object", "object"])
+def test_images_stay_images_and_a_generator_repeats_them(kind: str) -> None:
+    images = pictures()
+    one = augment(images, kind, torch.Generator().manual_seed(1))
+    again = augment(images, kind, torch.Generator().manual_seed(1))
+    other = augment(images, kind, torch.Generator().manual_seed(2))
+    assert one.shape == images.shape
+    assert one.min() >= 0
+    assert one.max() <= 1
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_a_rotatable_object_is_one_of_the_eight_symmetries_of_the_square() -> None:
+    images = pictures(64)
+    seen = set()
+    for image, turned in zip(
+        images, augment(images, "rotatable_object", torch.Generator().manual_seed(0)), strict=True
+    ):
+        same = [n for n in range(8) if torch.equal(turned, nth_symmetry(image, n))]
+        assert len(same) == 1
+        seen.add(same[0])
+    assert seen == set(range(8))
+
+
+def test_an_object_turns_by_ten_degrees_at_most_and_shows_no_black_corner() -> None:
+    white = torch.ones(32, 3, 64, 64)
+    assert augment(white, "object", torch.Generator().manual_seed(0)).min() > 0.99
+    # A bright bar through the middle: after any turn its ends move by tan(10 degrees) at most.
+    bar = torch.zeros(64, 3, 65, 65)
+    bar[:, :, :, 32] = 1
+    turned = augment(bar, "object", torch.Generator().manual_seed(0))
+    top = turned[:, 0, 2].argmax(1) - 32
+    assert top.abs().max() <= 6
+    assert top.min() < -2
+    assert top.max() > 2
+
+
+def test_a_texture_crop_keeps_at_least_seven_eighths_of_each_side() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(40, 3, 64, 64).contiguous()
+    spans = []
+    for crop in augment(ramp, "texture", torch.Generator().manual_seed(0)):
+        spans.append((crop.amax() - crop.amin()).item())
+    assert min(spans) > 0.83
+    assert max(spans) - min(spans) > 0.03
+
+
+def test_the_fifteen_categories_of_mvtec_have_their_kinds() -> None:
+    kinds = list(KINDS.values())
+    counts = [kinds.count(kind) for kind in ("texture", "rotatable_object", "object")]
+    assert counts == [5, 4, 6]
+    assert kind_of("carpet") == "texture"
+    assert kind_of("never_heard_of") == "object"
+    assert kind_of("never_heard_of", {"never_heard_of": "texture"}) == "texture"
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    expected = "kind of nut must be one of texture, rotatable_object, object, got round"
+    with pytest.raises(ValueError, match=expected):
+        kind_of("nut", {"nut": "round"})

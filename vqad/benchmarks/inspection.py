@@ -1,0 +1,141 @@
+"""How fast, against what: what `vqad bench` measures in one process, without Ray.
+
+Algorithms are timed in turn on the same maps, in the same batches, with the same threads, so that
+whatever else a machine does meanwhile falls on all of them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vqad.array_types import Codes, Images
+from vqad.benchmarks.machine import Stopwatch
+from vqad.detection import anomaly_map, score
+from vqad.detection.settings import Settings
+from vqad.detection.surprisal import Form, unknown
+from vqad.detector import Detector
+from vqad.images import decoding, listing
+from vqad.images.tensors import to_images, to_tensor
+from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.resample import ResampleOptions, likelihood_of
+from vqad.model.vqvae import VQVAE
+from vqad.storage import files
+from vqad.training.presets import PRESETS
+
+RANDOM = "random"  # the category of a detector of random weights
+
+
+def random_detector(preset: str) -> Detector:
+    """A detector of a preset's sizes with random weights: it costs what a fitted one does a pass.
+
+    Its eta is set when codes are there, by `with_some_changes`.
+    """
+    torch.manual_seed(0)
+    sizes = PRESETS[preset]
+    settings = Settings(
+        category=RANDOM,
+        kind="object",
+        vqvae=sizes.vqvae,
+        prior=sizes.prior,
+        resample=ResampleOptions(),
+        threshold=1.0,
+        minimum_area_px=sizes.vqvae.cell_area_px,
+    )
+    return Detector(VQVAE(sizes.vqvae), PixelSNAIL(sizes.prior), settings)
+
+
+def in_form(detector: Detector, form: Form | None) -> Detector:
+    """The detector under another form of map. Raises ValueError where it never was calibrated."""
+    if form is None or form == detector.settings.form:
+        return detector
+    settings = detector.settings
+    # Random weights have nothing usual; a fitted plain detector has, and nobody looked for it.
+    usual = unknown(settings.vqvae.latent_size) if settings.category == RANDOM else settings.usual
+    return detector.with_settings(form=form, usual=usual)
+
+
+@torch.inference_mode()
+def with_some_changes(detector: Detector, codes: Codes) -> Detector:
+    """The detector with the eta under which a twentieth of these codes is improbable."""
+    likelihood = likelihood_of(detector.prior(codes), codes)
+    eta = float(likelihood.flatten().quantile(0.05))
+    return detector.with_settings(resample=ResampleOptions(eta=eta))
+
+
+def read_images(listed: Sequence[listing.Listed], size_px: int) -> Images:
+    """Images (num, 3, size, size); one that can't be read ends the measurement with its error."""
+    return _read(listed, size_px, Stopwatch())
+
+
+@torch.inference_mode()
+def encode(detector: Detector, pictures: torch.Tensor, batch_size: int) -> Codes:
+    """Codes of images, a batch at a time."""
+    batches = pictures.to(detector.device).split(batch_size)
+    return torch.cat(
+        [
+            detector.vqvae.encode(each.contiguous(memory_format=torch.channels_last))
+            for each in batches
+        ]
+    )
+
+
+def _read(listed: Sequence[listing.Listed], size_px: int, watch: Stopwatch) -> Images:
+    """Images of one batch; one that can't be read ends the measurement with its error."""
+    with watch.timed("fetch"):
+        data = [files.read_bytes(each.image, max_bytes=decoding.MAX_BYTES) for each in listed]
+    with watch.timed("decode"):
+        pixels = [decoding.decode(each, size_px=size_px).pixels for each in data]
+        return to_images(to_tensor(decoding.stack(pixels)))
+
+
+def whole(
+    detector: Detector, listed: Sequence[listing.Listed], *, batch_size: int
+) -> dict[str, float]:
+    """Seconds of fetch, decode and `Detector.inspect` over all images, in this process."""
+    watch = Stopwatch()
+    for at in range(0, len(listed), batch_size):
+        size_px = detector.settings.vqvae.image_size_px
+        batch = _read(listed[at : at + batch_size], size_px, watch)
+        with watch.timed("inspect"):
+            detector.inspect(batch)
+    return watch.seconds
+
+
+@torch.inference_mode()
+def stages(
+    detector: Detector, listed: Sequence[listing.Listed], *, batch_size: int
+) -> tuple[dict[str, float], float]:
+    """Seconds of each stage alone, and the networks' operations a second in `Detector.inspect`."""
+    watch, flops = Stopwatch(), 0.0
+    for at in range(0, len(listed), batch_size):
+        size_px = detector.settings.vqvae.image_size_px
+        batch = _read(listed[at : at + batch_size], size_px, watch)
+        _networks(detector, batch, watch)
+        # Counted apart from being timed: the counter itself takes time.
+        with watch.timed("inspect"):
+            detector.inspect(batch)
+        with FlopCounterMode(display=False) as counter:
+            detector.inspect(batch)
+        flops += counter.get_total_flops()
+    return watch.seconds, flops / watch.seconds.pop("inspect")
+
+
+def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
+    size_px = detector.settings.vqvae.image_size_px
+    batch = batch.to(detector.device).contiguous(memory_format=torch.channels_last)
+    with watch.timed("encode"):
+        codes = detector.vqvae.encode(batch)
+    with watch.timed("prior, one pass"):
+        detector.prior(codes)
+    with watch.timed("resample"):
+        resampled = detector.resample(codes)
+    if detector.settings.form == "joined":
+        with watch.timed("other readings"):
+            detector.surprisals(batch, resampled.likelihood)
+    with watch.timed("decode pair"):
+        _, *pair = detector.changed_pairs(codes, resampled.codes)
+    with watch.timed("filter and score"):
+        for one, other in zip(*pair, strict=True):
+            smoothed = anomaly_map.smooth(anomaly_map.difference(one, other), input_size_px=size_px)
+            score.score(smoothed, minimum_area_px=detector.settings.minimum_area_px)

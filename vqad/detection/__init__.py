@@ -1,0 +1,1 @@
+"""From codes to a verdict: anomaly map, score, surprisal, calibration, settings, stored weights."""

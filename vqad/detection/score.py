@@ -1,0 +1,127 @@
+"""From two decodings to map, score and regions (paper section 3.4).
+
+What the resampling took away is what is wrong with the picture, so the anomaly map is the
+difference between the direct and the restored decoding, smoothed by a bilateral filter. It is
+kept on the 8-bit scale because the filter's sigma of 75 grey levels would be a flat blur on
+[0, 1]. The paper raises a threshold until the largest component equals a minimum area; `score`
+is the threshold at which that happens, so that score > threshold is the paper's rule, and
+exactly the images that are defects have regions.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from vqad.array_types import AnomalyMap
+from vqad.detection.anomaly_map import Box, bounding_box
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """One defective place: a box, an area and a peak (grey levels), in source image pixels."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    area_px: int
+    peak: float
+
+
+def score(anomaly_map: AnomalyMap, *, minimum_area_px: int) -> float:
+    """Find the largest t for which {map >= t} has a component of the minimum area (grey levels).
+
+    Components are 8-connected; 0 if there is none. It is the maximum of an area opening.
+    """
+    _check_area(minimum_area_px)
+    if not anomaly_map.any():
+        return 0.0
+    inside = np.ascontiguousarray(anomaly_map[bounding_box(anomaly_map, margin_px=0)])
+    levels = np.sort(inside, axis=None)
+    # A level with fewer pixels than the area at or above it cannot be the one.
+    candidates = levels[np.count_nonzero(levels <= 0) : max(0, levels.size - minimum_area_px + 1)]
+    num_held = bisect_left(
+        candidates, True, key=lambda level: _largest_area(inside >= level) < minimum_area_px
+    )
+    return float(candidates[num_held - 1]) if num_held else 0.0
+
+
+def verdict(score: float, threshold: float) -> Literal["normal", "defect"]:
+    """`defect` if the score is strictly above the threshold."""
+    return "defect" if score > threshold else "normal"
+
+
+def predicted_mask(
+    anomaly_map: Float32[ndarray, "*batch height width"], threshold: float
+) -> Bool[ndarray, "*batch height width"]:
+    """Where the map, or each of a stack of maps, is strictly above the threshold."""
+    # As float64, or numpy would round the threshold to float32 and `verdict` would not.
+    return anomaly_map > np.float64(threshold)
+
+
+def regions(
+    anomaly_map: AnomalyMap,
+    *,
+    threshold: float,
+    minimum_area_px: int,
+    source_width_px: int,
+    source_height_px: int,
+) -> list[Region]:
+    """List the 8-connected components above the threshold, the highest peak first.
+
+    The minimum area counts pixels of the map. Boxes and areas are scaled to source image pixels,
+    boxes outwards to whole ones.
+    """
+    _check_area(minimum_area_px)
+    if min(source_width_px, source_height_px) < 1:
+        raise ValueError(
+            f"the source image must have pixels, got {source_width_px} x {source_height_px}"
+        )
+    above = predicted_mask(anomaly_map, threshold)
+    num_labels, labels, stats, _ = cv2.connectedComponentsWithStats(
+        above.view(np.uint8), connectivity=8
+    )
+    found = []
+    for label in range(1, num_labels):
+        x, y, width, height, area = (int(value) for value in stats[label])
+        if area >= minimum_area_px:
+            box = slice(y, y + height), slice(x, x + width)
+            peak = float(anomaly_map[box][labels[box] == label].max())
+            source = source_height_px, source_width_px
+            found.append(_to_source(box, area, peak, shape=anomaly_map.shape, source=source))
+    return sorted(found, key=lambda region: -region.peak)
+
+
+def _to_source(
+    box: Box, area: int, peak: float, *, shape: tuple[int, ...], source: tuple[int, int]
+) -> Region:
+    """Stretch a component from a map of (height, width) `shape` to an image of `source`."""
+    (top, bottom), (left, right) = (
+        # In whole numbers: no rounding error moves an edge that falls between two pixels.
+        (side.start * new // old, -(-side.stop * new // old))
+        for side, old, new in zip(box, shape, source, strict=True)
+    )
+    area_scale = source[0] * source[1] / (shape[0] * shape[1])
+    return Region(
+        x_px=left,
+        y_px=top,
+        width_px=right - left,
+        height_px=bottom - top,
+        area_px=max(1, round(area * area_scale)),
+        peak=peak,
+    )
+
+
+def _largest_area(mask: Bool[ndarray, "height width"]) -> int:
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    return int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
+
+
+def _check_area(minimum_area_px: int) -> None:
+    if minimum_area_px < 1:
+        raise ValueError(f"minimum_area_px must be at least 1, got {minimum_area_px}")

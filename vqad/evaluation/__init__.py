@@ -1,0 +1,1 @@
+"""Where labels meet results: ground truth, metrics, baselines, figures and tables."""

@@ -1,0 +1,174 @@
+"""The paper's figures 6, 7 and 8, of whatever was evaluated; PNG bytes each.
+
+Drawn with matplotlib's figures alone, never its windows or global state.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy import ndarray
+
+from vqad.array_types import AnomalyMap
+from vqad.detection.score import predicted_mask
+from vqad.evaluation.ablations import ABLATIONS
+from vqad.evaluation.measure import LOG10_EDGES, RESAMPLING, Measured, mean_of
+from vqad.inspection.contact_sheet import heat
+
+_NORMAL, _DEFECT = "#3a9d5d", "#d1495b"
+# The paper's colours of figure 8, and two more.
+_COLOURS = ("#3d6fb4", "#c44e52", "#e58a2e", "#8f959c", "#7a5195", "#2a9d8f")
+_METRICS = {"image_accuracy": "image accuracy", "pro": "PRO", "pixel_auroc": "pixel AUROC"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One row of figure 7. Pictures are RGB, of the size of the model's input."""
+
+    caption: str
+    image: UInt8[ndarray, "height width 3"]
+    truth: Bool[ndarray, "height width"] | None
+    direct: UInt8[ndarray, "height width 3"]
+    restored: UInt8[ndarray, "height width 3"]
+    anomaly_map: AnomalyMap
+    threshold: float
+
+
+def score_distributions(
+    by_category: dict[str, Int64[ndarray, "2 bins"]], thresholds: dict[str, float]
+) -> bytes:
+    """Figure 6: the anomaly score of normal and of defective pixels, the threshold as a line.
+
+    Shares of each kind's own pixels; those at exactly 0 have a bar of their own at the left.
+    """
+    figure, panels = _panels(len(by_category), width=4.6, height=3.0)
+    step = LOG10_EDGES[1] - LOG10_EDGES[0]
+    zero = LOG10_EDGES[0] - 8 * step
+    for panel, (category, counts) in zip(panels, by_category.items(), strict=False):
+        for row, (label, colour) in enumerate((("normal", _NORMAL), ("defect", _DEFECT))):
+            share = counts[row] / max(1, counts[row].sum())
+            panel.stairs(share[1:], LOG10_EDGES, fill=True, alpha=0.5, color=colour, label=label)
+            # Far taller than all others and cut off by the scale, so its height is written too.
+            side = 2 * row - 1
+            panel.bar(zero + side * 1.5 * step, share[0], width=3 * step, color=colour, alpha=0.7)
+            panel.text(
+                zero + side * 0.3 * step,
+                1.01,
+                f"{share[0]:.0%}",
+                color=colour,
+                ha="left" if row else "right",
+                va="bottom",
+                fontsize=7,
+                transform=panel.get_xaxis_transform(),
+            )
+        top = max(float((counts[row][1:] / max(1, counts[row].sum())).max()) for row in (0, 1))
+        panel.set_ylim(0, max(1e-3, 1.15 * top))
+        panel.axvline(np.log10(thresholds[category]), color="black", lw=1, ls="--")
+        panel.set_title(category, fontsize=10, pad=14)
+        panel.set_xlabel("anomaly score, grey levels", fontsize=8)
+        panel.set_ylabel("share of the kind's pixels", fontsize=8)
+        ticks = [zero, -3, -2, -1, 0, 1, 2]
+        named = ["0", "≤.001", *(f"{10.0**tick:g}" for tick in ticks[2:])]
+        panel.set_xticks(ticks, named)
+        panel.tick_params(labelsize=7)
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}"))
+        panel.legend(fontsize=7, frameon=False, loc="upper right")
+    return _png(figure)
+
+
+def comparison(rows: Sequence[Shown]) -> bytes:
+    """Figure 7: image, truth, direct, restored, map and prediction, a row an image.
+
+    Heat runs from 0 to twice the threshold; truth and prediction are outlined on the image.
+    """
+    titles = ("image", "truth", "direct", "restored", "anomaly map", "prediction")
+    figure = Figure(figsize=(1.5 * len(titles), 1.72 * len(rows) + 0.3), layout="constrained")
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, row in zip(panels, rows, strict=True):
+        masks = (row.truth, predicted_mask(row.anomaly_map, row.threshold))
+        pictures = (
+            row.image,
+            _tinted(row.image, masks[0], (0, 200, 255)),
+            row.direct,
+            row.restored,
+            heat(row.anomaly_map, row.threshold),
+            _tinted(row.image, masks[1], (255, 40, 40)),
+        )
+        for panel, picture in zip(line, pictures, strict=True):
+            panel.imshow(picture, interpolation="antialiased")
+            panel.set_xticks([])
+            panel.set_yticks([])
+        if row.truth is None:
+            line[1].set_xlabel("no masks", fontsize=6)
+        line[0].set_xlabel(row.caption, fontsize=6, loc="left")
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title, fontsize=8)
+    return _png(figure)
+
+
+def ablations(measured: Sequence[Measured]) -> bytes:
+    """Figure 8: three metrics of the method and of its ablations, their mean and each category."""
+    categories = list(dict.fromkeys(each.category for each in measured))
+    columns = {
+        f"mean of {len(categories)}": {
+            name: mean_of(measured, name) for name in (RESAMPLING, *ABLATIONS)
+        }
+    }
+    for category in categories:
+        columns[category] = {m.method: m.metrics for m in measured if m.category == category}
+    figure, panels = _panels(len(columns), width=4.4, height=3.0)
+    methods = (RESAMPLING, *ABLATIONS)
+    width = 0.8 / len(methods)
+    for panel, (title, by_method) in zip(panels, columns.items(), strict=False):
+        for at, method in enumerate(methods):
+            values = [getattr(by_method[method], metric) for metric in _METRICS]
+            there = [(x, value) for x, value in enumerate(values) if value is not None]
+            bars = panel.bar(
+                [x + (at - (len(methods) - 1) / 2) * width for x, _ in there],
+                [value for _, value in there],
+                width=width,
+                color=_COLOURS[at],
+                label=method,
+            )
+            panel.bar_label(bars, fmt=lambda value: f"{value:.2f}".lstrip("0"), fontsize=5)
+        panel.set_ylim(0, 1.08)
+        panel.set_xticks(range(len(_METRICS)), _METRICS.values(), fontsize=8)
+        panel.tick_params(axis="y", labelsize=7)
+        panel.set_title(title, fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False)
+    return _png(figure)
+
+
+def _panels(num: int, *, width: float, height: float) -> tuple[Figure, ndarray]:
+    """A figure with a grid of panels, those too many switched off."""
+    cols = min(3, num)
+    rows = -(-num // cols)
+    figure = Figure(figsize=(width * cols, height * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, cols, squeeze=False).ravel()
+    for panel in panels[num:]:
+        panel.axis("off")
+    return figure, panels
+
+
+def _tinted(
+    picture: UInt8[ndarray, "height width 3"],
+    mask: Bool[ndarray, "height width"] | None,
+    colour: tuple[int, int, int],
+) -> UInt8[ndarray, "height width 3"]:
+    """Half of a colour over the mask, and the picture as it is elsewhere."""
+    if mask is None:
+        return picture
+    over = picture.copy()
+    over[mask] = (picture[mask].astype(np.uint16) + np.array(colour, np.uint16)) // 2
+    return over
+
+
+def _png(figure: Figure) -> bytes:
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=130)
+    return written.getvalue()

@@ -1,0 +1,166 @@
+"""Scores and maps against ground truth in MVTec AD's layout (4.2).
+
+Labels meet results here and nowhere else: what is measured was settled before, by code that is
+given images alone. Metrics are taken at the resolution of the maps, the model's input. One
+category is in memory at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Float32, Int64
+from numpy import ndarray
+
+from vqad.detection.score import predicted_mask
+from vqad.evaluation import metrics
+from vqad.evaluation.ground_truth import GOOD, Truth
+from vqad.evaluation.metrics import Metrics
+from vqad.evaluation.results import Inspected
+from vqad.tables import EVALUATION
+
+RESAMPLING = "resampling"  # the method itself, beside baselines and ablations
+
+# Figure 6's bins: the logarithm of the anomaly score, from a thousandth of a grey level on.
+LOG10_EDGES = np.linspace(-3, np.log10(442), 61)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One method on one category."""
+
+    category: str
+    method: str
+    threshold: float
+    num_good: int
+    num_defect: int
+    num_rejected: int
+    metrics: Metrics
+    by_type: dict[str, Metrics] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def measure(
+    truth: Truth,
+    scores: Float[ndarray, " n"],
+    maps: Float32[ndarray, "n height width"] | None,
+    *,
+    category: str,
+    method: str,
+    threshold: float,
+    num_rejected: int,
+) -> Measured:
+    """Hold one method's results against the truth: all test images, and each defect type.
+
+    A defect type is measured with all good images beside its own.
+    """
+
+    def of(some: ndarray | slice) -> Metrics:
+        return metrics.evaluate(
+            scores[some],
+            truth.is_defect[some],
+            None if maps is None else maps[some],
+            None if truth.masks is None else truth.masks[some],
+            threshold=threshold,
+        )
+
+    types = sorted(set(truth.defect_types) - {GOOD})
+    num_defect = int(truth.is_defect.sum())
+    return Measured(
+        category=category,
+        method=method,
+        threshold=threshold,
+        num_good=len(truth.images) - num_defect,
+        num_defect=num_defect,
+        num_rejected=num_rejected,
+        metrics=of(slice(None)),
+        by_type={each: of(truth.of_type(each)) for each in types},
+    )
+
+
+def distribution(
+    maps: Float32[ndarray, "n height width"], masks: Bool[ndarray, "n height width"]
+) -> Int64[ndarray, "2 bins"]:
+    """Pixels by the logarithm of their score, normal ones first (figure 6).
+
+    The first bin is of those at exactly 0, where nothing changed; the others are LOG10_EDGES'.
+    """
+    counts = np.zeros((2, len(LOG10_EDGES)), np.int64)
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        for row, pixels in enumerate((anomaly_map[~mask], anomaly_map[mask])):
+            above = pixels[pixels > 0]
+            inside = np.log10(above).clip(LOG10_EDGES[0], LOG10_EDGES[-1])
+            counts[row, 0] += pixels.size - above.size
+            counts[row, 1:] += np.histogram(inside, LOG10_EDGES)[0]
+    return counts
+
+
+def telling(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
+    """Images to show a person: (defect type, best | median | worst, position) (figure 7).
+
+    Of a defect type by how much of the truth the prediction shares (intersection over union), of
+    good images, and where there are no masks, by the score.
+    """
+    chosen = []
+    for defect_type in sorted(set(truth.defect_types), key=lambda each: (each == GOOD, each)):
+        positions = [at for at, each in enumerate(truth.defect_types) if each == defect_type]
+        order = sorted(positions, key=lambda at: (-_merit(truth, inspected, at), at))
+        last = len(order) - 1
+        # Where there are but one or two, no image is shown twice.
+        names = {last // 2: "median", last: "worst", 0: "best"}
+        chosen += [(defect_type, names[place], order[place]) for place in sorted(names)]
+    return chosen
+
+
+def _merit(truth: Truth, inspected: Inspected, at: int) -> float:
+    if truth.defect_types[at] == GOOD:
+        return -float(inspected.scores[at])
+    if truth.masks is None or not truth.masks[at].any():
+        return float(inspected.scores[at])
+    predicted = predicted_mask(inspected.maps[at], inspected.threshold)
+    both = np.count_nonzero(predicted & truth.masks[at])
+    return float(both / np.count_nonzero(predicted | truth.masks[at]))
+
+
+def mean_of(measured: Sequence[Measured], method: str) -> Metrics:
+    """A method's mean over categories."""
+    return metrics.mean([each.metrics for each in measured if each.method == method])
+
+
+def methods_of(measured: Sequence[Measured]) -> list[str]:
+    """Methods in the order in which they first come."""
+    return list(dict.fromkeys(each.method for each in measured))
+
+
+def table(measured: Sequence[Measured]) -> pa.Table:
+    """All of it as a table, the mean over categories as well."""
+    rows: list[dict[str, Any]] = []
+    for each in measured:
+        common = {
+            "category": each.category,
+            "method": each.method,
+            "num_good": each.num_good,
+            "num_defect": each.num_defect,
+            "num_rejected": each.num_rejected,
+            "threshold": each.threshold,
+        }
+        rows.append({**common, "defect_type": "", **asdict(each.metrics)})
+        for defect_type, found in each.by_type.items():
+            rows.append({**common, "defect_type": defect_type, **asdict(found)})
+    for method in methods_of(measured):
+        of_method = [each for each in measured if each.method == method]
+        sums = {
+            name: sum(getattr(each, name) for each in of_method)
+            for name in ("num_good", "num_defect", "num_rejected")
+        }
+        rows.append(
+            {"category": "mean", "method": method, "defect_type": "", "threshold": None}
+            | sums
+            | asdict(mean_of(measured, method))
+        )
+    return pa.Table.from_pylist(rows, schema=EVALUATION)

@@ -1,0 +1,130 @@
+"""Methods beside the detector's own, each as a function of images: ablations and baselines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqad.detector import Detector, device
+from vqad.evaluation import ablations
+from vqad.evaluation.ablations import Looked
+from vqad.evaluation.baselines import Baseline, Loss
+from vqad.images import decoding
+from vqad.images.tensors import to_images, to_tensor
+from vqad.storage import files
+
+BATCH_SIZE = 8
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way of looking at images, as it travels to the workers."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the methods that it gives results of."""
+
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
+        """What looks at a batch, and the size of its images in px."""
+
+
+@dataclass(frozen=True)
+class AblatedMethod:
+    """A detector and its ablations."""
+
+    models: str
+    category: str
+    version: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All ablations."""
+        return ablations.ABLATIONS
+
+    def detector(self) -> Detector:
+        """The detector, as this worker keeps it."""
+        return _detector(self.models, self.category, self.version)
+
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
+        """All ablations at once."""
+        detector = self.detector()
+        size_px = detector.settings.vqvae.image_size_px
+        return lambda batch: ablations.ablated(detector, batch), size_px
+
+
+@dataclass(frozen=True)
+class BaselineMethod:
+    """A fitted baseline."""
+
+    folder: str
+    loss: Loss
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The one."""
+        return (self.loss,)
+
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
+        """Its map and score."""
+        baseline = _baseline(self.folder)
+
+        def look(batch: Tensor) -> dict[str, Looked]:
+            maps = baseline.anomaly_maps(batch.to(device()))
+            return {baseline.settings.loss: Looked(scores=baseline.scores(maps), maps=maps)}
+
+        return look, baseline.settings.network.image_size_px
+
+
+# A worker keeps what it looked with last: its next task is likely to want it again.
+@lru_cache(maxsize=1)
+def _detector(models: str, category: str, version: str) -> Detector:
+    return Detector.load(models, category, version=version).to(device())
+
+
+@lru_cache(maxsize=1)
+def _baseline(folder: str) -> Baseline:
+    baseline = Baseline.load(folder)
+    baseline.network.to(device())
+    return baseline
+
+
+def look_at(way: Method, uris: list[str], keep_maps: bool) -> Any:
+    """Scores, and maps if they are kept, of some images: one pair for each name of the method."""
+    look, size_px = way.loaded()
+    found = [look(batch) for batch in _batches(uris, size_px)]
+    results = []
+    for name in way.names:
+        scores = np.array([score for each in found for score in each[name].scores])
+        maps = [one for each in found for one in each[name].maps or ()]
+        results.append((scores, np.stack(maps) if keep_maps and maps else None))
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _batches(uris: Sequence[str], size_px: int) -> list[Tensor]:
+    pixels = [
+        decoding.decode(files.read_bytes(uri, max_bytes=decoding.MAX_BYTES), size_px=size_px).pixels
+        for uri in uris
+    ]
+    stacked = to_tensor(decoding.stack(pixels))
+    return [to_images(chunk) for chunk in stacked.split(BATCH_SIZE)]
+
+
+def decodings(
+    way: AblatedMethod, uris: list[str]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Image, direct and restored picture of each, 8-bit RGB."""
+    detector, found = way.detector(), []
+    with torch.inference_mode():
+        for batch in _batches(uris, detector.settings.vqvae.image_size_px):
+            codes = detector.vqvae.encode(batch.to(detector.device))
+            pictures = (
+                (batch * 255).round().byte().movedim(1, -1).numpy(),
+                detector.pictures(codes),
+                detector.pictures(detector.resample(codes).codes),
+            )
+            found += list(zip(*pictures, strict=True))
+    return found

@@ -1,0 +1,1 @@
+"""From a storage prefix to pixels: listing, shards, manifests, categories, headers, decoding."""

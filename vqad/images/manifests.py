@@ -1,0 +1,76 @@
+"""Manifests: tables that name images and their categories, beside an archive or in its place.
+
+As an archive a manifest is all there is: each image that it names is looked up in its store, and
+one that isn't there is listed all the same, so that it gets its answer.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from vqad.images import shards
+from vqad.images.listing import Listed, object_of, of_local
+from vqad.storage import errors, files, s3
+from vqad.storage.errors import FetchError
+from vqad.storage.uris import absolute, is_remote, path_of
+from vqad.tables import UNKNOWN_CATEGORY
+
+LARGEST_BYTES: Final = 2**30
+_NUM_LOOKING: Final = 32  # threads
+_COLUMNS: Final = ("image", "category")
+
+
+def read(uri: str) -> dict[str, str]:
+    """Categories by image URI. Raises ValueError where the file is not such a table."""
+    try:
+        data = files.read_bytes(uri, max_bytes=LARGEST_BYTES)
+    except errors.FetchError as error:
+        raise ValueError(f"manifest {uri}: {error}") from error
+    try:
+        table = (
+            pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False)
+            if uri.lower().endswith(".csv")
+            else pd.read_parquet(BytesIO(data), columns=list(_COLUMNS))
+        )
+        images, categories = (table[name].fillna("").astype(str) for name in _COLUMNS)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"manifest {uri} must be Parquet or CSV with columns image and category: {error}"
+        ) from error
+    rows = zip(images, categories, strict=True)
+    return {absolute(image): category or UNKNOWN_CATEGORY for image, category in rows}
+
+
+def is_manifest(archive: str) -> bool:
+    """Whether an archive is a file that only names images."""
+    if archive.lower().endswith(".csv"):
+        return True
+    if not archive.lower().endswith(".parquet"):
+        return False
+    with suppress(FetchError):  # a folder, or not there, or no Parquet, which others say better
+        schema = shards.schema_of(archive)
+        return all(shards.is_text(schema, name) for name in _COLUMNS)
+    return False
+
+
+def look_up(by_image: Mapping[str, str]) -> list[Listed]:
+    """Each image that a manifest names, and once each shard of which it names members."""
+    with ThreadPoolExecutor(_NUM_LOOKING) as pool:
+        return list(pool.map(_look_up, sorted({each.partition("#")[0] for each in by_image})))
+
+
+def _look_up(uri: str) -> Listed:
+    # What is wrong is found again, and said, when it is read.
+    with suppress(FetchError, OSError):
+        if not is_remote(uri):
+            path = path_of(uri)
+            return of_local(path, Path(path).stat())
+        bucket, key = s3.bucket_and_key(uri)
+        if found := s3.head(bucket, key):
+            return object_of(bucket, {"Key": key, "Size": found["ContentLength"], **found})
+    return Listed(image=uri, size_bytes=0, etag="", modified_at=None)

@@ -1,0 +1,36 @@
+"""The detectors that a worker keeps loaded."""
+
+from typing import Final
+
+from vqad.detector import Detector
+
+# Weights of detectors that an actor keeps. The paper's networks are about a tenth of it.
+LARGEST_KEPT_BYTES: Final = 2**29
+
+
+class DetectorCache:
+    """Detectors of pinned versions, loaded when needed; the least recently used go first."""
+
+    def __init__(self, models: str, versions: dict[str, str], device: str) -> None:
+        self.models, self.versions, self.device = models, versions, device
+        self.loaded: dict[str, Detector] = {}
+
+    def get(self, category: str) -> Detector:
+        """The pinned detector of a category."""
+        found = self.loaded.pop(category, None)
+        if found is None:
+            version = self.versions[category]
+            found = Detector.load(self.models, category, version=version).to(self.device)
+            while self.loaded and _bytes_of(*self.loaded.values(), found) > LARGEST_KEPT_BYTES:
+                del self.loaded[next(iter(self.loaded))]
+        self.loaded[category] = found  # last is the most recently used
+        return found
+
+
+def _bytes_of(*detectors: Detector) -> int:
+    return sum(
+        tensor.nbytes
+        for each in detectors
+        for network in (each.vqvae, each.prior)
+        for tensor in network.state_dict().values()
+    )

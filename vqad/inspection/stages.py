@@ -1,0 +1,233 @@
+"""The stages of an inspection: fetch and decode, inspect, write. Tables in, tables out.
+
+Each could be called by hand, and be called again with the same rows. A table is one unit of work:
+what is decoded together is inspected and written together, and becomes one part a category.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from vqad import tables
+from vqad.detector import Detector
+from vqad.images import decoding, headers
+from vqad.images.tensors import to_images, to_tensor
+from vqad.inspection import sink
+from vqad.inspection.detector_cache import DetectorCache
+from vqad.inspection.plan import TODO
+from vqad.storage import errors, files, lease
+
+DECODED = pa.schema(
+    [
+        *TODO,
+        ("pixels", pa.large_binary()),  # RGB, size x size x 3, row by row; null where rejected
+        ("bits", pa.int32()),  # a channel: 8 or 16
+        tables.VERDICTS.field("width_px"),
+        tables.VERDICTS.field("height_px"),
+        tables.VERDICTS.field("error"),
+        tables.VERDICTS.field("error_detail"),
+        ("fetch_seconds", pa.float32()),  # of this image
+        ("decode_seconds", pa.float32()),
+    ]
+)
+INSPECTED = pa.schema(
+    [
+        *tables.VERDICTS,
+        TODO.field("part"),
+        DECODED.field("fetch_seconds"),
+        DECODED.field("decode_seconds"),
+        ("inspect_seconds", pa.float32()),  # this image's share of its batch
+        ("map_height_px", pa.int32()),
+        ("map_width_px", pa.int32()),
+        ("anomaly_map", tables.MAPS.field("anomaly_map").type),
+    ]
+)
+
+
+def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) -> pa.Table:
+    """Fetch and decode a unit of the listing; a failure is a row with its error."""
+    rows = listed.to_pylist()
+    with ThreadPoolExecutor(num_threads) as pool:
+        decoded = list(pool.map(lambda row: _decode_one(row, sizes_px), rows))
+    return pa.Table.from_pylist(
+        [row | one for row, one in zip(rows, decoded, strict=True)], schema=DECODED
+    )
+
+
+def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]:
+    if row["category"] not in sizes_px:  # not even fetched
+        return decode_bytes(b"", row["category"], sizes_px)
+    start_s = time.monotonic()
+    try:
+        data = files.read_bytes(row["image"], max_bytes=decoding.MAX_BYTES)
+    except errors.FetchError as error:
+        return rejected(error.error, error.detail)
+    fetched_s = time.monotonic() - start_s
+    return decode_bytes(data, row["category"], sizes_px) | {"fetch_seconds": fetched_s}
+
+
+def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[str, Any]:
+    """The decoder's part of a row of ``DECODED``."""
+    if category not in sizes_px:
+        told = category != tables.UNKNOWN_CATEGORY
+        detail = f"no detector for {category}" if told else "the category cannot be told"
+        return rejected("unknown_category", detail)
+    start_s = time.monotonic()
+    try:
+        decoded = decoding.decode(data, size_px=sizes_px[category])
+    except headers.ImageError as error:
+        return rejected(error.error, error.detail)
+    return {
+        "pixels": decoded.pixels.tobytes(),
+        "bits": decoded.pixels.dtype.itemsize * 8,
+        "width_px": decoded.source_width_px,
+        "height_px": decoded.source_height_px,
+        "error": "",
+        "error_detail": "",
+        "fetch_seconds": 0.0,
+        "decode_seconds": time.monotonic() - start_s,
+    }
+
+
+def rejected(error: str, detail: str) -> dict[str, Any]:
+    """The same for an image that gives no pixels."""
+    return {"error": error, "error_detail": detail, "fetch_seconds": 0.0, "decode_seconds": 0.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectorOptions:
+    """What an inspector needs to know of its run."""
+
+    models: str
+    versions: dict[str, str]
+    run: str
+    batch_size: int
+    maps: str
+    num_threads: int
+
+
+class Inspector:
+    """Looks at decoded images, of whichever category they are."""
+
+    def __init__(self, options: InspectorOptions) -> None:
+        torch.set_num_threads(options.num_threads)
+        self.options = options
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.detectors = DetectorCache(options.models, options.versions, device)
+
+    def inspect(self, decoded: pa.Table) -> pa.Table:
+        """Verdict rows, each with its map (null where there is none to keep)."""
+        rows = decoded.to_pylist()
+        found = [self._reject(row) for row in rows if row["error"]]
+        whole = sorted((row for row in rows if not row["error"]), key=lambda row: row["category"])
+        for category, group in groupby(whole, key=lambda row: row["category"]):
+            for batch in _chunks(list(group), self.options.batch_size):
+                found += self._inspect(category, batch)
+        return pa.Table.from_pylist(found, schema=INSPECTED)
+
+    def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        start_s = time.monotonic()
+        detector = self.detectors.get(category)
+        found = detector.inspect(batch_of(rows, detector.settings.vqvae.image_size_px))
+        result = [self._row(row, detector, found, at) for at, row in enumerate(rows)]
+        share_s = (time.monotonic() - start_s) / len(rows)
+        return [row | {"inspect_seconds": share_s} for row in result]
+
+    def _row(self, row: dict[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
+        anomaly_map = found.anomaly_maps[at]
+        regions = detector.regions(
+            anomaly_map, source_width_px=row["width_px"], source_height_px=row["height_px"]
+        )
+        maps = self.options.maps
+        keep = maps == "all" or (maps == "defect" and found.verdicts[at] == "defect")
+        return self._common(row) | {
+            "verdict": found.verdicts[at],
+            "score": found.scores[at],
+            "threshold": detector.settings.threshold,
+            "codes_changed": found.codes_changed[at],
+            "regions": [vars(region) for region in regions],
+            "model_version": detector.version,
+            "map_height_px": anomaly_map.shape[0],
+            "map_width_px": anomaly_map.shape[1],
+            "anomaly_map": anomaly_map.ravel() if keep else None,
+        }
+
+    def _reject(self, row: dict[str, Any]) -> dict[str, Any]:
+        version = self.options.versions.get(row["category"], "")
+        return self._common(row) | {
+            "verdict": "reject",
+            "regions": [],
+            "model_version": version,
+            "inspect_seconds": 0.0,
+        }
+
+    def _common(self, row: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: row[name] for name in INSPECTED.names if name in row}
+        return kept | {"inspected_at": datetime.now(UTC), "run": self.options.run}
+
+
+def batch_of(rows: Sequence[dict[str, Any]], size_px: int) -> torch.Tensor:
+    """Images (batch, 3, size, size) in [0, 1] from the rows' bytes."""
+    pixels = [
+        np.frombuffer(row["pixels"], np.uint8 if row["bits"] == 8 else np.uint16).reshape(
+            size_px, size_px, 3
+        )
+        for row in rows
+    ]
+    return to_images(to_tensor(decoding.stack(pixels)))
+
+
+def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
+    for at in range(0, len(rows), size):
+        yield rows[at : at + size]
+
+
+# What a summary counts; `part` is now where the row is written.
+_COUNTED: Final = ["image", "category", "verdict", "score", "threshold", "error", "part"]
+_TIMED: Final = ["fetch_seconds", "decode_seconds", "inspect_seconds"]
+
+
+def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
+    """Write a unit's rows, and hand on what the summary counts.
+
+    Raises LeaseLostError where the output is held by another than ``holder`` ("" for nobody).
+    """
+    start_s = time.monotonic()
+    if holder:
+        lease.confirm(output, holder)
+    written = []
+    for key in inspected.group_by(["category", "part"]).aggregate([]).to_pylist():
+        is_of = pc.and_(
+            pc.equal(inspected["category"], key["category"]),
+            pc.equal(inspected["part"], key["part"]),
+        )
+        rows = inspected.filter(is_of)
+        part = _write(output, key["part"], rows)
+        parts = pa.array([part] * len(rows), pa.string())
+        at = rows.schema.get_field_index("part")
+        written.append(
+            rows.select([*_COUNTED, *_TIMED]).set_column(
+                _COUNTED.index("part"), rows.schema.field(at), parts
+            )
+        )
+    done = pa.concat_tables(written)
+    share_s = (time.monotonic() - start_s) / max(1, len(done))
+    return done.append_column("write_seconds", pa.array([share_s] * len(done), pa.float32()))
+
+
+def _write(output: str, part: str, rows: pa.Table) -> str:
+    verdicts = rows.select(tables.VERDICTS.names).cast(tables.VERDICTS)
+    with_map = rows.filter(rows["anomaly_map"].is_valid())
+    maps = with_map.select(tables.MAPS.names).cast(tables.MAPS)
+    if part:
+        return sink.replace(output, part, verdicts, maps)
+    return sink.write_part(output, verdicts, maps)

@@ -1,0 +1,1 @@
+"""The networks and the resampling algorithms. Imports torch alone."""

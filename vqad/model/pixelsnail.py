@@ -1,0 +1,173 @@
+"""The prior: PixelSNAIL over the code map (section 3.2, eq. 4, and 4.3.2).
+
+It gives every code a probability under all codes before it in raster order. Causality is built
+from one piece: a convolution in two parts, over the rows above (both sides of the cell) and over
+the row of the cell up to it. The input layer shifts by one cell, so that a feature at a cell knows
+the codes strictly before it and nothing else; from there on a layer may look at its own cell.
+The same cut between finished rows and the running row is what allows finishing a map row by row.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqad.array_types import Codes, Logits
+
+# Guesses, far above the paper's: the most that a detector on storage may ask for.
+LARGEST_SIZES: Final = {
+    "num_codes": 2**16,
+    "latent_size": 256,
+    "width": 1024,
+    "num_stages": 64,
+    "num_heads": 1024,
+    "reach": 16,
+    "input_reach": 16,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSNAILConfig:
+    """Sizes of the prior. One residual block and one attention block a stage (4.3.2)."""
+
+    num_codes: int = 512
+    latent_size: int = 32  # cells a side of the code map
+    width: int = 128  # channels; the paper gives none, affordable on a CPU
+    num_stages: int = 3  # residual block + attention block, repeated
+    num_heads: int = 4  # of the attention
+    dropout: float = 0.1  # inside the residual blocks; a guess
+    reach: int = 2  # rows above, and cells to either side and to the left, of a convolution
+    input_reach: int = 3  # the same for the input layer
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        for name, largest in LARGEST_SIZES.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be in [1, {largest}], got {getattr(self, name)}")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class CausalConv(nn.Module):
+    """A convolution over the ``reach`` rows above and, in its own row, up to the cell.
+
+    With ``strict`` the cell itself is left out.
+    """
+
+    def __init__(self, channels: int, out: int, reach: int, *, strict: bool = False) -> None:
+        super().__init__()
+        self.reach = reach
+        self.strict = strict
+        self.above = nn.Conv2d(channels, out, (reach, 2 * reach - 1), bias=False)
+        self.left = nn.Conv2d(channels, out, (1, reach if strict else reach + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, channels, rows, cols) to (batch, out, rows, cols)."""
+        return self.from_above(x) + self.from_left(x)
+
+    def from_above(self, x: Tensor) -> Tensor:
+        """The part that finished rows have in it."""
+        side = self.reach - 1
+        # One row of output more than rows of input: the last would belong to the row below.
+        return self.above(F.pad(x, (side, side, self.reach, 0)))[:, :, :-1]
+
+    def from_left(self, x: Tensor) -> Tensor:
+        """The part that the running row has in it."""
+        if self.strict:
+            return self.left(F.pad(x, (self.reach, 0, 0, 0)))[..., :-1]
+        return self.left(F.pad(x, (self.reach, 0, 0, 0)))
+
+
+def gate(x: Tensor) -> Tensor:
+    """Half of the channels, each weighed by the sigmoid of its partner in the other half."""
+    return F.glu(x, dim=1)
+
+
+class GatedResidual(nn.Module):
+    """ELU, causal convolution, ELU, causal convolution, gate, added to what came in."""
+
+    def __init__(self, config: PixelSNAILConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.first = CausalConv(width, width, config.reach)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.second = CausalConv(width, 2 * width, config.reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, width, rows, cols) to as many."""
+        hidden = self.first(F.elu(x))
+        return x + gate(self.second(self.dropout(F.elu(hidden))))
+
+
+class CausalAttention(nn.Module):
+    """Every cell attends to itself and to all cells before it; two channels say where each is.
+
+    Keys, queries and values come from features that know only the codes strictly before their
+    own cell, so attending to one's own cell gives nothing away.
+    """
+
+    def __init__(self, config: PixelSNAILConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.project = nn.Conv2d(width + 2, 3 * width, 1)
+        self.skip = nn.Conv2d(width, width, 1)
+        self.attended = nn.Conv2d(width, width, 1)
+        self.second = nn.Conv2d(width, 2 * width, 1)
+
+    def forward(self, x: Tensor, background: Tensor) -> Tensor:
+        """Features (batch, width, rows, cols) to as many; background (1, 2, rows, cols)."""
+        query, key, value = self.heads(x, background)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.merge(x, mixed.transpose(2, 3).reshape(x.shape))
+
+    def heads(self, x: Tensor, background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, each (batch, heads, cells, channels of a head)."""
+        batch, _, rows, cols = x.shape
+        placed = torch.cat([x, background.to(x.dtype).expand(batch, -1, -1, -1)], 1)
+        split = self.project(placed).view(batch, 3, self.num_heads, -1, rows * cols)
+        query, key, value = split.transpose(3, 4).unbind(1)
+        return query, key, value
+
+    def merge(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what the attention gathered to what came in, both (batch, width, rows, cols)."""
+        hidden = F.elu(self.skip(F.elu(x)) + self.attended(F.elu(mixed)))
+        return x + gate(self.second(hidden))
+
+
+class PixelSNAIL(nn.Module):
+    """Codes to the logits of every code at every cell, given the codes before it."""
+
+    background: Tensor
+
+    def __init__(self, config: PixelSNAILConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.embedding = nn.Embedding(config.num_codes, width)
+        self.input = CausalConv(width, width, config.input_reach, strict=True)
+        self.residuals = nn.ModuleList(GatedResidual(config) for _ in range(config.num_stages))
+        self.attentions = nn.ModuleList(CausalAttention(config) for _ in range(config.num_stages))
+        self.output = nn.Sequential(
+            nn.ELU(), nn.Conv2d(width, width, 1), nn.ELU(), nn.Conv2d(width, config.num_codes, 1)
+        )
+        place = torch.linspace(-1, 1, config.latent_size)
+        down, across = torch.meshgrid(place, place, indexing="ij")
+        self.register_buffer("background", torch.stack([down, across])[None], persistent=False)
+
+    def forward(self, codes: Codes) -> Logits:
+        """Logits of a pass over whole maps."""
+        x = self.input(self.embedding(codes).movedim(-1, 1))
+        for residual, attention in zip(self.residuals, self.attentions, strict=True):
+            x = attention(residual(x), self.background)
+        return self.output(x)
+
+    def loss(self, codes: Codes) -> Tensor:
+        """Mean negative log-likelihood of a code, in nats (eq. 4), in float32."""
+        return F.cross_entropy(self(codes).float(), codes)

@@ -1,0 +1,209 @@
+"""What Ray Train runs on every worker of a category: read, fit, calibrate, save.
+
+Checkpoints of both stages go to the run's storage at intervals. A worker that starts again, by
+Ray's doing or by the same command's, goes on from the last registered one.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from torch import distributed
+
+from vqad.images import listing
+from vqad.on_ray.checkpoint_folder import CheckpointFolder
+from vqad.on_ray.resources import Resources
+from vqad.training import curves, data_parallel, dataset, provenance
+from vqad.training.category import Training, TrainOptions
+from vqad.training.dataset import Examples
+from vqad.training.events import Event, of_record
+from vqad.training.loop import Record
+from vqad.training.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All that the workers of a category have to know."""
+
+    options: TrainOptions
+    models: str  # URI
+    run: str
+    kept: CheckpointFolder
+    listed: list[listing.Listed]
+    fingerprint: str
+    resources: Resources
+    checkpoint_seconds: float
+    cache_bytes: int
+    progress: Any  # the actor
+
+    def tell(self, line: str, stage: str = "") -> None:
+        """A line for a person, once."""
+        if data_parallel.rank() == 0:
+            category = self.options.category
+            event = Event(category=category, line=f"{category}: {line}", stage=stage)
+            self.progress.add.remote(event)
+
+    def finish(self, outcome: dict[str, Any]) -> None:
+        """Say how it ended, and wait until that is known."""
+        # Not through Ray Train's report, which keeps metrics only where a checkpoint comes along.
+        if data_parallel.rank() == 0:
+            ray.get(self.progress.finish.remote(self.options.category, outcome))
+
+
+def train_category(config: dict[str, Any]) -> None:
+    """What Ray Train calls. What a user can mend ends it without being tried again."""
+    start_s = time.monotonic()
+    task: Task = config["task"]
+    torch.set_num_threads(task.resources.cpus)
+    try:
+        training, unreadable = _fitted(task)
+        if data_parallel.rank() == 0:
+            outcome = _calibrated_and_saved(task, training, unreadable)
+            seconds = round(time.monotonic() - start_s, 1)
+            task.tell(f"saved {outcome['version']} after {seconds:.0f} s", "saved")
+            task.finish({"seconds": seconds} | outcome)
+    except ValueError as error:
+        task.finish({"failed": str(error)})
+
+
+def _fitted(task: Task) -> tuple[Training, list[str]]:
+    task.tell(f"reading {len(task.listed)} images", "reading")
+    found = _read_together(task)
+    for line in found.unreadable:
+        task.tell(f"left out {line}")
+    # Simulated GPUs have no device: what torch finds on this worker is what counts.
+    on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
+    device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
+    training = Training(found.names, found.pixels, task.options, device=device)
+    num, held_out = len(found.names), len(training.held_out)
+    task.tell(f"{num} images, {held_out} of them held out, {len(found.unreadable)} left out")
+    _take_up(task, training)
+    checkpoints = Checkpoints(training, task.checkpoint_seconds)
+    for record in training.records():
+        if data_parallel.rank() == 0:
+            event = of_record(task.options.category, record, training.seconds_left(record))
+            task.progress.add.remote(event)
+        checkpoints.after(record)
+    return training, found.unreadable
+
+
+def _read_together(task: Task) -> Examples:
+    """The images, fetched and decoded by one worker of each node. Raises ValueError on all."""
+    size_px = PRESETS[task.options.preset].vqvae.image_size_px
+    if data_parallel.num_workers() == 1:
+        return dataset.read(task.listed, size_px=size_px, in_memory_bytes=task.cache_bytes)
+    with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
+        told = _gather(_read_for_node(task, size_px, Path(folder)))
+        failed = [each["failed"] for each in told if "failed" in each]
+        if failed:
+            raise ValueError(failed[0])
+        node = ray.train.get_context().get_node_rank()
+        (ours,) = (each for each in told if each.get("node") == node)
+        pixels: np.ndarray = dataset.mapped(Path(ours["folder"]), ours["shape"], ours["dtype"])
+        if pixels.nbytes <= task.cache_bytes:
+            pixels = np.array(pixels)
+        _gather({})  # nobody removes a folder that others have yet to map
+    return Examples(names=ours["names"], pixels=pixels, unreadable=ours["unreadable"])
+
+
+def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
+    context = ray.train.get_context()
+    if context.get_local_rank() > 0:
+        return {}
+    try:
+        found = dataset.read(task.listed, size_px=size_px, in_memory_bytes=0, folder=folder)
+    except ValueError as error:
+        return {"failed": str(error)}
+    return {
+        "node": context.get_node_rank(),
+        "folder": str(folder),
+        "shape": found.pixels.shape,
+        "dtype": found.pixels.dtype.name,
+        "names": found.names,
+        "unreadable": found.unreadable,
+    }
+
+
+def _gather(mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """What every worker has to say, on all of them."""
+    told: list[dict[str, Any]] = [{}] * data_parallel.num_workers()
+    distributed.all_gather_object(told, mine)
+    return told
+
+
+def _take_up(task: Task, training: Training) -> None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return
+    with checkpoint.as_directory() as folder:
+        try:
+            state = torch.load(Path(folder) / Checkpoints.FILE, weights_only=True)
+            training.load(state)
+        except (RuntimeError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{task.kept.uri} can't be taken up ({reason}); remove it to begin anew"
+            ) from error
+    last = training.history[-1]
+    task.tell(f"goes on from {last.stage} step {last.step} of {last.num_steps}", last.stage)
+
+
+class Checkpoints:
+    """Saves the state of a training at intervals, and at the end of each stage."""
+
+    FILE = "state.pt"
+
+    def __init__(self, training: Training, interval_seconds: float) -> None:
+        self.training = training
+        self.interval_seconds = interval_seconds
+        self.last_s = time.monotonic()
+
+    def after(self, record: Record) -> None:
+        """Save the state behind this record, where it is time."""
+        passed_s = time.monotonic() - self.last_s
+        is_due = record.step == record.num_steps or passed_s >= self.interval_seconds
+        if data_parallel.first_says(is_due, self.training.held_out.device):
+            self._save(record)
+            self.last_s = time.monotonic()
+
+    def _save(self, record: Record) -> None:
+        metrics = {"stage": record.stage, "step": record.step}
+        if data_parallel.rank() > 0:
+            ray.train.report(metrics)  # all workers have to
+            return
+        with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
+            torch.save(self.training.state(), Path(folder) / self.FILE)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=checkpoint)
+
+
+def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str]) -> dict[str, Any]:
+    task.tell("calibrating", "calibrating")
+    for line in training.warnings():
+        task.tell(f"warning: {line.removeprefix(f'{task.options.category}: ')}")
+    detector = training.detector()
+    found = {
+        "run": task.run,
+        "data_fingerprint": task.fingerprint,
+        "unreadable": unreadable,
+        "made_with": provenance.made_with(training.held_out.device, data_parallel.num_workers()),
+    }
+    detector.settings.found.update(found)
+    beside = curves.beside(training.history, f"{task.options.category}, {task.options.preset}")
+    version = detector.to("cpu").save(task.models, beside)
+    return {
+        "version": version,
+        "codes_used": training.codes_used,
+        "threshold": detector.settings.threshold,
+        "eta": detector.settings.resample.eta,
+        "images": len(training.learned_from) + len(training.held_out),
+        "held_out": len(training.held_out),
+        "unreadable": len(unreadable),
+    }

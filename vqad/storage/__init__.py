@@ -1,0 +1,1 @@
+"""Files, folders and objects, and who may write them."""

@@ -1,0 +1,106 @@
+"""Files that are written only if nobody else wrote them meanwhile.
+
+On object storage by ``If-None-Match`` and ``If-Match``, so the store decides who was first. In a
+local folder by ``O_EXCL`` and a lock that ends with its process. What is written so is never
+deleted: with a deletion in between, two writers could each believe to be the first.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from vqad.storage import s3
+from vqad.storage.errors import FetchError
+from vqad.storage.retries import ATTEMPTS, PRECONDITION_FAILED, mendable, persist
+from vqad.storage.uris import is_remote, path_of
+
+LARGEST_BYTES: Final = 2**16
+
+
+def read(uri: str) -> tuple[bytes, str] | None:
+    """Content and a tag that changes with it; None where nothing is. Raises ArchiveError."""
+    with mendable(uri):
+        try:
+            if is_remote(uri):
+                bucket, key = s3.bucket_and_key(uri)
+                return s3.read_tagged(bucket, key, max_bytes=LARGEST_BYTES)
+            return persist(lambda: _read_locally(Path(path_of(uri))))
+        except FetchError as failure:
+            if failure.error == "missing" and failure.detail != "no such bucket":
+                return None
+            raise
+
+
+def write(uri: str, data: bytes, *, tag: str | None) -> bool:
+    """Write where the content still has this tag, or, with None, where nothing is yet.
+
+    Returns whether it was written; raises ArchiveError.
+    """
+    with mendable(uri):
+        if is_remote(uri):
+            return _put(uri, data, tag)
+        path = Path(path_of(uri))
+        if tag is None:
+            return persist(lambda: _create_locally(path, data))
+        return persist(lambda: _replace_locally(path, data, tag))
+
+
+def _put(uri: str, data: bytes, tag: str | None) -> bool:
+    bucket, key = s3.bucket_and_key(uri)
+    condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+    try:
+        s3.request("put_object", attempts=ATTEMPTS, Bucket=bucket, Key=key, Body=data, **condition)
+    except FetchError as failure:
+        if failure.detail != PRECONDITION_FAILED:
+            raise
+        # Also said of a second try whose first was done, but its answer lost on the way.
+        found = read(uri)
+        return found is not None and found[0] == data
+    return True
+
+
+def _read_locally(path: Path) -> tuple[bytes, str]:
+    with path.open("rb", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return _content(file)
+
+
+def _content(file: FileIO) -> tuple[bytes, str]:
+    data = file.read(LARGEST_BYTES)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _create_locally(path: Path, data: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb", buffering=0) as file, _locked(file):
+            _fill(file, data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _replace_locally(path: Path, data: bytes, tag: str) -> bool:
+    with path.open("r+b", buffering=0) as file, _locked(file):
+        if _content(file)[1] != tag:
+            return False
+        file.seek(0)
+        _fill(file, data)
+    return True
+
+
+def _fill(file: FileIO, data: bytes) -> None:
+    file.write(data)
+    file.truncate()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(file: FileIO) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)  # closing the file ends it
+    yield

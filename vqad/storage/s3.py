@@ -1,0 +1,126 @@
+"""Object storage: one client a process, and the few requests that are made of it.
+
+Endpoint and credentials come from the standard AWS variables alone. The client is that of s3fs;
+its requests are made by bucket and key, because a path that s3fs splits itself can't hold every
+key. Listings are never kept: the store changes while nobody looks.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import s3fs
+from fsspec.asyn import sync
+
+from vqad.storage.errors import FetchError
+from vqad.storage.retries import ATTEMPTS_WATCHED, endpoint, persist
+from vqad.storage.uris import path_of
+
+CONNECT_TIMEOUT_S: Final = 5
+READ_TIMEOUT_S: Final = 30
+NUM_CONNECTIONS: Final = 32  # of one process, for as many threads
+
+_LOCK = threading.Lock()
+_clients: dict[tuple[int, frozenset[tuple[str, str]]], Any] = {}
+
+
+def client() -> Any:
+    """The s3fs file system of this process under its present AWS variables."""
+    settings = frozenset(pair for pair in os.environ.items() if pair[0].startswith("AWS_"))
+    owner = (os.getpid(), settings)  # connections survive no fork
+    with _LOCK:
+        if owner not in _clients:
+            connected = _connected()
+            _clients.clear()
+            _clients[owner] = connected
+        return _clients[owner]
+
+
+def _connected() -> Any:
+    if endpoint() and not re.match(r"https?://[^/@]+(/|$)", endpoint()):
+        # With a user and a password in it no request can be signed, nor may it be shown.
+        remedy = "set AWS_ENDPOINT_URL to http://HOST:PORT or https://HOST"
+        raise FetchError("fetch_failed", "the endpoint is no plain URL", remedy)
+    region = os.environ.get("AWS_REGION")  # pyarrow reads it, botocore does not
+    store = s3fs.S3FileSystem(
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "max_pool_connections": NUM_CONNECTIONS,
+            "retries": {"total_max_attempts": 1},
+        },
+    )
+    store.retries = 1  # trying again is for vqad.failures alone
+    persist(store.connect, attempts=1)
+    return store
+
+
+def request(method: str, *, attempts: int = ATTEMPTS_WATCHED, **parameters: Any) -> Any:
+    """The answer to one request, such as ``head_object``; raises FetchError."""
+    store = client()
+    return persist(lambda: store.call_s3(method, **parameters), attempts=attempts)
+
+
+def pages(bucket: str, prefix: str, delimiter: str = "") -> Iterator[dict[str, Any]]:
+    """Answers to ``list_objects_v2``, up to 1,000 keys each; raises FetchError."""
+    position: dict[str, Any] = {}
+    while True:
+        page = request(
+            "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter=delimiter, **position
+        )
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        position = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def read(bucket: str, key: str, *, max_bytes: int) -> bytes:
+    """All bytes of an object; raises FetchError."""
+    return read_tagged(bucket, key, max_bytes=max_bytes)[0]
+
+
+def read_tagged(bucket: str, key: str, *, max_bytes: int, **narrowed: str) -> tuple[bytes, str]:
+    """Bytes and ETag of an object, of which ``Range`` and ``IfMatch`` may narrow the request."""
+    store = client()
+    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
+
+
+async def _read(
+    store: Any, bucket: str, key: str, max_bytes: int, narrowed: dict[str, str]
+) -> tuple[bytes, str]:
+    answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **narrowed)
+    num_bytes = int(answer["ContentLength"])
+    async with answer["Body"] as body:
+        if num_bytes > max_bytes:
+            raise FetchError("too_large", f"{num_bytes} bytes, more than {max_bytes}")
+        data: bytes = await body.read()
+    if len(data) != num_bytes:
+        raise EOFError(f"{len(data)} bytes of {num_bytes}")
+    return data, answer.get("ETag", "")
+
+
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """Of ``s3://bucket/key``, decoded."""
+    bucket, _, key = path_of(uri).partition("/")
+    return bucket, key
+
+
+def folder(key: str) -> str:
+    """The prefix of what lies below a key."""
+    return f"{key}/" if key else ""
+
+
+def head(bucket: str, key: str) -> dict[str, Any] | None:
+    """What the store says of an object; None where there is none."""
+    try:
+        answer: dict[str, Any] = request("head_object", Bucket=bucket, Key=key)
+    except FetchError as failure:
+        if failure.error == "missing":
+            return None
+        raise
+    return answer

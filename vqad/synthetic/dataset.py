@@ -1,0 +1,213 @@
+"""Drawn products, photographed, and an archive of them in MVTec AD's layout.
+
+The camera adds what a good detector must tolerate: uneven light, a slight cast of colour,
+sensor noise, small shifts and turns. A defective picture is the same photograph of the same
+product with one flaw, so its mask is what differs, and outside it the two are equal to the bit.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy.random import Generator
+
+from vqad.synthetic.flaws import FLAWS
+from vqad.synthetic.rotatable import ROTATABLE_OBJECTS
+from vqad.synthetic.scenes import Canvas, Design, Pose, Scene, View
+from vqad.synthetic.textures import TEXTURES
+from vqad.synthetic.upright import UPRIGHT_OBJECTS
+
+Picture = UInt8[np.ndarray, "height_px width_px 3"]
+Mask = UInt8[np.ndarray, "height_px width_px"]
+
+_DESIGNS: dict[str, Design] = {**TEXTURES, **ROTATABLE_OBJECTS, **UPRIGHT_OBJECTS}
+# category -> kind (method, section 6).
+KINDS: dict[str, str] = {
+    **dict.fromkeys(TEXTURES, "texture"),
+    **dict.fromkeys(ROTATABLE_OBJECTS, "rotatable_object"),
+    **dict.fromkeys(UPRIGHT_OBJECTS, "object"),
+}
+_DEFECTS: dict[str, tuple[str, ...]] = {
+    "fabric": ("thread", "hole", "stain", "dent"),
+    "carpet": ("thread", "hole", "stain"),
+    "grid": ("missing_part", "thread", "dent", "stain"),
+    "leather": ("scratch", "hole", "stain", "crack"),
+    "tile": ("crack", "stain", "scratch"),
+    "wood": ("scratch", "hole", "stain"),
+    "washer": ("scratch", "chip", "stain"),
+    "metal_nut": ("scratch", "chip", "stain", "dent"),
+    "bottle": ("chip", "stain", "crack"),
+    "hazelnut": ("crack", "hole", "scratch"),
+    "screw": ("scratch", "chip", "dent"),
+    "ampoule": ("misprint", "crack", "chip", "stain"),
+    "cable": ("missing_part", "hole", "scratch"),
+    "capsule": ("misprint", "scratch", "dent", "hole"),
+    "pill": ("stain", "chip", "crack", "scratch"),
+    "toothbrush": ("missing_part", "thread", "stain"),
+    "transistor": ("missing_part", "scratch", "chip"),
+    "zipper": ("missing_part", "thread", "hole"),
+}
+
+_ENLARGED = 2  # scenes are drawn so many times larger than their photographs
+_SHARE_SEEN = 0.01  # least share of the picture that a flaw changes
+_STEP_SEEN = 10  # grey levels that count as a change
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exposure:
+    """Light, colour and noise of one photograph."""
+
+    light: Float32[np.ndarray, "height_px width_px"]
+    cast: Float32[np.ndarray, "3"]
+    noise: Float32[np.ndarray, "height_px width_px 3"]
+
+    def photograph(self, scene: Canvas) -> Picture:
+        size = self.light.shape[::-1]
+        small = cv2.resize(cv2.merge(list(scene)), size, interpolation=cv2.INTER_AREA)
+        seen = small * self.light[..., None] * self.cast + self.noise
+        return np.clip(np.round(seen), 0, 255).astype(np.uint8)
+
+
+def defects(category: str) -> tuple[str, ...]:
+    """Names of what can go wrong with products of a category: its folders in ``test``."""
+    _check_category(category)
+    return _DEFECTS[category]
+
+
+def draw(category: str, *, size_px: int = 128, rng: Generator) -> Picture:
+    """Photograph of one good product, RGB."""
+    scene, exposure = _set_up(category, size_px, rng)
+    return exposure.photograph(scene.image)
+
+
+def draw_defect(
+    category: str, defect: str, *, size_px: int = 128, rng: Generator
+) -> tuple[Picture, Mask]:
+    """Photograph of a product with one flaw, and the mask (0 or 255) of where it is seen.
+
+    Outside the mask the picture is, to the bit, what ``draw`` makes of the same generator.
+    """
+    if defect not in defects(category):
+        raise ValueError(
+            f"unknown defect {defect!r} of {category}: use {_listed(defects(category))}"
+        )
+    scene, exposure = _set_up(category, size_px, rng)
+    good = exposure.photograph(scene.image)
+    for _ in range(100):  # a flaw may fall where it hardly shows; then it is drawn anew
+        flawed = exposure.photograph(FLAWS[defect](scene, rng))
+        mask = _differing(good, flawed)
+        if np.mean(mask > 0) >= _SHARE_SEEN:
+            return np.where(mask[..., None] > 0, flawed, good), mask
+    raise AssertionError(f"{defect} cannot be seen on {category}")
+
+
+def draw_archive(
+    folder: Path,
+    *,
+    categories: Sequence[str] = ("fabric", "washer", "ampoule"),
+    size_px: int = 128,
+    num_train: int,
+    num_good: int,
+    num_defect: int,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Write an archive in MVTec AD's layout; the counts are of pictures in each category.
+
+    The defective ones go round the category's defects in turn. A picture depends on the seed
+    and its place alone, so a larger archive holds the smaller one. Returns how many pictures,
+    masks not counted, each category has.
+    """
+    counts = {"num_train": num_train, "num_good": num_good, "num_defect": num_defect}
+    for name, number in {**counts, "seed": seed}.items():
+        if number < 0:
+            raise ValueError(f"{name} must be at least 0, got {number}")
+    for category in categories:
+        _check_category(category)
+    _check_size(size_px)
+    for category in categories:
+        _write_good(folder / category / "train", category, "train", num_train, size_px, seed)
+        _write_good(folder / category / "test", category, "test", num_good, size_px, seed)
+        _write_defects(folder / category, category, num_defect, size_px, seed)
+    return dict.fromkeys(categories, sum(counts.values()))
+
+
+def _write_good(split: Path, category: str, role: str, count: int, size_px: int, seed: int) -> None:
+    for number in range(count):
+        rng = _generator(seed, category, role, number)
+        _write(split / "good" / f"{number:03d}.png", draw(category, size_px=size_px, rng=rng))
+
+
+def _write_defects(home: Path, category: str, count: int, size_px: int, seed: int) -> None:
+    names = defects(category)
+    for number in range(count):
+        lap, place = divmod(number, len(names))
+        defect = names[place]
+        rng = _generator(seed, category, defect, lap)
+        picture, mask = draw_defect(category, defect, size_px=size_px, rng=rng)
+        _write(home / "test" / defect / f"{lap:03d}.png", picture)
+        _write(home / "ground_truth" / defect / f"{lap:03d}_mask.png", mask)
+
+
+def _write(path: Path, picture: Picture | Mask) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coded, data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
+    assert coded, path
+    path.write_bytes(data.tobytes())
+
+
+def _generator(seed: int, category: str, role: str, number: int) -> Generator:
+    """Seed by the picture's place; equal in every process, as ``hash`` would not be."""
+    return np.random.default_rng([seed, zlib.crc32(f"{category}/{role}".encode()), number])
+
+
+def _set_up(category: str, size_px: int, rng: Generator) -> tuple[Scene, _Exposure]:
+    _check_category(category)
+    _check_size(size_px)
+    view = View(_ENLARGED * size_px, _posed(KINDS[category], rng))
+    return _DESIGNS[category](view, rng), _exposed(size_px, rng)
+
+
+def _posed(kind: str, rng: Generator) -> Pose:
+    if kind == "texture":
+        quarter = float(rng.integers(4)) * 90
+        return Pose(degrees=quarter, flipped=bool(rng.integers(2)), zoom=rng.uniform(0.98, 1.02))
+    degrees = rng.uniform(0, 360) if kind == "rotatable_object" else rng.uniform(-6, 6)
+    right, down = rng.uniform(-0.03, 0.03, 2).tolist()
+    return Pose(degrees=degrees, right=right, down=down, zoom=rng.uniform(0.97, 1.03))
+
+
+def _exposed(size_px: int, rng: Generator) -> _Exposure:
+    steps = np.linspace(-1, 1, size_px, dtype=np.float32)
+    right, down = rng.uniform(-0.05, 0.05, 2).tolist()
+    light = rng.uniform(0.94, 1.06) + right * steps[None, :] + down * steps[:, None]
+    cast = rng.uniform(0.99, 1.01, 3).astype(np.float32)
+    grain = rng.uniform(1.5, 2.5) * rng.standard_normal((size_px, size_px, 3), dtype=np.float32)
+    return _Exposure(light=light, cast=cast, noise=grain)
+
+
+def _differing(good: Picture, flawed: Picture) -> Mask:
+    """Where a flaw is seen, its small gaps closed."""
+    step = cv2.absdiff(good, flawed).max(axis=2)
+    seen = np.where(step >= _STEP_SEEN, np.uint8(255), np.uint8(0))
+    side = max(len(seen) // 24, 2) | 1
+    return cv2.morphologyEx(
+        seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    )
+
+
+def _check_category(category: str) -> None:
+    if category not in KINDS:
+        raise ValueError(f"unknown category {category!r}: use {_listed(KINDS)}")
+
+
+def _check_size(size_px: int) -> None:
+    if not 32 <= size_px <= 1024:
+        raise ValueError(f"size_px must be in [32, 1024], got {size_px}")
+
+
+def _listed(names: Sequence[str] | dict[str, str]) -> str:
+    return ", ".join(names)

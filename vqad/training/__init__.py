@@ -1,0 +1,1 @@
+"""Fitting one category: data set, augmentation, training loops, held-out split, events."""

@@ -1,0 +1,89 @@
+"""The three kinds of category, and how pictures of each are varied for training (4.3.1).
+
+A factory knows which of a picture's variations are harmless; the kind says it. Everything runs on
+the device of the pictures, a batch at a time, from one generator, so that a step can be repeated.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqad.array_types import Images
+from vqad.model.kinds import Kind, nth_symmetry
+
+LARGEST_TURN_DEGREES = 10.0  # of an `object`, to either side
+SMALLEST_CROP = 7 / 8  # share of each side of a `texture` that a crop keeps at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variations:
+    """One variation of each image of a batch, as drawn, before it is applied."""
+
+    symmetry: Tensor | None  # (batch,), int64 in [0, 8): which symmetry of the square
+    transform: Tensor | None  # (batch, 2, 3), affine, in coordinates of [-1, 1]
+
+    def __getitem__(self, part: slice) -> "Variations":
+        """Those of a part of the batch."""
+        drawn = (self.symmetry, self.transform)
+        symmetry, transform = (None if each is None else each[part] for each in drawn)
+        return Variations(symmetry=symmetry, transform=transform)
+
+
+def draw_variations(num: int, kind: Kind, generator: torch.Generator) -> Variations:
+    """Draw a harmless variation for each of ``num`` images. ``generator`` lives on the CPU."""
+    if kind == "object":
+        return Variations(symmetry=None, transform=_small_turns(num, generator))
+    # Four quarter turns, each with and without a flip: the eight symmetries of the square.
+    symmetry = torch.randint(8, (num,), generator=generator)
+    transform = _crops(num, generator) if kind == "texture" else None
+    return Variations(symmetry=symmetry, transform=transform)
+
+
+def vary(images: Images, drawn: Variations) -> Images:
+    """Apply a variation to each image."""
+    if drawn.symmetry is not None:
+        images = _turn_and_flip(images, drawn.symmetry)
+    return images if drawn.transform is None else _sample(images, drawn.transform)
+
+
+def augment(images: Images, kind: Kind, generator: torch.Generator) -> Images:
+    """Draw one harmless variation of each image. ``generator`` lives on the CPU."""
+    return vary(images, draw_variations(len(images), kind, generator))
+
+
+def _turn_and_flip(images: Images, symmetry: Tensor) -> Images:
+    # All images of one symmetry at once: on a GPU a call an image would take longer than the step.
+    turned = torch.empty_like(images)
+    for n in range(8):
+        chosen = (symmetry == n).nonzero()[:, 0].to(images.device)
+        turned[chosen] = nth_symmetry(images[chosen], n)
+    return turned
+
+
+def _small_turns(num: int, generator: torch.Generator) -> Tensor:
+    angle = torch.rand(num, generator=generator) * 2 - 1
+    angle = angle * math.radians(LARGEST_TURN_DEGREES)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(num)
+    return torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(num, 2, 3)
+
+
+def _crops(num: int, generator: torch.Generator) -> Tensor:
+    share = SMALLEST_CROP + (1 - SMALLEST_CROP) * torch.rand(num, 2, generator=generator)
+    shift = (1 - share) * (torch.rand(num, 2, generator=generator) * 2 - 1)
+    transform = torch.zeros(num, 2, 3)
+    transform[:, [0, 1], [0, 1]] = share
+    transform[:, :, 2] = shift
+    return transform
+
+
+def _sample(images: Images, transform: Tensor) -> Images:
+    # The border is reflected: black corners would become "normal". Bicubic keeps the grain of
+    # the pictures, so that an untouched picture at inspection looks no sharper than these.
+    grid = F.affine_grid(transform.to(images), list(images.shape), align_corners=False)
+    sampled = F.grid_sample(
+        images, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
+    return sampled.clamp(0, 1)

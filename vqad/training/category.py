@@ -1,0 +1,273 @@
+"""From one category's normal images to its detector: fit, encode, fit, calibrate.
+
+The order is the paper's (section 3): the VQ-VAE first, then the prior over its codes; then eta and
+the threshold, from the images that were held out. It runs as a sequence of records, and between
+any two of them its state can be saved and taken up again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqad.detection import calibrate, surprisal
+from vqad.detection.settings import Settings
+from vqad.detection.surprisal import Form, Usual
+from vqad.detector import Detector
+from vqad.images.tensors import to_images, to_tensor
+from vqad.model.kinds import Kind
+from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.resample import ResampleOptions
+from vqad.model.vqvae import VQVAE
+from vqad.training import eta_search, holdout
+from vqad.training.loop import Fitting, Record
+from vqad.training.networks import (
+    OnDisk,
+    Pixels,
+    code_maps,
+    codes_in_use,
+    encode,
+    fit_prior,
+    fit_vqvae,
+    vqvae_error,
+)
+from vqad.training.presets import PRESETS
+
+FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
+_OF_ETA = ("eta_found_by", "eta_pixel_auroc")  # what a detector has recorded of how it was found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How one category is fitted."""
+
+    category: str
+    kind: Kind
+    preset: str = "laptop"
+    seed: int = 0
+    minimum_area_px: int | None = None  # of a defect; None: one latent cell
+    eta: float | Literal["auto"] = calibrate.DEFAULT_ETA
+    threshold_quantile: float = 1.0  # of the held-out scores
+    form: Form | None = None  # of the anomaly map; None: the preset's
+    heldout_group: str | None = None  # pattern; its first group stays on one side
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted, before anything is."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset}")
+        if self.minimum_area_px is not None and self.minimum_area_px < 1:
+            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        if self.eta != "auto":
+            ResampleOptions(eta=self.eta)
+            if self.eta <= 0 and (self.form or PRESETS[self.preset].form) == "joined":
+                raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
+        if not 0 < self.threshold_quantile <= 1:
+            raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
+        if self.heldout_group is not None:
+            holdout.check_group(self.heldout_group)
+
+
+class Training:
+    """One category on its way to a detector."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        pixels: np.ndarray,
+        options: TrainOptions,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``."""
+        self.options = options
+        self.preset = PRESETS[options.preset]
+        held = holdout.hold_out(names, seed=options.seed, group=options.heldout_group)
+        if len(names) < FEWEST_IMAGES:
+            raise ValueError(
+                f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
+                "a tenth is held out; add good images, or leave the category out"
+            )
+        self.held_out_names = [names[at] for at in held]
+        others = np.setdiff1d(np.arange(len(names)), held)
+        self.held_out = to_tensor(pixels[held]).to(device)
+        self.learned_from: Pixels = (
+            OnDisk(pixels, others, torch.device(device))
+            if isinstance(pixels, np.memmap)
+            else to_tensor(pixels[others]).to(device)
+        )
+        # One seed for both networks' first weights; the loops draw from generators of their own.
+        torch.manual_seed(options.seed)
+        self.vqvae = VQVAE(self.preset.vqvae).to(device)
+        self.prior = PixelSNAIL(self.preset.prior).to(device)
+        self.fittings = {
+            "vqvae": Fitting.begin(self.vqvae, self.preset.fit_vqvae),
+            "prior": Fitting.begin(self.prior, self.preset.fit_prior),
+        }
+        self.codes_used, self.held_out_error = 0, float("nan")
+        self.history: list[Record] = []
+        self.recorded: dict[str, Any] = {}
+
+    @classmethod
+    def with_networks(
+        cls, detector: Detector, held_out: Tensor, options: TrainOptions
+    ) -> "Training":
+        """One whose networks are fitted already, to calibrate anew; pixels of its held-out images.
+
+        What fitting came to is as the detector has it recorded.
+        """
+        training = cls.__new__(cls)
+        training.options, settings = options, detector.settings
+        training.preset = replace(
+            PRESETS[options.preset], vqvae=settings.vqvae, prior=settings.prior
+        )
+        training.vqvae, training.prior = detector.vqvae, detector.prior
+        training.held_out = held_out
+        fitted = {name: each for name, each in settings.found.items() if name not in _OF_ETA}
+        training.recorded = fitted | {"options": asdict(options)}
+        return training
+
+    def records(self) -> Iterator[Record]:
+        """Fit both networks, from wherever they are. Raises CollapseError, DivergenceError."""
+        for record in self._stages():
+            self.history.append(record)
+            yield record
+
+    def seconds_left(self, record: Record) -> float:
+        """Until both networks are fitted, as if every image took as long as the last ones."""
+        num_steps = record.num_steps - record.step
+        if record.stage == "prior":
+            return num_steps * self.preset.fit_prior.batch_size / record.images_per_s
+        prior = self.preset.fit_prior
+        num_images = num_steps * self.preset.fit_vqvae.batch_size
+        return (num_images + prior.num_steps * prior.batch_size) / record.images_per_s
+
+    def _stages(self) -> Iterator[Record]:
+        kind, seed = self.options.kind, self.options.seed
+        budget = self.preset.fit_prior
+        yield from fit_vqvae(
+            self.fittings["vqvae"],
+            self.learned_from,
+            self.held_out,
+            kind=kind,
+            options=self.preset.fit_vqvae,
+            seed=seed,
+        )
+        # All workers measure it together; calibration is the first one's alone.
+        self.held_out_error = vqvae_error(self.vqvae, self.held_out)
+        num_variations = budget.variations_per_image
+        maps = code_maps(
+            self.vqvae, self.learned_from, kind=kind, num_variations=num_variations, seed=seed
+        )
+        self.codes_used = codes_in_use(maps, self.preset.vqvae.num_codes)
+        held_out = encode(self.vqvae, self.held_out)
+        yield from fit_prior(self.fittings["prior"], maps, held_out, options=budget, seed=seed)
+
+    def detector(self) -> Detector:
+        """Calibrate on the held-out images, on one worker; the networks must be fitted."""
+        eta, how = self._eta()
+        form = self.form
+        blank = self._detector(eta, form=form)
+        found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(16)]
+        differences = [each for evidence in found for each in evidence.differences]
+        surprisals = [each for evidence in found for each in evidence.surprisals]
+        usual, maps = None, differences
+        if form == "joined":
+            usual, maps = calibrate.usual_of(
+                differences, surprisals, self.options.kind, eta=eta, score=blank.score_of
+            )
+        scores = [blank.score_of(each) for each in maps]
+        threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
+        course = {
+            **self._course(),
+            "held_out_scores": scores,
+            "held_out_maps_not_zero": sum(int(each.any()) for each in differences),
+            **how,
+        }
+        return self._detector(eta, form=form, threshold=threshold, usual=usual, found=course)
+
+    @property
+    def form(self) -> Form:
+        """The form of the map: as asked, else the preset's."""
+        return self.options.form or self.preset.form
+
+    def _course(self) -> dict[str, Any]:
+        """What was asked, and what fitting came to."""
+        if self.recorded:
+            return self.recorded
+        return {
+            "options": asdict(self.options),
+            "num_images": len(self.learned_from) + len(self.held_out),
+            "held_out": self.held_out_names,
+            "held_out_error": self.held_out_error,
+            "held_out_nats": self.fittings["prior"].best,
+            "codes_used": self.codes_used,
+            "steps": {stage: fitting.step for stage, fitting in self.fittings.items()},
+            "fit_vqvae": asdict(self.preset.fit_vqvae),
+            "fit_prior": asdict(self.preset.fit_prior),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a person should know about this category's calibration."""
+        if len(self.held_out) >= holdout.FEWEST_HELD_OUT:
+            return []
+        return [
+            f"{self.options.category}: only {len(self.held_out)} held-out images set the threshold;"
+            f" at least {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
+        ]
+
+    def _eta(self) -> tuple[float, dict[str, Any]]:
+        if self.options.eta != "auto":
+            return self.options.eta, {"eta_found_by": "given"}
+        normal = to_images(self.held_out).movedim(1, -1).cpu().numpy()
+        pictures, masks = eta_search.painted(normal, seed=self.options.seed)
+        painted = torch.from_numpy(pictures).movedim(-1, 1)
+
+        def maps_at(eta: float) -> np.ndarray:
+            detector = self._detector(eta, form="plain")
+            parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(16)]
+            return np.stack([each for part in parts for each in part])
+
+        eta, auroc = eta_search.search_eta(maps_at, masks)
+        return eta, {"eta_found_by": "painted rectangles", "eta_pixel_auroc": auroc}
+
+    def _detector(
+        self,
+        eta: float,
+        *,
+        form: Form,
+        threshold: float = 0.0,
+        usual: Usual | None = None,
+        found: dict[str, Any] | None = None,
+    ) -> Detector:
+        area = self.options.minimum_area_px
+        if form == "joined":
+            usual = usual or surprisal.unknown(self.preset.vqvae.latent_size)
+        settings = Settings(
+            category=self.options.category,
+            kind=self.options.kind,
+            vqvae=self.preset.vqvae,
+            prior=self.preset.prior,
+            resample=ResampleOptions(eta=eta),
+            threshold=threshold,
+            minimum_area_px=self.preset.vqvae.cell_area_px if area is None else area,
+            form=form,
+            usual=usual,
+            found=found or {},
+        )
+        return Detector(self.vqvae, self.prior, settings)
+
+    def state(self) -> dict[str, Tensor | Any]:
+        """All that a restart needs, loadable with ``weights_only=True``."""
+        stages = {stage: fitting.state() for stage, fitting in self.fittings.items()}
+        return stages | {"history": [each.as_dict() for each in self.history]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        for stage, fitting in self.fittings.items():
+            fitting.load(state[stage])
+        self.history = [Record(**each) for each in state["history"]]

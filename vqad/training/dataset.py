@@ -1,0 +1,155 @@
+"""The normal images that a category is learned from: which they are, and their pixels.
+
+Every image is decoded once. Up to a bound the pixels are in memory; beyond it they lie in a file
+of the node's temporary folder, from which a batch is read as it is drawn.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vqad.images import decoding, headers, listing
+from vqad.storage import errors, files, uris
+
+NUM_READERS = 8  # images in flight at once, as objects or pixels
+LARGEST_IN_MEMORY_BYTES = 4 * 2**30  # a guess: 20,000 images of 256 x 256 pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Decoded images of one category."""
+
+    names: list[str]  # URIs
+    pixels: np.ndarray  # (num, size, size, 3), uint8 or uint16; a memmap beyond the bound
+    unreadable: list[str]  # "URI: why", of those left out
+
+
+def categories_in(data: str) -> list[str]:
+    """Names of the folders below ``data`` that hold images to learn from."""
+    names = files.list_names(data)
+    found = [name for name in names if not name.startswith(".") and good_images(data, name)]
+    if not found:
+        raise ValueError(
+            f"no images to learn from in {data}; expected DATA/CATEGORY/train/good/* "
+            "or DATA/CATEGORY/*"
+        )
+    return found
+
+
+def good_images(data: str, category: str) -> list[listing.Listed]:
+    """What a category is learned from: DATA/CATEGORY/train/good/*, else DATA/CATEGORY/*."""
+    folder = uris.join(data, category)
+    try:
+        children = files.list_names(folder)
+        if "train" in children:
+            folder = uris.join(folder, "train", "good")
+        return list(listing.list_images(folder))
+    except (errors.ArchiveError, NotADirectoryError):
+        return []
+
+
+def fingerprint(listed: Sequence[listing.Listed]) -> str:
+    """Of names and contents; another one is other data."""
+    rows = [(each.image, each.size_bytes, each.etag) for each in listed]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def read(
+    listed: Sequence[listing.Listed],
+    *,
+    size_px: int,
+    in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
+    folder: Path | None = None,
+) -> Examples:
+    """Fetch and decode images; what can't be read is left out and named.
+
+    Beyond ``in_memory_bytes`` the pixels go to a file: into ``folder``, for others to map as well,
+    else one without a name, which ends with the process. Raises ValueError where none can be read.
+    """
+    names: list[str] = []
+    unreadable: list[str] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for each, one in zip(listed, _read_all(listed, size_px), strict=True):
+            if isinstance(one, str):
+                unreadable.append(f"{each.image}: {one}")
+            else:
+                names.append(each.image)
+                yield one
+
+    if len(listed) * size_px * size_px * 3 <= in_memory_bytes:
+        found = list(pictures())
+        pixels = decoding.stack(found) if found else np.empty(0)
+    else:
+        pixels = _streamed(pictures(), len(listed), size_px, folder)
+    if not names:
+        raise ValueError(f"none of {len(listed)} images can be read; the first: {unreadable[0]}")
+    return Examples(names=names, pixels=pixels, unreadable=unreadable)
+
+
+def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[np.ndarray | str]:
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        # A few at a time: the results of a map over all would pile up in memory.
+        for at in range(0, len(listed), 4 * NUM_READERS):
+            some = listed[at : at + 4 * NUM_READERS]
+            yield from pool.map(lambda each: _read(each, size_px), some)
+
+
+def _read(listed: listing.Listed, size_px: int) -> np.ndarray | str:
+    try:
+        data = files.read_bytes(listed.image, max_bytes=decoding.MAX_BYTES)
+        return decoding.decode(data, size_px=size_px).pixels
+    except (errors.FetchError, headers.ImageError) as error:
+        return f"{error.error}: {error.detail}"
+
+
+def _streamed(
+    pictures: Iterable[np.ndarray], num: int, size_px: int, folder: Path | None
+) -> np.ndarray:
+    """Pixels in a file: 8 bits a value, or 16 from the first picture on that has them."""
+    shape = (num, size_px, size_px, 3)
+    rows, used = _file(shape, np.uint8, folder), 0
+    for used, picture in enumerate(pictures, 1):
+        if picture.dtype == np.uint16 and rows.dtype == np.uint8:
+            rows = _widened(rows, used - 1, folder)
+        factor = 257 if picture.dtype != rows.dtype else 1
+        rows[used - 1] = picture.astype(rows.dtype) * rows.dtype.type(factor)
+    return rows[:used]
+
+
+def _widened(rows: np.memmap, used: int, folder: Path | None) -> np.memmap:
+    wide = _file(rows.shape, np.uint16, folder)
+    for at in range(used):
+        wide[at] = rows[at] * np.uint16(257)
+    return wide
+
+
+def _file(shape: tuple[int, ...], dtype: type, folder: Path | None) -> np.memmap:
+    num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    try:
+        with _path(folder, dtype).open("xb+") if folder else tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # or a full disk would end the process by a signal
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+    except OSError as error:
+        raise ValueError(
+            f"{num_bytes} bytes of decoded images do not fit into {tempfile.gettempdir()}: "
+            f"{error.strerror}; set TMPDIR to a larger place, or give more --cache-bytes"
+        ) from error
+
+
+def _path(folder: Path, dtype: type) -> Path:
+    return folder / f"{np.dtype(dtype).name}.pixels"
+
+
+def mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
+    """Pixels that another process of this node has read into a folder."""
+    # Copy on write: torch warns of arrays that can't be written to.
+    return np.memmap(_path(folder, np.dtype(dtype).type), dtype=dtype, mode="c", shape=shape)

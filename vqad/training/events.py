@@ -1,0 +1,44 @@
+"""What a training reports as it goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vqad.training.loop import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a category."""
+
+    category: str
+    line: str  # for a person
+    stage: str = ""  # what it is at now; "" where that does not change
+    record: Record | None = None
+    seconds_left: float | None = None  # until both networks are fitted, about
+
+
+Show = Callable[[Event], None]
+
+
+def of_record(category: str, record: Record, seconds_left: float | None = None) -> Event:
+    """A record as an event."""
+    return Event(
+        category=category,
+        line=f"{category}: {describe(record)}",
+        stage=record.stage,
+        record=record,
+        seconds_left=seconds_left,
+    )
+
+
+def describe(record: Record) -> str:
+    """One record as a line."""
+    line = f"{record.stage} step {record.step} of {record.num_steps}, loss {record.loss:.4f}, "
+    if record.stage == "vqvae":
+        line += f"held-out error {record.held_out:.4f}, {record.codes_used} codes in use "
+        line += f"(perplexity {record.perplexity:.0f})"
+    elif record.stage == "prior":
+        line += f"held-out {record.held_out:.3f} nats a code"
+    else:
+        line += f"held-out loss {record.held_out:.4f}"
+    return f"{line}, {record.images_per_s:.1f} images/s"

@@ -1,0 +1,56 @@
+"""Three sizes of the same method: the paper's for GPUs, a laptop's hour, and a test's seconds."""
+
+from dataclasses import dataclass
+
+from vqad.detection.surprisal import Form
+from vqad.model.pixelsnail import PixelSNAILConfig
+from vqad.model.vqvae import VQVAEConfig
+from vqad.training.loop import FitOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The two networks, the budget of each, and what is made of them."""
+
+    vqvae: VQVAEConfig
+    prior: PixelSNAILConfig
+    fit_vqvae: FitOptions
+    fit_prior: FitOptions
+    form: Form = "joined"  # of the anomaly map
+
+
+PRESETS: dict[str, Preset] = {
+    # The paper's network, batches and learning rate (4.3.2). Its epochs say little without its
+    # augmented training set, so the steps are a guess: about 256,000 and 192,000 samples.
+    "paper": Preset(
+        vqvae=VQVAEConfig(),
+        prior=PixelSNAILConfig(),
+        fit_vqvae=FitOptions(num_steps=1000, batch_size=256, num_warmup_steps=60),
+        fit_prior=FitOptions(
+            num_steps=3000, batch_size=64, variations_per_image=32, patience=20, interval_steps=50
+        ),
+        form="plain",
+    ),
+    # The paper's network in under an hour a category on two CPU cores.
+    "laptop": Preset(
+        vqvae=VQVAEConfig(),
+        prior=PixelSNAILConfig(),
+        fit_vqvae=FitOptions(num_steps=700, batch_size=16, learning_rate=1e-3, num_warmup_steps=77),
+        fit_prior=FitOptions(num_steps=700, batch_size=16, learning_rate=1e-3),
+    ),
+    # Small images and maps, for the demo and the tests.
+    "tiny": Preset(
+        vqvae=VQVAEConfig(
+            image_size_px=64,
+            latent_size=16,
+            num_codes=128,
+            code_dim=16,
+            width=32,
+            residual_width=16,
+            num_residual_blocks=2,
+        ),
+        prior=PixelSNAILConfig(num_codes=128, latent_size=16, width=48, num_stages=2, num_heads=2),
+        fit_vqvae=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, num_warmup_steps=30),
+        fit_prior=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, interval_steps=25),
+    ),
+}
