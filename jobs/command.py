@@ -26,15 +26,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from vqad.storage.errors import IncompleteError, VqadError
 from vqad.storage.uris import absolute
 
 
-class UsageError(ValueError):
+class UsageError(VqadError, ValueError):
     """Nothing was started; the message says what would do."""
-
-
-class IncompleteError(RuntimeError):
-    """Work began and could not be finished."""
 
 
 def _split(value: Any) -> Any:
@@ -176,12 +173,12 @@ def _worked(command: str, work: Callable[[], tuple[dict[str, Any], int]]) -> int
     try:
         with redirect_stdout(sys.stderr):
             summary, code = work()
-    except (UsageError, ValueError, FileNotFoundError, PermissionError) as error:
-        say(f"vqad {command}: {_one_line(error)}")
-        return 2
     except IncompleteError as error:
         say(f"vqad {command}: {_one_line(error)}")
         return 1
+    except (VqadError, ValueError, OSError) as error:
+        say(f"vqad {command}: {_one_line(error)}")
+        return 2
     else:
         os.write(standard_output, (json.dumps(summary) + "\n").encode())
         return code

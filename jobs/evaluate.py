@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Names, Options, Uri, UsageError, run, say
+from jobs.command import Names, Options, Uri, UsageError, run, say
+from vqad.storage.errors import IncompleteError
 
 
 class EvaluateCommand(Options):

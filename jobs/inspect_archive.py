@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import IncompleteError, Options, Uri, UsageError, run, say
+from jobs.command import Options, Uri, UsageError, run, say
+from vqad.storage.errors import IncompleteError
 
 
 class InspectCommand(Options):

@@ -16,9 +16,10 @@ from pydantic_settings import SettingsConfigDict
 
 import jobs
 import vqad
-from jobs.command import IncompleteError, Options, UsageError, run, say
+from jobs.command import Options, UsageError, run, say
 from jobs.inspect_archive import InspectCommand
 from jobs.train import TrainCommand
+from vqad.storage.errors import IncompleteError
 
 # Where S3 is. None of them names a file of this machine.
 AWS_PLACES: Final = (

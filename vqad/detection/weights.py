@@ -8,12 +8,13 @@ import safetensors.torch
 from torch import nn
 
 from vqad.storage import errors, files
+from vqad.storage.errors import VqadError
 
 LARGEST_JSON_BYTES: Final = 16 * 2**20
 LARGEST_WEIGHTS_BYTES: Final = 2**30
 
 
-class DetectorError(ValueError):
+class DetectorError(VqadError, ValueError):
     """A fitted thing that is not there, or not what it says it is."""
 
 

@@ -21,6 +21,7 @@ from typing import Final, Literal, NoReturn
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from vqad.storage.errors import VqadError
 from vqad.tables import ERRORS
 
 # File name endings, in lower case, of what is listed as an image. Kinds that are refused are
@@ -31,7 +32,7 @@ EXTENSIONS: Final = frozenset(
 )
 
 
-class ImageError(ValueError):
+class ImageError(VqadError, ValueError):
     """Bytes that give no pixels: ``error`` is one of ``tables.ERRORS``, ``detail`` says more."""
 
     def __init__(self, error: str, detail: str) -> None:

@@ -35,7 +35,7 @@ Prior = Callable[[Codes], Logits]
 
 @runtime_checkable
 class Incremental(Protocol):
-    """A prior whose passes can be taken up again; `vqad.model.incremental_prior.IncrementalPrior` is one."""
+    """A prior that resumes a pass at a later cell, such as `IncrementalPrior`."""
 
     def begin(self, codes: Codes) -> tuple[Logits, Any]:
         """A pass over whole maps, and what it keeps; ``of`` narrows that to some of the maps."""

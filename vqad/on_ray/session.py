@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vqad.storage.errors import VqadError
+
 # Ray reads these while it is imported or started.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -28,7 +30,7 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 ATTEMPTS = 3
 
 
-class NoRayError(ValueError):
+class NoRayError(VqadError, ValueError):
     """There is no Ray to work on, and nothing was begun."""
 
 

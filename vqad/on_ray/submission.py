@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vqad.storage.errors import VqadError
+
 # Who names a token means to use it. Ray reads this while it is imported.
 if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -41,11 +43,11 @@ PAUSE_S: Final = 2
 _OVERRIDING: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
-class ClusterError(ValueError):
+class ClusterError(VqadError, ValueError):
     """Nothing was started: the job server can't be reached or refuses; says what would do."""
 
 
-class LostError(RuntimeError):
+class LostError(VqadError, RuntimeError):
     """The job was submitted, and what became of it can't be told from here."""
 
 

@@ -1,5 +1,13 @@
-"""Errors of files, folders and objects, as every reader of storage raises them."""
+"""The errors of the program, and when each of them means that work has begun.
 
+Every error that a user can mend is a `VqadError` and says what was found, where, and what would
+do. Whether a command then ends with exit code 2 (nothing was started) or 1 (work began and is
+incomplete) follows from where the error was raised: inside `work_begun` it is an
+`IncompleteError`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from vqad.tables import ERRORS
@@ -8,7 +16,26 @@ from vqad.tables import ERRORS
 OF_THE_STORE: Final = ("missing", "denied", "fetch_failed")
 
 
-class ArchiveError(ValueError):
+class VqadError(Exception):
+    """Any error that a user can mend; the message says what was found, where, and what would do."""
+
+
+class IncompleteError(VqadError, RuntimeError):
+    """Work began and could not be finished."""
+
+
+@contextmanager
+def work_begun() -> Iterator[None]:
+    """Turn whatever a user can mend into an IncompleteError: from here on, something is written."""
+    try:
+        yield
+    except IncompleteError:
+        raise
+    except (VqadError, ValueError, OSError) as error:
+        raise IncompleteError(str(error)) from error
+
+
+class ArchiveError(VqadError, ValueError):
     """A place that can't be listed, read or written; the message says what would do."""
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vqad.storage import conditional_writes
-from vqad.storage.errors import ArchiveError
+from vqad.storage.errors import ArchiveError, VqadError
 from vqad.storage.uris import join
 
 LIFE_S: Final = 30.0
@@ -27,11 +27,11 @@ RENEWED_EVERY_S: Final = 10.0
 LOOKED_AT_EVERY_S: Final = 1.0
 
 
-class InUseError(ValueError):
+class InUseError(VqadError, ValueError):
     """Another run holds the output."""
 
 
-class LeaseLostError(RuntimeError):
+class LeaseLostError(VqadError, RuntimeError):
     """The output belongs to another run now; nothing more may be written."""
 
 

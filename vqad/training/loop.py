@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqad.array_types import Codes
+from vqad.storage.errors import VqadError
 from vqad.training import data_parallel
 
 
@@ -59,11 +60,11 @@ class Record:
         return asdict(self)
 
 
-class CollapseError(ValueError):
+class CollapseError(VqadError, ValueError):
     """The codebook fell onto a few codes; a prior over them would learn nothing."""
 
 
-class DivergenceError(ValueError):
+class DivergenceError(VqadError, ValueError):
     """The loss is no longer a number."""
 
 
