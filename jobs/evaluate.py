@@ -8,7 +8,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from jobs.command import Names, Options, Uri, UsageError, run, say
-from vqad.storage.errors import IncompleteError
 
 
 class EvaluateCommand(Options):
@@ -50,14 +49,13 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     """Inspect unless that is done, measure, write tables and figures."""
     from contextlib import nullcontext
 
-    from vqad.inspection import plan
     from vqad.on_ray import evaluate, inspect, session
+    from vqad.storage import errors
 
     if not (options.models or options.verdicts):
         raise UsageError("--models is required, or --verdicts of a finished inspection")
     categories = list(options.categories) or _with_tests(options)
     jobs = [] if options.verdicts else _inspections(options, categories)
-    plans = [plan.plan(job) for job in jobs]
     job = evaluate.EvaluateJob(
         data=options.data,
         models=options.models,
@@ -69,13 +67,10 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     )
     evaluate.check(job)
     with session.connected() if options.models else nullcontext():
-        try:
-            for each, settled in zip(jobs, plans, strict=True):
-                inspect.inspect(each, settled, say)
+        for each in jobs:
+            inspect.inspect_archive(each, say)
+        with errors.work_begun(), inspect.ray_errors_explained():
             found = evaluate.evaluate(job, say)
-        except inspect.FAILURES as error:
-            why = session.reason(error)
-            raise IncompleteError(f"the run could not be finished: {why}") from error
     _write(options.output, options.data, found)
     return _summary(found), 0
 

@@ -1,6 +1,5 @@
 """All images of an archive -> maps and verdicts."""
 
-from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,7 +7,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from jobs.command import Options, Uri, UsageError, run, say
-from vqad.storage.errors import IncompleteError
 
 
 class InspectCommand(Options):
@@ -65,33 +63,15 @@ def main(arguments: list[str]) -> int:
 
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
-    """Plan, inspect, write run.json and the contact sheets."""
-    from vqad.inspection import dry_run, history, plan, run_report, survey
-    from vqad.on_ray import contact_sheets, inspect, session
-    from vqad.storage import lease
+    """Do the dry run or the whole night; returns the summary and the exit code."""
+    from vqad.inspection.dry_run import dry_run
+    from vqad.on_ray.inspect import inspect_archive
 
     job = job_of(options)
-    surveyed = survey.survey(job)
     if options.dry_run:
-        return dry_run.foresee(job, plan.plan(job, surveyed), say), 0
-    try:
-        with lease.held(job.output, surveyed.run) as mine:
-            settled = plan.plan(job, surveyed)
-            say(dry_run.described(settled))
-            # With nothing to do, nothing need be started.
-            with session.connected() if settled.num_todo or settled.shards else nullcontext():
-                num_severest = options.sheets * run_report.ROWS_A_SHEET
-                summary = inspect.inspect(job, settled, say, num_severest=num_severest, held=mine)
-                contact_sheets.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
-            mine.check()
-            runs = list(history.last_runs(job.output))
-            summary.warnings = history.warnings(summary.by_category, runs)
-            for warning in summary.warnings:
-                say(f"warning: {warning}")
-            run_report.write_run(job, summary, asked=options.model_dump(mode="json"))
-    except inspect.FAILURES as error:
-        why = session.reason(error)
-        raise IncompleteError(f"the run could not be finished: {why}") from error
+        return dry_run(job, say), 0
+    asked = options.model_dump(mode="json")
+    summary = inspect_archive(job, say, num_sheets=options.sheets, asked=asked)
     return outcome(summary, options.max_reject_fraction)
 
 

@@ -48,7 +48,7 @@ NOT_STARTED = {
         r"train, or give --category$"
     ),
     f"{BY_HAND} {{here}}/flat": (
-        r"the category of no image in .*/flat can be told: the images lie in no folders; "
+        r"cannot tell the category of any image in .*/flat: they are not in category folders; "
         r"give --category NAME, --category-pattern REGEX or --manifest URI$"
     ),
     f"{INSPECT} --category pill": r"no detector in .* for any of pill; there are: fabric, washer",

@@ -1,6 +1,5 @@
 """Any text has a folder of its own, and the names that always worked stay as they were."""
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,7 +87,7 @@ def test_readable_names_are_the_texts_themselves(text: str) -> None:
 def test_a_local_disk_takes_every_name(name_of, text: str, tmp_path: Path) -> None:
     folder = tmp_path / name_of(text)
     folder.mkdir()
-    assert os.listdir(tmp_path) == [folder.name]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_cut_name_keeps_its_beginning_and_no_half_of_a_code() -> None:

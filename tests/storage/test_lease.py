@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vqad.storage import conditional_writes, lease
+from vqad.storage import conditional_writes, lease, output_layout, uris
 from vqad.storage.lease import InUseError, LeaseLostError, held
 
 
@@ -29,14 +29,14 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stored(output: str) -> dict:
-    found = conditional_writes.read(lease.join(output, "lease.json"))
+    found = conditional_writes.read(output_layout.lease(output))
     assert found is not None
     return json.loads(found[0])
 
 
 def elsewhere(output: str, **changes: object) -> None:
     """Let a process of another machine hold the output from now on."""
-    uri = lease.join(output, "lease.json")
+    uri = output_layout.lease(output)
     content = {"holder": "other", "run": "theirs", "host": "far", "pid": 7, "system": "far"}
     found = conditional_writes.read(uri)
     data = json.dumps({**content, "released": False, **changes}).encode()
@@ -144,7 +144,7 @@ def test_who_cannot_renew_in_time_has_lost_it(
 
 
 def test_a_conditional_write_wants_the_content_as_it_was_read(output: str) -> None:
-    uri = lease.join(output, "x")
+    uri = uris.join(output, "x")
     assert conditional_writes.read(uri) is None
     assert conditional_writes.write(uri, b"one", tag=None)
     assert not conditional_writes.write(uri, b"other", tag=None)

@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vqad.storage import conditional_writes
+from vqad.storage import conditional_writes, output_layout
 from vqad.storage.errors import ArchiveError, VqadError
-from vqad.storage.uris import join
 
 LIFE_S: Final = 30.0
 RENEWED_EVERY_S: Final = 10.0
@@ -176,7 +175,7 @@ def _holder_of(found: tuple[bytes, str] | None) -> str:
 
 
 def _uri(output: str) -> str:
-    return join(output, "lease.json")
+    return output_layout.lease(output)
 
 
 def _encoded(content: dict[str, Any]) -> bytes:

@@ -77,9 +77,14 @@ def latest_run_record(output: str) -> str:
     return join(output, "run.json")
 
 
+def sheets(output: str, run: str) -> str:
+    """The folder with the contact sheets of a run."""
+    return join(output, "sheets", run)
+
+
 def sheet(output: str, run: str, page: int) -> str:
     """A contact sheet of a run; pages count from 1."""
-    return join(output, "sheets", run, f"sheet-{page:03}.png")
+    return join(sheets(output, run), f"sheet-{page:03}.png")
 
 
 def shard_records(output: str) -> str:
