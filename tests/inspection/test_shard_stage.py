@@ -1,4 +1,4 @@
-"""Images in shards, inspected by hand: as they are as files, and each but once."""
+"""Images in shards get the verdicts that they get as files, and each gets one."""
 
 import io
 import shutil

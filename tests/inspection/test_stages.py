@@ -1,4 +1,4 @@
-"""The stages called by hand, without Ray: what a reader of the tables sees at every moment."""
+"""The stages without Ray: the tables are right after every single write."""
 
 import shutil
 from collections import Counter

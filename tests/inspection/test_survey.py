@@ -1,4 +1,4 @@
-"""A manifest in the place of an archive, inspected by hand: what it names and nothing else."""
+"""A manifest in place of an archive: the images that it names are inspected, and no others."""
 
 import tarfile
 from pathlib import Path

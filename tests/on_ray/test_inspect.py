@@ -1,4 +1,4 @@
-"""One answer an image, whatever lies beside it, and the same answer however it is come by."""
+"""Each image has one verdict, whatever its neighbours are, and the same one in any run."""
 
 import shutil
 import warnings

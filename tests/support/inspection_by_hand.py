@@ -1,4 +1,4 @@
-"""Runs by hand: the stages one after the other in this process, without Ray."""
+"""Runs without Ray: the stages are called one after the other in this process."""
 
 import shutil
 from collections import Counter
@@ -45,7 +45,7 @@ def again(job: InspectJob, **options: Any) -> InspectJob:
 
 
 def inspect(job: InspectJob, *, num_rows: int = 3, most_units: int = 999) -> Plan:
-    """A run in this process, one unit after the other."""
+    """Do a run in this process, unit by unit, and stop after ``most_units``."""
     plan = make_plan(job)
     ledger.remove_superseded(job.output, plan.ledger)
     sink.remove_orphans(job.output)
@@ -85,14 +85,14 @@ def decoded(job: InspectJob, plan: Plan, num_rows: int) -> Iterator[pa.Table]:
 
 
 def rows(job: InspectJob, table: str = "verdicts") -> list[dict[str, Any]]:
-    """As a reader finds them, sorted by image."""
+    """All rows of a table, sorted by image."""
     parts = sorted(Path(job.output, table).rglob("part-*.parquet"))
     found = [row for part in parts for row in pq.ParquetFile(part).read().to_pylist()]
     return sorted(found, key=lambda row: row["image"])
 
 
 def runs(job: InspectJob) -> dict[str, str]:
-    """The run of every verdict by image; one each."""
+    """The run of each image's only verdict."""
     found = rows(job)
     images = [row["image"] for row in found]
     assert len(set(images)) == len(images)
@@ -101,7 +101,7 @@ def runs(job: InspectJob) -> dict[str, str]:
 
 @pytest.fixture
 def moments(job: InspectJob, monkeypatch: pytest.MonkeyPatch) -> list[Counter[str]]:
-    """Verdicts by image as a reader would have found them after every single change."""
+    """The number of verdicts per image, noted after every single change of the output."""
     seen: list[Counter[str]] = []
 
     def watched(change: Callable[..., None]) -> Callable[..., None]:

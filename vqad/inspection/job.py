@@ -9,7 +9,7 @@ from vqad.images.routing import Routing
 
 @dataclass(frozen=True, kw_only=True)
 class InspectJob:
-    """The options of one `vqad inspect`."""
+    """All of one `vqad inspect`."""
 
     archive: str  # URI
     models: str  # URI
@@ -17,15 +17,15 @@ class InspectJob:
     routing: Routing = field(default_factory=Routing)
     include: str | None = None  # glob on the path below the archive
     modified_since: datetime | None = None
-    limit: int | None = None  # most images that this run inspects; skipped images don't count
-    redo: Literal["changed", "all"] | None = None  # which images with a verdict get a new one
-    maps: Literal["all", "defect", "none"] = "all"  # images whose anomaly map is written
-    num_actors: int | None = None  # None: one per GPU, else one per CPU where memory allows
+    limit: int | None = None  # images of this run, of those still to be done
+    redo: Literal["changed", "all"] | None = None  # of the images that have their verdict
+    maps: Literal["all", "defect", "none"] = "all"
+    num_actors: int | None = None  # None: one a GPU, else one a CPU where memory allows
     gpus_per_actor: float | None = None  # None: one where the cluster has any, else none
     batch_size: int = 16  # images in one pass of the networks
 
     def __post_init__(self) -> None:
-        """Refuse values that could never run."""
+        """Refuse sizes that could never run."""
         for name in ("limit", "num_actors", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
