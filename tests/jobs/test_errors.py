@@ -67,7 +67,7 @@ NOT_STARTED = {
         r"give only one of category, manifest and category_pattern, got"
     ),
     f"{INSPECT} --category-pattern b": r"category_pattern needs a group that names the category",
-    f"{INSPECT} --category-pattern (b": r"category_pattern '\(b' is no pattern: ",
+    f"{INSPECT} --category-pattern (b": r"category_pattern '\(b' is not a regular expression: ",
     f"{INSPECT} --manifest {{here}}/none.csv": r"manifest .*/none.csv: no such file or folder$",
     f"{INSPECT} --manifest {{here}}/columns.csv": (
         r"manifest .*/columns.csv must be Parquet or CSV with columns image and category: "

@@ -120,7 +120,7 @@ def test_an_output_in_use_is_refused_with_exit_code_2_naming_the_other_run(
     assert (ended.code, ended.out) == (2, "")
     (said,) = ended.err.splitlines()
     assert said.startswith(f"vqad inspect: file://{job.output} is in use by run first on ")
-    assert said.endswith("; wait for its end, or give another --output")
+    assert said.endswith("; wait until that run ends, or give another --output")
     assert not Path(job.output, "verdicts").exists()
 
 
