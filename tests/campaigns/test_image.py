@@ -1,4 +1,4 @@
-"""The Dockerfile's steps, followed where no image can be built: a fresh virtual environment."""
+"""The steps of the Dockerfile, run in a fresh virtual environment because no image can be built."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from tests.support.kuberay_schemas import ROOT
 
 DOCKERFILE = ROOT / "cluster" / "Dockerfile"
 NOBODY = 65534
-# Installing PyTorch and fitting three detectors, on a machine that may have other work.
+# A guess: time to install PyTorch and fit three detectors on a machine that may be busy.
 WITHIN_S = 3600
 
 
 def steps() -> Iterator[tuple[str, str]]:
-    """Instructions and what they say, lines joined."""
+    """Yield each instruction of the Dockerfile with its arguments, continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
     for line in text.replace("\\\n", "").splitlines():
         instruction, _, rest = line.strip().partition(" ")
@@ -42,7 +42,7 @@ def test_the_image_ends_as_a_user_who_is_not_root_and_installs_nothing_at_start(
 
 
 def copied(context: Path) -> None:
-    """What COPY takes from the checkout, and nothing else."""
+    """Copy what the COPY instructions name into a folder."""
     for instruction, rest in steps():
         if instruction == "COPY":
             *sources, target = rest.split()
@@ -57,7 +57,7 @@ def copied(context: Path) -> None:
 
 
 def python_for_everybody() -> Path:
-    """This Python, or the system's where another user can't get to this one."""
+    """Return a Python that another user may run: this one or the system's."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [Path(sys.base_prefix) / "bin" / name, Path("/usr/bin") / name]
     for candidate in candidates:
@@ -69,8 +69,8 @@ def python_for_everybody() -> Path:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A virtual environment in which every RUN but those of Debian has been run."""
-    # Below /tmp itself: another user must get there.
+    """A virtual environment in which each RUN was run, except those that need Debian or root."""
+    # Directly below /tmp, because another user must be able to reach it.
     home = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
     home.chmod(0o755)
     copied(home / "context")
@@ -101,7 +101,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def built_for(venv: Path) -> str:
-    """The variant that the package index at hand serves."""
+    """Return the variant of the PyTorch that was installed: cuda or cpu."""
     code = "import torch; print('cuda' if torch.version.cuda else 'cpu')"
     return subprocess.check_output([venv / "bin" / "python", "-c", code], text=True).strip()
 
@@ -131,7 +131,7 @@ def test_what_was_installed_has_the_locked_versions(image: Path) -> None:
     lock = (ROOT / "cluster" / "requirements.lock").read_text().lower().replace("_", "-")
     locked = dict(line.split("==") for line in lock.splitlines() if "==" in line)
     assert {"ray", "torch", "pyarrow"} <= installed.keys()
-    # NVIDIA's and Triton come with PyTorch, which names their exact versions.
+    # PyTorch requires exact versions of NVIDIA's packages and Triton, so the lock leaves them out.
     for name in installed.keys() & locked.keys():
         assert installed[name].partition("+")[0] == locked[name], name
     others = installed.keys() - locked.keys() - {"pip", "setuptools"}
@@ -141,7 +141,7 @@ def test_what_was_installed_has_the_locked_versions(image: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(WITHIN_S)
 def test_the_demo_runs_as_another_user_on_sources_that_can_only_be_read(image: Path) -> None:
-    assert os.geteuid() == 0, "as root, to become somebody else"
+    assert os.geteuid() == 0, "needs root, to change to another user"
     home = image / "home"
     home.mkdir()
     shutil.chown(home, NOBODY, NOBODY)

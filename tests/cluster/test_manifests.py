@@ -1,4 +1,4 @@
-"""What lies in cluster/ is accepted where it goes, and agrees with the lock and with the code."""
+"""Files in cluster/ satisfy the schemas of their readers and agree with the lock and the code."""
 
 import copy
 import os
@@ -27,13 +27,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 def job_of(name: str) -> dict[str, Any]:
-    """The RayJob's spec, also that of a RayCronJob."""
+    """The spec of a RayJob, or of the RayJob in a RayCronJob."""
     spec: dict[str, Any] = load(name)["spec"]
     return spec["jobTemplate"] if load(name)["kind"] == "RayCronJob" else spec
 
 
 def pods(name: str) -> dict[str, dict[str, Any]]:
-    """Pod specs of the head and of each group."""
+    """The pod specs of the head and of each worker group, by name."""
     cluster = job_of(name)["rayClusterSpec"]
     groups = {each["groupName"]: each for each in cluster["workerGroupSpecs"]}
     groups["head"] = cluster["headGroupSpec"]
@@ -125,7 +125,7 @@ def test_a_job_ends_frees_its_cluster_and_keeps_others_out(name: str) -> None:
     assert job["rayClusterSpec"]["enableInTreeAutoscaling"] is True
     for group in job["rayClusterSpec"]["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    # A job that starts without any GPU in sight takes it that there are none.
+    # A job that sees no GPU at its start assumes that there is none.
     (gpu,) = (
         each for each in job["rayClusterSpec"]["workerGroupSpecs"] if each["groupName"] == "gpu"
     )
@@ -133,10 +133,10 @@ def test_a_job_ends_frees_its_cluster_and_keeps_others_out(name: str) -> None:
 
 
 def run_as_shell(entrypoint: str, now: datetime | None = None) -> list[str]:
-    """What a command gets from a shell: its arguments, on a clock that can be set."""
+    """The arguments that a command gets from a shell, whose clock may be set to ``now``."""
     script = 'vqad() { printf "%s\\n" "$@"; }\n'
     if now:
-        # The real date, at another time.
+        # The real `date` at another time.
         stamp = f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         script += (
             'date() { local day=0; [ "$1 $2" = "-d yesterday" ] && shift 2 && day=86400; '
@@ -159,7 +159,7 @@ COMMANDS: dict[str, type[Options]] = {"inspect": InspectCommand, "train": TrainC
 def test_the_entry_point_is_a_command_with_options_that_exist(name: str) -> None:
     entrypoint = job_of(name)["entrypoint"]
     assert entrypoint.startswith("vqad ")
-    # The submitter puts it into a longer line of shell, where these would end it.
+    # KubeRay puts it into a longer line of shell, where these characters would end it.
     assert not re.search("[;&|<>\"'`\n]", entrypoint)
     kind, *arguments = run_as_shell(entrypoint)
     options = parse(COMMANDS[kind], arguments)
@@ -252,7 +252,7 @@ def test_dockerfile_and_launcher_install_the_same_debian_packages(launcher: dict
     image = packages((CLUSTER / "Dockerfile").read_text().replace("\\\n", " "))
     machines = packages(launcher["setup_commands"][0])
     assert image - {"ca-certificates"} == machines - {"python3-venv"}
-    # Without it every TZ is UTC, and the night another.
+    # Without tzdata every TZ is UTC, and the job inspects another night.
     assert "tzdata" in image
 
 

@@ -1,4 +1,4 @@
-"""KubeRay's schemas as JSON schemas that refuse what they do not know, as the API server does."""
+"""KubeRay's schemas as JSON schemas that refuse unknown fields, as the API server does."""
 
 from functools import cache
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-# Beside the checkout: too large to be kept in it.
+# Beside the checkout, because they are too large for it.
 CRDS = ROOT.parent / "shared" / "kuberay_crds"
 
 
 def violations(manifest: dict[str, Any]) -> list[str]:
-    """What the schema of the manifest's kind has against it, with the place of each."""
+    """List the violations of the schema of the manifest's kind, each with its place."""
     validator = jsonschema.Draft202012Validator(_schema(manifest["kind"], manifest["apiVersion"]))
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
 
@@ -29,7 +29,7 @@ def _schema(kind: str, api_version: str) -> dict[str, Any]:
     (found,) = (each for each in definition["spec"]["versions"] if each["name"] == version)
     assert found["served"]
     strict: dict[str, Any] = _strict(found["schema"]["openAPIV3Schema"])
-    # Of every object, and so left open by the definition itself.
+    # KubeRay's definition leaves metadata open, because Kubernetes defines it for every object.
     strict["properties"]["metadata"] = _METADATA
     return strict
 

@@ -18,7 +18,7 @@ largest score of held-out normal images in both alike, so that neither hides the
 A prior looks back only, so it is surprised where a defect begins and grows used to it. Where an
 image turned by 180 degrees is as good as the image (section 4.3.1), it reads it from both ends.
 
-None of this is in the paper. What it brings is in the README; `plain` is the form without it.
+None of this is in the paper. What it brings is in vqad/README.md; `plain` is the form without it.
 """
 
 import math
@@ -44,7 +44,7 @@ LARGEST_DIFFERENCE: Final = 255 * math.sqrt(3)  # of two colours, in grey levels
 HALF_TURN: Final = 2  # of the symmetries of the square, the one that reads from the other end
 
 # Sigmas of Gaussians, as shares of the map's side. Chosen by the labelled test images of bottle
-# and magnetic tile (README), at 32 cells a side.
+# and magnetic tile (vqad/README.md), at 32 cells a side.
 _BROAD: Final = 1.6 / 32
 _FINE: Final = 0.5 / 32
 _USUAL: Final = 1.5 / 32

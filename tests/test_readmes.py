@@ -1,0 +1,79 @@
+"""The READMEs name files, commands and options that exist, and the first one stays short."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vqad
+from jobs.__main__ import main
+
+ROOT = Path(vqad.__file__).parents[1]
+READMES = sorted(ROOT.glob("README.md")) + sorted(ROOT.glob("*/README.md"))
+
+
+def test_the_first_readme_is_short_and_opens_with_a_small_picture() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 10_000
+    picture = re.search(r"!\[.+\]\((\S+)\)", text[:1000])
+    assert picture
+    assert 0 < (ROOT / picture[1]).stat().st_size <= 300_000
+
+
+def test_every_room_has_a_line_in_the_tree_of_the_first_readme() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    shown = set(re.findall(r"^ *([a-z_]+(?:/|\.py)) ", tree, re.MULTILINE))
+    rooms = {f"{path.parent.name}/" for path in ROOT.glob("vqad/*/__init__.py")}
+    files = {path.name for path in ROOT.glob("vqad/*.py")} - {"__init__.py"}
+    assert shown >= rooms | files | {"jobs/", "cluster/", "tests/"}
+    for name in shown:
+        assert (ROOT / name).exists() or (ROOT / "vqad" / name).exists(), name
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_named_modules_exist(readme: Path) -> None:
+    text = readme.read_text()
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        # The page of the commands is written beside the commands.
+        assert (readme.parent / link).exists() or link == "jobs/README.md", link
+    for name in re.findall(r"`((?:tests/|vqad/)?[a-z_]+/[a-z_/]+\.py)`", text):
+        assert any((place / name).exists() for place in (ROOT, readme.parent)), name
+
+
+def commands_in(readme: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """Yield each `vqad` command of a README's code with the options that it is given."""
+    text = readme.read_text().replace("\\\n", " ")
+    for found in re.finditer(r"vqad ((?:submit |bench )?[a-z]+)((?: [^`\n#|]*)?)", text):
+        if options := set(re.findall(r"--[a-z][a-z-]*", found[2])):
+            yield tuple(found[1].split()), options
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_have_the_options_that_they_are_shown_with(
+    readme: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: dict[tuple[str, ...], set[str]] = {}
+    for command, options in commands_in(readme):
+        shown.setdefault(command, set()).update(options)
+    for command, options in shown.items():
+        with pytest.raises(SystemExit, match="0"):
+            main([*command, "--help"])
+        offered = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+        assert options <= offered, (command, options - offered)
+
+
+def test_commands_are_found_in_the_readmes() -> None:
+    found = {command for readme in READMES for command, _ in commands_in(readme)}
+    assert found >= {("train",), ("inspect",), ("evaluate",), ("demo",), ("submit", "inspect")}
+
+
+def test_ci_finds_the_test_command_in_the_first_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    extract = re.search(r"^test_command=\$\((.+)\)$", script, re.MULTILINE)
+    assert extract
+    done = subprocess.run(
+        ["bash", "-euc", extract[1]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "pip install -c cluster/requirements.lock -e '.[test]' && pytest\n"
