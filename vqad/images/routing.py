@@ -15,9 +15,24 @@ from vqad.tables import UNKNOWN_CATEGORY
 class Routing:
     """How to tell; the first that is given counts, else the first folder below the archive."""
 
-    category: str | None = None  # of every image
-    manifest: str | None = None  # URI of a Parquet or CSV file with columns image, category
-    category_pattern: str | None = None  # its first group, searched in the path below the archive
+    category: str | None = field(
+        default=None,
+        metadata={"help": "category of all images; default: the first folder below the archive"},
+    )
+    manifest: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet or CSV file with the columns image and category; default: none",
+            "metavar": "URI",
+        },
+    )
+    category_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "regular expression that is searched in the path below the archive; its first "
+            "group is the category; default: none"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse contradictions and patterns that could never name a category."""
