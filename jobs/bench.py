@@ -193,7 +193,7 @@ def _pipeline(
     """
     from vqad.images.routing import Routing
     from vqad.inspection.job import InspectJob
-    from vqad.inspection.plan import plan
+    from vqad.inspection.plan import make_plan
     from vqad.on_ray import inspect as on_ray
     from vqad.on_ray import session
 
@@ -211,7 +211,7 @@ def _pipeline(
         for at, limit in enumerate((1, len(listed))):
             one = replace(job, output=str(folder / f"output-{at}"), limit=limit)
             start_s = time.monotonic()
-            on_ray.inspect(one, plan(one), say)
+            on_ray.inspect(one, make_plan(one), say)
             seconds.append(time.monotonic() - start_s)
     return seconds[0], seconds[1]
 

@@ -45,51 +45,73 @@ def _work(options: DemoCommand) -> tuple[dict[str, Any], int]:
 
 
 def _night(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
-    from jobs import evaluate, inspect_archive, train
+    """Draw, train, inspect and evaluate; one command after the other, each in this process."""
+    from jobs import evaluate
+
+    _draw(options, folder)
+    trained, code = _train(options, folder)
+    if code:
+        return trained, code
+    inspected, code = _inspect(folder)
+    measured, _ = evaluate.work(
+        evaluate.EvaluateCommand(
+            data=str(folder / "data"),
+            models=str(folder / "models"),
+            output=str(folder / "evaluation"),
+            verdicts=str(folder / "output"),
+            categories=CATEGORIES,
+        )
+    )
+    return inspected | {"image_accuracy": measured["mean"]["image_accuracy"]}, code
+
+
+def _draw(options: DemoCommand, folder: Path) -> None:
     from vqad import synthetic
 
-    data, models = folder / "data", folder / "models"
     synthetic.draw_archive(
-        data,
+        folder / "data",
         categories=CATEGORIES,
         num_train=options.num_train,
         num_good=options.num_good,
         num_defect=options.num_defect,
         seed=options.seed,
     )
-    say(f"drew {', '.join(CATEGORIES)} in {data}")
-    trained, code = train.work(
+    say(f"drew {', '.join(CATEGORIES)} in {folder / 'data'}")
+
+
+def _train(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
+    from jobs import train
+    from vqad import synthetic
+
+    return train.work(
         train.TrainCommand(
-            data=str(data),
-            models=str(models),
+            data=str(folder / "data"),
+            models=str(folder / "models"),
             preset="tiny",
             seed=options.seed,
             kind={category: synthetic.KINDS[category] for category in CATEGORIES},
         )
     )
-    if code:
-        return trained, code
+
+
+def _inspect(folder: Path) -> tuple[dict[str, Any], int]:
+    """Inspect the drawn test images, and copy the contact sheets to where a person looks first."""
+    from jobs import inspect_archive
+    from vqad.storage import output_layout
+
+    output = str(folder / "output")
     inspected, code = inspect_archive.work(
         inspect_archive.InspectCommand(
-            archive=str(data),
+            archive=str(folder / "data"),
             include="*/test/*",
-            models=str(models),
-            output=str(folder / "output"),
+            models=str(folder / "models"),
+            output=output,
             sheets=3,
         )
     )
-    measured, _ = evaluate.work(
-        evaluate.EvaluateCommand(
-            data=str(data),
-            models=str(models),
-            output=str(folder / "evaluation"),
-            verdicts=str(folder / "output"),
-            categories=CATEGORIES,
-        )
-    )
-    shutil.copytree(folder / "output" / "sheets" / inspected["run"], folder / "sheets")
+    shutil.copytree(output_layout.sheets(output, inspected["run"]), folder / "sheets")
     say(f"look at the contact sheets in {folder / 'sheets'}")
-    return inspected | {"image_accuracy": measured["mean"]["image_accuracy"]}, code
+    return inspected, code
 
 
 def _folder(given: str) -> Path:

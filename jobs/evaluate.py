@@ -11,7 +11,6 @@ from jobs import declared
 from jobs.command import run, say
 from jobs.options import Names, Options, Uri, UsageError
 from vqad.evaluation.job import EvaluateJob
-from vqad.storage.errors import IncompleteError
 
 _FLAGS: Any = declared.flags(EvaluateJob)
 
@@ -42,14 +41,13 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     """Inspect unless that is already done, measure, and write tables and figures."""
     from contextlib import nullcontext
 
-    from vqad.inspection import plan
     from vqad.on_ray import evaluate, inspect, session
+    from vqad.storage import errors
 
     if not (options.models or options.verdicts):
         raise UsageError("--models is required, or --verdicts of a finished inspection")
     categories = list(options.categories) or _with_tests(options)
     jobs = [] if options.verdicts else _inspections(options, categories)
-    plans = [plan.plan(job) for job in jobs]
     job = declared.made(
         EvaluateJob,
         options,
@@ -58,13 +56,10 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     )
     evaluate.check(job)
     with session.connected() if options.models else nullcontext():
-        try:
-            for each, settled in zip(jobs, plans, strict=True):
-                inspect.inspect(each, settled, say)
+        for each in jobs:
+            inspect.inspect_archive(each, say)
+        with errors.work_begun(), inspect.ray_errors_explained():
             found = evaluate.evaluate(job, say)
-        except inspect.FAILURES as error:
-            why = session.reason(error)
-            raise IncompleteError(f"the run could not be finished: {why}") from error
     _write(options.output, options.data, found)
     return _summary(found), 0
 

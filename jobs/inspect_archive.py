@@ -1,6 +1,5 @@
 """`vqad inspect`: a verdict and an anomaly map for every image of an archive."""
 
-from contextlib import nullcontext
 from typing import Any
 
 from pydantic import Field
@@ -11,7 +10,6 @@ from jobs.command import run, say
 from jobs.options import Options, UsageError
 from vqad.images.routing import Routing
 from vqad.inspection.job import InspectJob
-from vqad.storage.errors import IncompleteError
 
 _FLAGS: Any = declared.flags(InspectJob, Routing)
 
@@ -48,33 +46,15 @@ def main(arguments: list[str]) -> int:
 
 
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
-    """Plan, inspect, write run.json and the contact sheets."""
-    from vqad.inspection import dry_run, history, plan, run_report, survey
-    from vqad.on_ray import contact_sheets, inspect, session
-    from vqad.storage import lease
+    """Do the dry run or the whole night; returns the summary and the exit code."""
+    from vqad.inspection.dry_run import dry_run
+    from vqad.on_ray.inspect import inspect_archive
 
     job = job_of(options)
-    surveyed = survey.survey(job)
     if options.dry_run:
-        return dry_run.foresee(job, plan.plan(job, surveyed), say), 0
-    try:
-        with lease.held(job.output, surveyed.run) as mine:
-            settled = plan.plan(job, surveyed)
-            say(dry_run.described(settled))
-            # With nothing to do, nothing need be started.
-            with session.connected() if settled.num_todo or settled.shards else nullcontext():
-                num_severest = options.sheets * run_report.ROWS_A_SHEET
-                summary = inspect.inspect(job, settled, say, num_severest=num_severest, held=mine)
-                contact_sheets.write_sheets(job, settled, summary, say, num_sheets=options.sheets)
-            mine.check()
-            runs = list(history.last_runs(job.output))
-            summary.warnings = history.warnings(summary.by_category, runs)
-            for warning in summary.warnings:
-                say(f"warning: {warning}")
-            run_report.write_run(job, summary, asked=options.model_dump(mode="json"))
-    except inspect.FAILURES as error:
-        why = session.reason(error)
-        raise IncompleteError(f"the run could not be finished: {why}") from error
+        return dry_run(job, say), 0
+    asked = options.model_dump(mode="json")
+    summary = inspect_archive(job, say, num_sheets=options.sheets, asked=asked)
     return outcome(summary, options.max_reject_fraction)
 
 

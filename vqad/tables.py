@@ -1,29 +1,26 @@
-"""Arrow schemas of everything that is written for others to read.
+"""Arrow schemas of all tables that are written for other programs.
 
-The only file to read to know what is promised. Tables are Parquet with zstd; the category is a
-column, and the folder of a part is only ``CATEGORY/``: a ``category=`` folder beside the column
-makes pandas and pyarrow fail.
+These schemas are promises: columns are only added, at the end. Tables are Parquet files with zstd
+compression. The category is a column; ``storage.output_layout`` has the folders and file names.
 """
-
-from urllib.parse import quote
 
 import pyarrow as pa
 
 SCHEMA_VERSION = "1"
 UNKNOWN_CATEGORY = "_unknown"
 
-# Why an image could not be inspected; "" in the rows of those that were.
+# The reason why an image was rejected; "" in all other rows.
 ERRORS = (
     "empty",  # no bytes
-    "unreadable",  # bytes that are no picture, or a broken one
+    "unreadable",  # not a picture, or a corrupt one
     "truncated",  # a picture that ends early
-    "too_large",  # more bytes or pixels than allowed
-    "unsupported",  # a picture of a kind that is refused, such as GIF
-    "unknown_category",  # no category could be told, or it has no detector
-    "missing",  # listed, but gone when it was read
-    "denied",  # the store refused to hand it out
-    "fetch_failed",  # the store failed, also when asked again
-    "archive_truncated",  # the rest of an archive that ends early
+    "too_large",  # has more bytes or pixels than allowed
+    "unsupported",  # a format or kind of picture that is not read, such as GIF
+    "unknown_category",  # has no category, or a category without a detector
+    "missing",  # was listed, but gone when it was read
+    "denied",  # the storage refused to let it be read
+    "fetch_failed",  # the storage failed, also when tried again
+    "archive_truncated",  # all members after the point where an archive breaks off
 )
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -44,7 +41,7 @@ def _text(name: str) -> pa.Field:
     return pa.field(name, pa.string(), nullable=False)
 
 
-# One row an image. Regions are in source image pixels; for a reject the numbers are null.
+# One row per image. Regions are in source image pixels; for a reject the numbers are null.
 VERDICTS = pa.schema(
     [
         _text("image"),
@@ -68,7 +65,7 @@ VERDICTS = pa.schema(
     metadata={"vqad.table": "verdicts", "vqad.schema_version": SCHEMA_VERSION},
 )
 
-# One row an inspected image. The map is row by row, in pixels of the model's input.
+# One row per inspected image. The map is row by row, in pixels of the model's input.
 MAPS = pa.schema(
     [
         _text("image"),
@@ -86,16 +83,16 @@ MAPS = pa.schema(
 )
 
 
-# One row a category, method and defect type. The metrics are those of `vqad.metrics`.
+# One row per category, method and defect type. `vqad.evaluation.metrics` computes the metrics.
 EVALUATION = pa.schema(
     [
         _text("category"),  # "mean" for the mean of all
         _text("method"),  # "resampling", a baseline or an ablation
-        _text("defect_type"),  # "" for all; else its images and the good ones
+        _text("defect_type"),  # images of this type and good ones; "" for all types
         pa.field("num_good", pa.int32(), nullable=False),  # images
         pa.field("num_defect", pa.int32(), nullable=False),
         pa.field("num_rejected", pa.int32(), nullable=False),  # left out of the metrics
-        pa.field("threshold", pa.float64()),  # grey levels; nats a code for its likelihood
+        pa.field("threshold", pa.float64()),  # grey levels; nats per code for the likelihood
         *(
             pa.field(name, pa.float64())  # in [0, 1]; null where undefined
             for name in (
@@ -106,12 +103,3 @@ EVALUATION = pa.schema(
     ],
     metadata={"vqad.table": "evaluation", "vqad.schema_version": SCHEMA_VERSION},
 )
-
-
-def category_folder(category: str) -> str:
-    """Name of a category's folder: its own, with what could leave the folder percent-encoded.
-
-    So is a dot or underscore at its start: pandas and pyarrow pass such folders over as hidden.
-    """
-    name = quote(category, safe=" ")
-    return f"%{ord(name[0]):02X}{name[1:]}" if name.startswith((".", "_")) else name

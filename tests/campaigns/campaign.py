@@ -1,9 +1,9 @@
-"""Nights that are killed and served by a store that fails, held against an undisturbed one.
+"""Compare a night with kills and failing storage with an undisturbed night.
 
     python -m tests.campaigns.campaign --images 1000 --kills 20 --share 0.05
 
 Drivers, detector actors and other workers get SIGKILL at random moments until there were so many
-kills, then a last run is let through. What is started here is ended by its own process number.
+kills; then one run ends undisturbed. The campaign only ends processes that it started, by number.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tests.support.faulty_store import Faults, faulty_store
 from tests.support.processes import descendants, runs, title
 from tests.support.s3_server import S3Server, s3server
 from vqad.inspection import sink
-from vqad.storage import files, s3
+from vqad.storage import files, output_layout, s3
 
 OBJECT_STORE_BYTES = 512 * 2**20
 
@@ -46,11 +46,11 @@ class Night:
 
     @property
     def places(self) -> dict[str, str]:
-        """The options that name them."""
+        """The options with their URIs."""
         return {"archive": self.archive.archive, "models": f"{self.home}/models"}
 
     def line(self, output: str) -> tuple[str, ...]:
-        """The same as arguments, with an output in the bucket."""
+        """The same as arguments, with an output in the same bucket."""
         places = {**self.places, "output": f"{self.home}/{output}"}
         return tuple(each for name, uri in places.items() for each in (f"--{name}", uri))
 
@@ -84,14 +84,14 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return summary
 
 
-# What a run left.
+# The tables of a run.
 
 
-def table_of(output: str, table: sink.Table) -> list[dict[str, Any]]:
+def table_of(output: str, table: output_layout.Table) -> list[dict[str, Any]]:
     """All rows, sorted by image."""
 
     def read(part: str) -> list[dict[str, Any]]:
-        data = files.read_bytes(sink.part_uri(output, table, part), max_bytes=2**31)
+        data = files.read_bytes(output_layout.part(output, table, part), max_bytes=2**31)
         rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
         return rows
 
@@ -101,7 +101,7 @@ def table_of(output: str, table: sink.Table) -> list[dict[str, Any]]:
 
 
 def check_complete(output: str, expected: dict[str, str]) -> Counter[str]:
-    """Each image has one verdict, with the right reason; a map each that was not rejected."""
+    """Check that each image has one verdict with the expected error, and a map unless rejected."""
     rows = table_of(output, "verdicts")
     assert [row["image"] for row in rows] == sorted(expected)
     wrong = {row["image"]: row["error"] for row in rows if row["error"] != expected[row["image"]]}
@@ -112,8 +112,8 @@ def check_complete(output: str, expected: dict[str, str]) -> Counter[str]:
 
 
 def check_same(output: str, other: str) -> None:
-    """The same results, as the promise has it: scores and maps within 1e-3 grey levels."""
-    for table in ("verdicts", "maps"):
+    """Check that two outputs have the same results, scores and maps within 1e-3 grey levels."""
+    for table in output_layout.TABLES:
         pairs = zip(table_of(output, table), table_of(other, table), strict=True)
         for row, twin in pairs:
             for name in ("image", "category", "verdict", "error", "codes_changed", "model_version"):
@@ -126,22 +126,22 @@ def check_same(output: str, other: str) -> None:
                     np.testing.assert_allclose(row[name], twin[name], atol=1e-3)
 
 
-# What is done to it.
+# Disturbing a run.
 
 
-# A node is Ray's own process for it, whose end takes all that runs there.
+# A node is its raylet process: all workers of a node end with it.
 KINDS = ("driver", "driver and Ray", "actor", "actor", "worker", "node")
 
 
 def victims(pid: int, kind: str) -> list[int]:
-    """What dies together, or of which one dies."""
+    """Processes of this kind below a driver. A driver's are killed together, else one of them."""
     below = list(descendants(pid))
     if kind.startswith("driver"):
         return [pid, *(below if kind == "driver and Ray" else ())]
     titles = {each: title(each) for each in below}
     if kind == "node":
         return [each for each, name in titles.items() if "/raylet/raylet" in name]
-    # Ray's agents are no workers: a node ends with either of them.
+    # Ray's agents are not workers: a node ends when one of them ends.
     workers = {
         each: "MapWorker" in name
         for each, name in titles.items()
@@ -151,7 +151,7 @@ def victims(pid: int, kind: str) -> list[int]:
 
 
 def kill(process: subprocess.Popen[str], kind: str, rng: random.Random) -> bool:
-    """SIGKILL what is of this kind; whether there was any."""
+    """Kill processes of this kind with SIGKILL; returns whether there were any."""
     found = victims(process.pid, kind) if process.poll() is None else []
     for pid in found if kind.startswith("driver") else rng.sample(found, min(1, len(found))):
         with suppress(ProcessLookupError):
@@ -176,9 +176,9 @@ def disturb(
     within_s: float,
     seed: int,
 ) -> Counter[str]:
-    """Run and kill until there were so many kills; then let a run through.
+    """Run and kill until the number of kills is reached; then do one undisturbed run.
 
-    Workers of a driver that was killed alone go on into the next run, until Ray notices.
+    When a driver alone is killed, its workers live on into the next run until Ray notices.
     """
     rng, counts, left = random.Random(seed), Counter[str](), set[int]()
     redo: tuple[str, ...] = ()
@@ -191,9 +191,11 @@ def disturb(
                 counts[kind] += 1
                 num_left -= 1
         counts[f"exit {process.wait(timeout=3000)}"] += 1
-        if process.returncode > 0:  # by itself, so that nobody else holds its streams
+        if process.returncode > 0:  # it was not killed, so no other process has its streams
             say(process.communicate()[1].splitlines()[-1])
-        if process.returncode == 0:  # all is done; what is killed next is the doing anew
+        if (
+            process.returncode == 0
+        ):  # everything is done; the next kills hit a run that does it again
             redo = ("--redo", "all")
         say(f"{dict(counts)}")
     wait_until_gone(left)
@@ -202,7 +204,7 @@ def disturb(
 
 
 def _runs_for(process: subprocess.Popen[str], seconds: float) -> bool:
-    """Whether it runs for so long."""
+    """Whether the process is still running after this time."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -240,7 +242,7 @@ def main() -> None:
 
 
 def say(line: str) -> None:
-    """For whoever runs the campaign."""
+    """Write a line to standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

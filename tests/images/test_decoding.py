@@ -8,7 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms
@@ -235,6 +235,7 @@ def test_only_pixels_have_unit_values() -> None:
         to_unit(np.zeros(3, np.int32))
 
 
+@settings(deadline=None)  # the first call compiles the checks of array shapes
 @given(arrays.arrays(np.uint8, (2, 3, 3)))
 def test_stacking_with_a_deeper_picture_keeps_unit_values_exactly(pixels: np.ndarray) -> None:
     deep = np.full((2, 3, 3), 12345, np.uint16)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from vqad.images import listing, manifests
-from vqad.images.routing import Routing, route
+from vqad.images.routing import Routing, router
 from vqad.storage import uris
 from vqad.tables import UNKNOWN_CATEGORY
 
@@ -30,9 +30,8 @@ def listed(*paths: str, archive: str = ARCHIVE) -> list[listing.Listed]:
 
 def categories(routing: Routing, *paths: str, archive: str = ARCHIVE) -> list[str]:
     images = listed(*paths, archive=archive)
-    routed = list(route(images, archive, routing))
-    assert [each for each, _ in routed] == images
-    return [category for _, category in routed]
+    found = router(archive, routing)
+    return [found.category(each.image) for each in images]
 
 
 def test_the_first_folder_below_the_archive_is_the_category() -> None:
@@ -96,7 +95,10 @@ def test_a_row_without_a_category_is_unknown_and_not_called_nan(
             {"category": "a", "manifest": "m.csv"},
             "give only one of category, manifest and category_pattern, got ['category', 'manifest'",
         ),
-        ({"category_pattern": "[a-z"}, "category_pattern '[a-z' is no pattern: unterminated"),
+        (
+            {"category_pattern": "[a-z"},
+            "category_pattern '[a-z' is not a regular expression: unterminated",
+        ),
         ({"category_pattern": "[a-z]+"}, "category_pattern needs a group that names the category"),
     ],
 )

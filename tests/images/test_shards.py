@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vqad.images import shards
+from vqad.images import shards, tar_members
 from vqad.storage import files
 from vqad.storage.errors import FetchError
 
@@ -33,7 +33,7 @@ def tar_of(*names: str, mode: str = "w") -> bytes:
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.integration)])
 def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, bytes], str]:
-    """Store a shard; gives its URI."""
+    """Store a shard and return its URI."""
     root = tmp_path.as_uri()
     if request.param == "s3":
         root = request.getfixturevalue("bucket")
@@ -47,7 +47,7 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, bytes
 
 
 def read(uri: str, data: bytes) -> tuple[dict[str, bytes | str], str]:
-    """Contents, or error words, by the part of the URI behind the shard; and how it ended."""
+    """Contents or error words, by the part of the URI after the shard; and the final error."""
     found: dict[str, bytes | str] = {}
     try:
         for each in shards.members(uri, size_bytes=len(data)):
@@ -92,8 +92,8 @@ def test_links_devices_and_names_that_lead_out_are_refused_by_row() -> None:
         add(tar, "folder.png", type=tarfile.DIRTYPE)
         add(tar, "good.png", b"good")
     found: dict[str, str] = {}
-    for name, size, _, refused in shards._tar(io.BytesIO(sink.getvalue())):
-        error, _ = shards._refusal(name, size, refused)
+    for name, size, _, refusal in tar_members.read(io.BytesIO(sink.getvalue())):
+        error, _ = shards._refusal(name, size, refusal)
         found[name] = error
     assert found.pop("good.png") == ""
     assert set(found) == {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
-from vqad.inspection.contact_sheet import PREDICTED, TRUTH, SheetRow, encode, heat, sheet
+from vqad.inspection.contact_sheet import PREDICTED, SheetRow, encode, heat, sheet
 
 TILE, GAP, LINE = 128, 8, 30
 THRESHOLD = 20.0
@@ -75,16 +75,6 @@ def test_the_outline_runs_where_the_map_exceeds_the_threshold() -> None:
 def test_a_map_at_the_threshold_has_no_outline() -> None:
     at = replace(row(), anomaly_map=np.full((64, 64), THRESHOLD, np.float32), verdict="normal")
     assert (tile(sheet([at], tile_px=TILE), 3) == 90).all()
-
-
-def test_ground_truth_is_outlined_in_its_own_colour() -> None:
-    without = sheet([row()], tile_px=TILE)
-    mask = np.zeros((32, 32), bool)
-    mask[24:28, 4:8] = True  # at rows 96 to 111 and columns 16 to 31 of the tile
-    picture = sheet([replace(row(), mask=mask)], tile_px=TILE)
-    rows, cols = np.nonzero(is_colour(tile(picture, 3), TRUTH))
-    assert np.abs([rows.min() - 96, rows.max() - 111, cols.min() - 16, cols.max() - 31]).max() <= 1
-    assert not is_colour(without, TRUTH).any()
 
 
 def test_heat_is_black_at_zero_and_the_same_colour_at_any_threshold() -> None:

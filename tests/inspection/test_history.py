@@ -1,4 +1,4 @@
-"""Nights compared with each other, and what is said while one runs."""
+"""Runs compared with earlier ones, and the progress that is shown."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from vqad.inspection import history
-from vqad.inspection.summary import InspectSummary, Pace
+from vqad.inspection.summary import InspectSummary, Progress
 from vqad.storage import files
 
 
@@ -30,13 +30,13 @@ def test_a_night_like_the_others_is_not_warned_of() -> None:
 
 def test_a_share_far_from_the_last_nights_is_said_with_both() -> None:
     assert warned(night(60, 40), night(940, 60)) == [
-        "pill: 40 of 100 images are defects, on the last nights 60 of 1000"
+        "pill: 40 of 100 images are defects, in the last runs 60 of 1000"
     ]
     assert warned(night(90, 0, 10), night(999, 1)) == [
-        "pill: 10 of 100 images are rejects, on the last nights 0 of 1000"
+        "pill: 10 of 100 images are rejects, in the last runs 0 of 1000"
     ]
     assert warned(night(100, 0), night(600, 400)) == [
-        "pill: 0 of 100 images are defects, on the last nights 400 of 1000"
+        "pill: 0 of 100 images are defects, in the last runs 400 of 1000"
     ]
 
 
@@ -52,14 +52,14 @@ def test_only_the_last_runs_that_inspected_something_count(tmp_path: Path) -> No
         data = json.dumps(record).encode()
         files.write_bytes(str(tmp_path / "runs" / f"202601{day:02}.json"), data)
     files.write_bytes(str(tmp_path / "runs" / "20260112.json"), b"half writ")
-    found = [run["images"] for run in history.last_runs(str(tmp_path), but="20260111")]
-    assert found == [10, 9, 8, 7, 6, 4, 3]
+    found = [run["images"] for run in history.last_runs(str(tmp_path))]
+    assert found == [11, 10, 9, 8, 7, 6, 4]
 
 
 def test_the_time_of_an_image_is_that_of_the_last_runs() -> None:
-    assert history.seconds_an_image([]) is None
+    assert history.seconds_per_image([]) is None
     runs = [night(90, 10, seconds=50), night(100, 0, seconds=30)]
-    assert history.seconds_an_image(runs) == pytest.approx(0.4)
+    assert history.seconds_per_image(runs) == pytest.approx(0.4)
 
 
 def summary_of(normal: int, defect: int) -> InspectSummary:
@@ -78,43 +78,43 @@ def summary_of(normal: int, defect: int) -> InspectSummary:
         }
         for at, verdict in enumerate(verdicts)
     ]
-    summary.add(pa.Table.from_pylist(rows), num_severest=2)
+    summary.add(pa.Table.from_pylist(rows), num_most_severe=2)
     return summary
 
 
-def test_a_summary_adds_up_counts_seconds_and_the_severest() -> None:
+def test_a_summary_adds_up_counts_seconds_and_the_most_severe() -> None:
     summary = summary_of(6, 2)
     assert (summary.images, summary.listed, summary.count("defect")) == (8, 11, 2)
     assert summary.stage_seconds == dict.fromkeys(("fetch", "decode", "inspect", "write"), 4.0)
-    assert [row["image"] for row in summary.severest] == ["7", "6"]
+    assert [row["image"] for row in summary.most_severe] == ["7", "6"]
 
 
 def test_progress_says_what_is_done_of_how_much_and_the_time_left() -> None:
-    pace = Pace(print, num_todo=20, is_exact=True)
-    line = pace.line(summary_of(6, 2), 4.0, ended=False)
+    progress = Progress(print, num_todo=20, is_exact=True)
+    line = progress.line(summary_of(6, 2), 4.0, ended=False)
     assert line == "8 of 20 images, 2.0 images/s, 2 defects, 0 rejects, 6 s left"
-    pace.is_exact = False
-    assert pace.line(summary_of(6, 2), 4.0, ended=False).startswith("8 of 20 or more images")
-    assert "8 of 8 images" in pace.line(summary_of(6, 2), 4.0, ended=True)
-    assert "time left not known yet" in pace.line(summary_of(0, 0), 4.0, ended=False)
+    progress.is_exact = False
+    assert progress.line(summary_of(6, 2), 4.0, ended=False).startswith("8 of 20 or more images")
+    assert "8 of 8 images" in progress.line(summary_of(6, 2), 4.0, ended=True)
+    assert "time left not known yet" in progress.line(summary_of(0, 0), 4.0, ended=False)
 
 
 def test_a_log_gets_a_line_now_and_then_and_a_terminal_one_that_changes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[str] = []
-    pace = Pace(lines.append, num_todo=20, is_exact=True)
-    assert not pace.on_terminal
+    progress = Progress(lines.append, num_todo=20, is_exact=True)
+    assert not progress.on_terminal
     for _ in range(100):
-        pace.show(summary_of(1, 0))
+        progress.show(summary_of(1, 0))
     assert lines == []
-    pace.last_s -= 31
-    pace.show(summary_of(1, 0))
-    pace.show(summary_of(1, 0))
+    progress.last_s -= 31
+    progress.show(summary_of(1, 0))
+    progress.show(summary_of(1, 0))
     assert len(lines) == 1
-    pace.show(summary_of(1, 0), ended=True)
+    progress.show(summary_of(1, 0), ended=True)
     assert len(lines) == 2
-    pace.on_terminal = True
-    pace.show(summary_of(1, 0), ended=True)
+    progress.on_terminal = True
+    progress.show(summary_of(1, 0), ended=True)
     assert len(lines) == 2
     assert capsys.readouterr().err.startswith("\r\x1b[K1 of 1 images")

@@ -1,4 +1,4 @@
-"""Images in shards, inspected by hand: as they are as files, and each but once."""
+"""Images in shards get the verdicts that they get as files, and each gets one."""
 
 import io
 import shutil
@@ -16,7 +16,7 @@ from vqad.images import shards
 from vqad.images.routing import Routing
 from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import plan
+from vqad.inspection.plan import make_plan
 from vqad.storage.uris import encoded
 
 __all__ = ["home", "job", "moments"]
@@ -78,10 +78,10 @@ def test_a_shard_that_is_done_is_not_opened_again(
 ) -> None:
     inspect(packed)
     monkeypatch.delattr(shards, "members")
-    settled = inspect(packed)
-    assert (settled.num_todo, settled.num_skipped, settled.is_exact) == (0, 16, True)
-    narrowed = plan(again(packed, include="*good*"))
-    assert not narrowed.is_exact
+    plan = inspect(packed)
+    assert (plan.num_todo, plan.num_skipped, plan.num_unread_shards) == (0, 16, 0)
+    narrowed = make_plan(again(packed, include="*good*"))
+    assert narrowed.num_unread_shards == 2
 
 
 def test_a_shard_that_was_left_half_way_is_completed(packed: InspectJob) -> None:
@@ -101,9 +101,9 @@ def test_redoing_shards_leaves_one_verdict_an_image_at_every_moment(
     inspect(packed)
     names = sink.parts(packed.output, "verdicts")
     moments.clear()
-    settled = inspect(again(packed, redo="all"), num_rows=5)
-    assert settled.num_todo == 16
-    assert set(runs(packed).values()) == {settled.run}
+    plan = inspect(again(packed, redo="all"), num_rows=5)
+    assert plan.num_todo == 16
+    assert set(runs(packed).values()) == {plan.run}
     assert sink.parts(packed.output, "verdicts") == names
     assert all(len(seen) == 16 and set(seen.values()) == {1} for seen in moments)
 
@@ -112,7 +112,7 @@ def test_a_limit_stops_inside_a_shard_and_the_next_run_goes_on(packed: InspectJo
     for done in (5, 8, 13, 16):  # a shard is not begun before the one before it is read
         inspect(again(packed, limit=5))
         assert len(runs(packed)) == done
-    assert plan(again(packed, limit=5)).num_todo == 0
+    assert make_plan(again(packed, limit=5)).num_todo == 0
 
 
 def test_a_tar_cut_short_costs_one_row_which_goes_when_the_tar_is_whole(
@@ -168,7 +168,7 @@ def test_a_shard_is_never_decoded_ahead_of_who_takes_its_units(
             yield each
 
     monkeypatch.setattr(shards, "members", noted)
-    taken = decoded(packed, plan(packed), 3)
+    taken = decoded(packed, make_plan(packed), 3)
     for number in (3, 6):
         assert len(next(taken)) == 3
         assert len(read) == number

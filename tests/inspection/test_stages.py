@@ -1,4 +1,4 @@
-"""The stages called by hand, without Ray: what a reader of the tables sees at every moment."""
+"""The stages without Ray: the tables are right after every single write."""
 
 import shutil
 from collections import Counter
@@ -25,7 +25,7 @@ from vqad import tables
 from vqad.images.routing import Routing
 from vqad.inspection import detector_cache, ledger, sink, stages
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import plan
+from vqad.inspection.plan import make_plan
 from vqad.on_ray import inspect as inspection
 from vqad.on_ray import session
 from vqad.storage import lease
@@ -52,7 +52,7 @@ def test_redoing_what_changed_redoes_that_alone(job: InspectJob) -> None:
     first = inspect(job)
     other = Path(job.archive) / "washer" / "test" / "good"
     shutil.copy(other / "001.png", other / "000.png")
-    assert len(plan(again(job)).todo) == 0
+    assert len(make_plan(again(job)).todo) == 0
     second = inspect(again(job, redo="changed"))
     changed = {image for image, run in runs(job).items() if run == second.run}
     assert changed == {(other / "000.png").as_uri()}
@@ -130,8 +130,8 @@ def test_a_run_that_is_cut_off_is_completed_and_nothing_done_twice(job: InspectJ
 
 
 def test_without_the_lease_nothing_is_written(job: InspectJob) -> None:
-    settled = plan(job)
-    unit = inspector_of(job, settled).inspect(next(decoded(job, settled, 4)))
+    plan = make_plan(job)
+    unit = inspector_of(job, plan).inspect(next(decoded(job, plan, 4)))
     with lease.held(job.output, "theirs") as theirs:
         with pytest.raises(lease.LeaseLostError, match=r"run theirs on .* has it"):
             stages.write(unit, output=job.output, holder="ours")
@@ -143,13 +143,13 @@ def test_without_the_lease_nothing_is_written(job: InspectJob) -> None:
 def test_an_actor_keeps_detectors_within_a_bound_and_the_latest_used(
     job: InspectJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled = plan(job)
-    kept = detector_cache.DetectorCache(job.models, settled.versions, "cpu")
+    plan = make_plan(job)
+    kept = detector_cache.DetectorCache(job.models, plan.versions, "cpu")
     first = kept.get("fabric")
     kept.get("washer")
     assert kept.get("fabric") is first
     assert list(kept.loaded) == ["washer", "fabric"]
-    monkeypatch.setattr(detector_cache, "LARGEST_KEPT_BYTES", 1)
+    monkeypatch.setattr(detector_cache, "LARGEST_CACHED_BYTES", 1)
     del kept.loaded["washer"]
     kept.get("washer")
     assert list(kept.loaded) == ["washer"]
@@ -185,5 +185,5 @@ def test_files_and_shards_of_the_output_and_the_models_are_not_of_the_archive(
     )
     inspect(inside)
     assert len(runs(inside)) == 16
-    assert len(plan(inside).shards) == 0
+    assert len(make_plan(inside).shards) == 0
     assert pc.sum(pc.is_valid(pa.array([row["score"] for row in rows(inside)]))).as_py() == 16

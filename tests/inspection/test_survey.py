@@ -1,4 +1,4 @@
-"""A manifest in the place of an archive, inspected by hand: what it names and nothing else."""
+"""A manifest in place of an archive: the images that it names are inspected, and no others."""
 
 import tarfile
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from tests.support.inspection_by_hand import again, home, inspect, job, rows
 from vqad.images.routing import Routing
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import plan
+from vqad.inspection.plan import make_plan
 
 __all__ = ["home", "job"]
 
@@ -73,9 +73,9 @@ def test_a_manifest_is_narrowed_by_whole_paths_and_may_leave_the_category_to_oth
 ) -> None:
     named = {str(picture(job, each, "000.png")): "no such" for each in ("fabric", "washer")}
     night = again(by_manifest(job, named), routing=Routing(category="washer"))
-    assert plan(night).todo["category"].to_pylist() == ["washer", "washer"]
-    assert len(plan(again(night, include="*/fabric/*")).todo) == 1
+    assert make_plan(night).todo["category"].to_pylist() == ["washer", "washer"]
+    assert len(make_plan(again(night, include="*/fabric/*")).todo) == 1
     pattern = again(night, routing=Routing(category_pattern="archive/([a-z]+)/"))
-    assert plan(pattern).todo["category"].to_pylist() == ["fabric", "washer"]
+    assert make_plan(pattern).todo["category"].to_pylist() == ["fabric", "washer"]
     with pytest.raises(ValueError, match=r"^no images in .*night.csv \(matching 'none'\)$"):
-        plan(again(night, include="none"))
+        make_plan(again(night, include="none"))

@@ -48,7 +48,7 @@ NOT_STARTED = {
         r"train, or give --category$"
     ),
     f"{BY_HAND} {{here}}/flat": (
-        r"the category of no image in .*/flat can be told: the images lie in no folders; "
+        r"cannot tell the category of any image in .*/flat: they are not in category folders; "
         r"give --category NAME, --category-pattern REGEX or --manifest URI$"
     ),
     f"{INSPECT} --category pill": r"no detector in .* for any of pill; there are: fabric, washer",
@@ -67,7 +67,7 @@ NOT_STARTED = {
         r"give only one of category, manifest and category_pattern, got"
     ),
     f"{INSPECT} --category-pattern b": r"category_pattern needs a group that names the category",
-    f"{INSPECT} --category-pattern (b": r"category_pattern '\(b' is no pattern: ",
+    f"{INSPECT} --category-pattern (b": r"category_pattern '\(b' is not a regular expression: ",
     f"{INSPECT} --manifest {{here}}/none.csv": r"manifest .*/none.csv: no such file or folder$",
     f"{INSPECT} --manifest {{here}}/columns.csv": (
         r"manifest .*/columns.csv must be Parquet or CSV with columns image and category: "

@@ -1,4 +1,4 @@
-"""`vqad inspect` where it needs no Ray: foreseeing, an output in use, a lease lost, a full disk."""
+"""`vqad inspect` where it needs no Ray: dry runs, an output in use, a lease lost, a full disk."""
 
 import errno
 import json
@@ -45,7 +45,7 @@ def test_a_dry_run_says_what_would_be_done_and_how_long_and_does_nothing(
     assert {name: ended.summary[name] for name in counts} == counts
     assert "16 images to inspect, 0 have their verdict already" in ended.err
     assert "fabric: 8 images by 20" in ended.err
-    assert " s, as one core here just did a few of them" in ended.err
+    assert " s, at the rate of one CPU core of this machine" in ended.err
     assert not Path(job.output).exists()
 
 
@@ -72,7 +72,7 @@ def test_a_dry_run_opens_no_shard_and_says_that_it_knows_less(job: InspectJob, v
     assert (ended.summary["images"], ended.summary["unread_shards"]) == (16, 1)
     assert "16 images to inspect, and those in 1 shard, 0 have their verdict" in ended.err
     assert "/fabric/more.tar: some images" in ended.err
-    assert ended.err.rstrip().endswith("without those in shards that were not read yet")
+    assert ended.err.rstrip().endswith("without the images in unread shards")
 
 
 def tampered(category: Path, version: str) -> None:
@@ -120,7 +120,7 @@ def test_an_output_in_use_is_refused_with_exit_code_2_naming_the_other_run(
     assert (ended.code, ended.out) == (2, "")
     (said,) = ended.err.splitlines()
     assert said.startswith(f"vqad inspect: file://{job.output} is in use by run first on ")
-    assert said.endswith("; wait for its end, or give another --output")
+    assert said.endswith("; wait until that run ends, or give another --output")
     assert not Path(job.output, "verdicts").exists()
 
 
@@ -136,8 +136,7 @@ def test_a_lost_lease_ends_with_exit_code_1_and_no_record_of_the_run(
     ended = vqad(*line(job))
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines()[-1] == (
-        "vqad inspect: the run could not be finished: the lease on it is lost: run second has "
-        "taken it over"
+        "vqad inspect: the lease on it is lost: run second has taken it over"
     )
     assert not Path(job.output, "run.json").exists()
 

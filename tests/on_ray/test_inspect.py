@@ -1,4 +1,4 @@
-"""One answer an image, whatever lies beside it, and the same answer however it is come by."""
+"""Each image has one verdict, whatever its neighbours are, and the same one in any run."""
 
 import shutil
 import warnings
@@ -14,7 +14,7 @@ from vqad.images import listing
 from vqad.images.routing import Routing
 from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import plan
+from vqad.inspection.plan import make_plan
 from vqad.on_ray import session
 from vqad.storage import files, uris
 
@@ -179,7 +179,7 @@ def routed(finished: Finished, archive: Path, **routing: str) -> list[str]:
         output=str(archive / "none"),
         routing=Routing(**routing),
     )
-    return plan(job).todo["category"].to_pylist()
+    return make_plan(job).todo["category"].to_pylist()
 
 
 @pytest.fixture
@@ -226,4 +226,4 @@ def test_a_plan_pins_the_version_in_force(finished: Finished, tmp_path: Path) ->
     small_detectors.draw(tmp_path / "data", ("fabric",))
     newer = small_detectors.save_detector(models, "fabric", str(tmp_path / "data"))
     job = InspectJob(archive=str(finished.archive), models=models, output=str(tmp_path / "none"))
-    assert plan(job).versions["fabric"] == newer
+    assert make_plan(job).versions["fabric"] == newer

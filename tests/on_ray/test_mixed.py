@@ -1,4 +1,4 @@
-"""Everything an archive may hold, on object storage: one answer each, whatever dies or fails."""
+"""A mixed archive on object storage: each image has one verdict, whatever is killed or fails."""
 
 import random
 import subprocess
@@ -89,6 +89,6 @@ def test_a_run_that_is_killed_and_served_badly_ends_in_the_same_results(
     assert sum(faults.counts[kind] for kind in faults.counts if kind != "requests") > 2
     campaign.check_complete(output, expected)
     assert s3.secret_key not in str(said)
-    # What the store withheld is asked for again.
+    # Images that the storage refused are fetched again.
     assert inspect(**night.places, output=output, redo="changed")["images"] == 2
     campaign.check_same(output, calm)

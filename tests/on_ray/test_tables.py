@@ -1,4 +1,4 @@
-"""What an inspection leaves opens everywhere, is complete, and adds up."""
+"""The tables of an inspection open in every reader, are complete, and agree with run.json."""
 
 import json
 from collections import Counter

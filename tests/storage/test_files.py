@@ -193,12 +193,6 @@ def test_deleting_twice_is_deleting_once(root: str) -> None:
     assert files.list_names(root) == ["b.png"]
 
 
-def test_the_file_system_of_a_place_finds_it_under_its_path(root: str) -> None:
-    fill(root, "a b.png")
-    filesystem, path = files.filesystem(uris.join(root, "a b.png"))
-    assert filesystem.cat_file(path) == b"a b.png"
-
-
 # Local folders only.
 
 

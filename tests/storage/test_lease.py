@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from vqad.storage import conditional_writes, lease
+from vqad.storage.errors import ArchiveError
 from vqad.storage.lease import InUseError, LeaseLostError, held
+from vqad.storage.uris import join
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.integration)])
@@ -29,14 +31,14 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stored(output: str) -> dict:
-    found = conditional_writes.read(lease.join(output, "lease.json"))
+    found = conditional_writes.read(join(output, "lease.json"))
     assert found is not None
     return json.loads(found[0])
 
 
 def elsewhere(output: str, **changes: object) -> None:
     """Let a process of another machine hold the output from now on."""
-    uri = lease.join(output, "lease.json")
+    uri = join(output, "lease.json")
     content = {"holder": "other", "run": "theirs", "host": "far", "pid": 7, "system": "far"}
     found = conditional_writes.read(uri)
     data = json.dumps({**content, "released": False, **changes}).encode()
@@ -133,7 +135,7 @@ def test_who_cannot_renew_in_time_has_lost_it(
     output: str, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_: object, **__: object) -> bool:
-        raise lease.ArchiveError("gone")
+        raise ArchiveError("gone")
 
     with held(output, "cut off") as mine:
         monkeypatch.setattr(conditional_writes, "write", unreachable)
@@ -144,7 +146,7 @@ def test_who_cannot_renew_in_time_has_lost_it(
 
 
 def test_a_conditional_write_wants_the_content_as_it_was_read(output: str) -> None:
-    uri = lease.join(output, "x")
+    uri = join(output, "x")
     assert conditional_writes.read(uri) is None
     assert conditional_writes.write(uri, b"one", tag=None)
     assert not conditional_writes.write(uri, b"other", tag=None)
@@ -164,7 +166,7 @@ def test_a_renewal_that_was_done_but_seemed_to_fail_loses_nothing(
         written = write(uri, data, tag=tag)
         if not failures:
             failures.append(uri)
-            raise lease.ArchiveError("the answer was lost")
+            raise ArchiveError("the answer was lost")
         return written
 
     with held(output, "ours") as mine:

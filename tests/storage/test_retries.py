@@ -10,7 +10,7 @@ from botocore import exceptions as boto
 
 from vqad.storage import retries
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import persist
+from vqad.storage.retries import with_retries
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ LASTING = {
 def test_what_may_pass_is_tried_again_a_bounded_number_of_times(
     detail: str, pauses: list[float]
 ) -> None:
-    assert persist(failing(PASSING[detail], times=5)) == "done"
+    assert with_retries(failing(PASSING[detail], times=5)) == "done"
     with pytest.raises(FetchError) as caught:
-        persist(failing(PASSING[detail], times=6))
+        with_retries(failing(PASSING[detail], times=6))
     assert (caught.value.error, str(caught.value)) == ("fetch_failed", detail)
     assert len(pauses) == 5 + 5
 
@@ -84,7 +84,7 @@ def test_what_would_fail_again_fails_at_once_in_stable_words(
 ) -> None:
     error, cause = LASTING[detail]
     with pytest.raises(FetchError) as caught:
-        persist(failing(cause, times=1))
+        with_retries(failing(cause, times=1))
     assert (caught.value.error, str(caught.value)) == (error, detail)
     assert caught.value.remedy
     assert not pauses
@@ -101,24 +101,24 @@ def test_what_would_fail_again_fails_at_once_in_stable_words(
     ],
 )
 def test_broken_connections_and_short_reads_may_pass(error: Exception, pauses: list[float]) -> None:
-    assert persist(failing(error, times=2)) == "done"
+    assert with_retries(failing(error, times=2)) == "done"
     assert len(pauses) == 2
 
 
 def test_pauses_double_and_are_never_quite_the_same(pauses: list[float]) -> None:
     with pytest.raises(FetchError):
-        persist(failing(answer(503, "SlowDown")))
+        with_retries(failing(answer(503, "SlowDown")))
     for pause_s, longest_s in zip(pauses, (0.4, 0.8, 1.6, 3.2, 6.4), strict=True):
         assert longest_s / 2 <= pause_s <= longest_s
     first = list(pauses)
     with pytest.raises(FetchError):
-        persist(failing(answer(503, "SlowDown")))
+        with_retries(failing(answer(503, "SlowDown")))
     assert pauses[5:] != first
 
 
 def test_nothing_of_the_cause_is_left_to_be_printed(pauses: list[float]) -> None:
     with pytest.raises(FetchError) as caught:
-        persist(failing(answer(403, "AccessDenied")))
+        with_retries(failing(answer(403, "AccessDenied")))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert "AKIA123" not in f"{caught.value}{caught.value!r}"

@@ -225,7 +225,7 @@ def test_an_endpoint_that_is_no_plain_url_is_refused_without_being_shown(
     with pytest.raises(ArchiveError) as caught:
         listing.list_images("s3://bucket/a")
     expected = (
-        "s3://bucket/a: the endpoint is no plain URL; "
+        "s3://bucket/a: the endpoint is not a plain URL; "
         "set AWS_ENDPOINT_URL to http://HOST:PORT or https://HOST"
     )
     assert str(caught.value) == expected

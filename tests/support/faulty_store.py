@@ -1,8 +1,8 @@
-"""A store that fails: a proxy on loopback in front of an S3 server, which spoils some answers.
+"""A proxy on loopback in front of an S3 server that makes some of its responses fail.
 
     python -m tests.support.faulty_store http://127.0.0.1:8333 --share 0.05
 
-Requests keep their Host header, which their signatures cover, so the server behind takes them.
+Requests keep their Host header, because their signatures include it.
 """
 
 import argparse
@@ -24,11 +24,11 @@ FAULTS = ("truncated", "503 SlowDown", "500 InternalError", "reset", "reset afte
 
 @dataclass
 class Faults:
-    """What goes wrong: a share of all requests, and single objects for good."""
+    """Which requests fail: a random share of all, and every read of some objects."""
 
-    behind: str  # endpoint
+    behind: str  # endpoint of the real server
     share: float = 0.0
-    denied: set[str] = field(default_factory=set)  # /bucket/key, of reads
+    denied: set[str] = field(default_factory=set)  # /bucket/key, for reads only
     lost: set[str] = field(default_factory=set)
     seed: int = 0
     endpoint: str = ""
@@ -38,7 +38,7 @@ class Faults:
         self._random, self._lock = random.Random(self.seed), threading.Lock()
 
     def next(self, method: str, path: str) -> str:
-        """The fault of one request, or "" for none."""
+        """The fault of the next request; "" for none."""
         with self._lock:
             self.counts["requests"] += 1
             kind = ""
@@ -47,7 +47,7 @@ class Faults:
             elif method == "GET" and path in self.lost:
                 kind = "404 NoSuchKey"
             elif self._random.random() < self.share:
-                # Only what has a body can be cut.
+                # Only a response with a body can be truncated.
                 kind = self._random.choice(FAULTS if method == "GET" else FAULTS[1:])
             self.counts[kind] += bool(kind)
             return kind
@@ -55,7 +55,7 @@ class Faults:
 
 @contextmanager
 def faulty_store(faults: Faults) -> Iterator[Faults]:
-    """The proxy answers until the block is left."""
+    """Run the proxy during the block."""
     server = _Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"faults": faults}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """Nothing: clients that are killed break their connections."""
+        """Print nothing: killed clients break their connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind and kind[0] in "345":
             return self._error(kind)
         status, headers, data = self._forward(body)
-        if kind == "reset after":  # done, but nobody hears of it
+        if kind == "reset after":  # the request was done, but its response is lost
             return self._reset()
         short = data[: len(data) // 2] if kind == "truncated" else data
         self.send_response(status)

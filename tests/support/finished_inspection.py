@@ -1,4 +1,4 @@
-"""One archive with all that archives have, inspected once for all tests that read the result."""
+"""An archive with good, odd and bad files, inspected once for all tests that read the result."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,10 +10,10 @@ import pytest
 
 from tests.support import small_detectors
 from vqad.evaluation import results
-from vqad.storage import files, uris
+from vqad.storage import files, output_layout, uris
 from vqad.tables import VERDICTS
 
-# Ray warns of its own settings while it copies them.
+# Ray warns about its own settings while it copies them.
 ON_RAY = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning:ray")]
 
 
@@ -24,7 +24,7 @@ class Finished:
     archive: Path
     models: Path
     output: Path
-    odd: dict[str, str]  # error words by name of the files in fabric/test/odd
+    odd: dict[str, str]  # expected error of each file in fabric/test/odd
     summary: dict[str, Any]
 
 
@@ -41,7 +41,7 @@ def inspect(**options: Any) -> dict[str, Any]:
 
 def verdicts(output: Path | str) -> list[dict[str, Any]]:
     """All rows of all categories, sorted by image."""
-    root = uris.join(str(output), "verdicts")
+    root = output_layout.table(str(output), "verdicts")
     tables = [
         results.read_table(uris.join(root, folder), VERDICTS.names)
         for folder in files.list_names(root)
@@ -51,7 +51,7 @@ def verdicts(output: Path | str) -> list[dict[str, Any]]:
 
 @cache
 def finish(home: Path) -> Finished:
-    """Two categories with detectors, one without, an image in no folder, and odd files."""
+    """Two categories with detectors, one without, an image outside any folder, and odd files."""
     archive, models, output = home / "archive", home / "models", home / "output"
     small_detectors.draw(archive, ("fabric", "washer"))
     for category in ("fabric", "washer"):

@@ -1,4 +1,4 @@
-"""Runs by hand: the stages one after the other in this process, without Ray."""
+"""Runs without Ray: the stages are called one after the other in this process."""
 
 import shutil
 from collections import Counter
@@ -13,7 +13,7 @@ import pytest
 from tests.support import small_detectors
 from vqad.inspection import ledger, shard_stage, sink, stages
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan, plan, units
+from vqad.inspection.plan import Plan, make_plan, units
 from vqad.storage import files
 
 CATEGORIES = ("fabric", "washer")
@@ -45,24 +45,24 @@ def again(job: InspectJob, **options: Any) -> InspectJob:
 
 
 def inspect(job: InspectJob, *, num_rows: int = 3, most_units: int = 999) -> Plan:
-    """A run in this process, one unit after the other."""
-    settled = plan(job)
-    ledger.heal(job.output, settled.ledger)
+    """Do a run in this process, unit by unit, and stop after ``most_units``."""
+    plan = make_plan(job)
+    ledger.remove_superseded(job.output, plan.ledger)
     sink.remove_orphans(job.output)
-    inspector = inspector_of(job, settled)
-    for number, unit in enumerate(decoded(job, settled, num_rows)):
+    inspector = inspector_of(job, plan)
+    for number, unit in enumerate(decoded(job, plan, num_rows)):
         if number == most_units:
             break
         stages.write(inspector.inspect(unit), output=job.output)
-    return settled
+    return plan
 
 
-def inspector_of(job: InspectJob, settled: Plan) -> stages.Inspector:
+def inspector_of(job: InspectJob, plan: Plan) -> stages.Inspector:
     return stages.Inspector(
         stages.InspectorOptions(
             models=job.models,
-            versions=settled.versions,
-            run=settled.run,
+            versions=plan.versions,
+            run=plan.run,
             batch_size=4,
             maps=job.maps,
             num_threads=1,
@@ -70,29 +70,29 @@ def inspector_of(job: InspectJob, settled: Plan) -> stages.Inspector:
     )
 
 
-def decoded(job: InspectJob, settled: Plan, num_rows: int) -> Iterator[pa.Table]:
-    for unit in units(settled.todo, num_rows):
-        yield stages.decode(unit, sizes_px=settled.sizes_px)
-    for shard in settled.shards:
+def decoded(job: InspectJob, plan: Plan, num_rows: int) -> Iterator[pa.Table]:
+    for unit in units(plan.todo, num_rows):
+        yield stages.decode(unit, sizes_px=plan.sizes_px)
+    for shard in plan.shards:
         yield from shard_stage.read_shard(
             shard,
             output=job.output,
             holder="",
             include=job.include,
-            sizes_px=settled.sizes_px,
+            sizes_px=plan.sizes_px,
             num_rows=num_rows,
         )
 
 
 def rows(job: InspectJob, table: str = "verdicts") -> list[dict[str, Any]]:
-    """As a reader finds them, sorted by image."""
+    """All rows of a table, sorted by image."""
     parts = sorted(Path(job.output, table).rglob("part-*.parquet"))
     found = [row for part in parts for row in pq.ParquetFile(part).read().to_pylist()]
     return sorted(found, key=lambda row: row["image"])
 
 
 def runs(job: InspectJob) -> dict[str, str]:
-    """The run of every verdict by image; one each."""
+    """The run of each image's only verdict."""
     found = rows(job)
     images = [row["image"] for row in found]
     assert len(set(images)) == len(images)
@@ -101,7 +101,7 @@ def runs(job: InspectJob) -> dict[str, str]:
 
 @pytest.fixture
 def moments(job: InspectJob, monkeypatch: pytest.MonkeyPatch) -> list[Counter[str]]:
-    """Verdicts by image as a reader would have found them after every single change."""
+    """The number of verdicts per image, noted after every single change of the output."""
     seen: list[Counter[str]] = []
 
     def watched(change: Callable[..., None]) -> Callable[..., None]:

@@ -1,7 +1,7 @@
-"""A large archive on object storage in which everything occurs, and what must come of each image.
+"""A large archive on object storage with every kind of image, and the expected result of each.
 
-A few drawn pictures under many names, in folders and in tar, tar.gz and Parquet shards; every
-eighth is odd or bad, by turns.
+It has a few drawn pictures under many names, in folders and in tar, tar.gz and Parquet shards.
+Every eighth image is odd or bad.
 """
 
 import io
@@ -32,7 +32,7 @@ SPECIAL_EVERY = 8
 
 @dataclass
 class Mixed:
-    """Where it is, and the error word of every image ("" where it must be inspected)."""
+    """An archive's URI, and the expected error of every image ("" if it must be inspected)."""
 
     archive: str
     expected: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def _rotated(picture: np.ndarray) -> bytes:
     return _by_pillow(picture, "RGB", exif=exif)
 
 
-# Name, error word, and how to make it of a picture (BGR).
+# Name, expected error, and a function that makes the file from a picture (BGR).
 SPECIAL: list[tuple[str, str, Callable[[np.ndarray], bytes]]] = [
     ("deep.png", "", lambda picture: _encoded(picture.astype(np.uint16) * 257, ".png")),
     ("grey.png", "", lambda picture: _encoded(picture[..., 0], ".png")),
@@ -96,7 +96,7 @@ def save_detectors(models: str, folder: Path, **configs: Any) -> None:
 
 
 def upload(archive: str, folder: Path, num_images: int) -> Mixed:
-    """Fill an archive with so many images of the drawn ones."""
+    """Fill an archive with this number of images, made from the drawn ones."""
     mixed = Mixed(archive=archive)
     made_names = _contents(folder, num_images)
     with ThreadPoolExecutor(8) as pool:
@@ -110,7 +110,7 @@ def upload(archive: str, folder: Path, num_images: int) -> Mixed:
     return mixed
 
 
-Content = tuple[str, bytes, str]  # name, bytes, error word
+Content = tuple[str, bytes, str]  # name, bytes, expected error
 
 
 def _contents(folder: Path, num_images: int) -> Iterator[tuple[str, Content]]:
@@ -134,7 +134,7 @@ def _groups(contents: Iterator[tuple[str, Content]]) -> Iterator[tuple[str, list
     for category, content in contents:
         group.append(content)
         if len(group) == SHARD_IMAGES:
-            # Every seventh group is of a category that no detector knows.
+            # Every seventh group is of a category without a detector.
             yield (category if number % 7 != 6 else "alien"), group
             group, number = [], number + 1
     if group:
@@ -158,7 +158,7 @@ def _files(mixed: Mixed, category: str, number: int, contents: list[Content]) ->
 def _tar(
     mixed: Mixed, category: str, number: int, contents: list[Content], mode: str = "w"
 ) -> dict[str, bytes]:
-    """In it the folder of the category, and in place of the last member the first once more."""
+    """A tar with a folder of the category; its last member has the name of the first."""
     uri = f"{mixed.archive}/shard-{number:04}.tar" + (".gz" if mode == "w:gz" else "")
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode=mode) as tar:

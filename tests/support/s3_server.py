@@ -22,7 +22,7 @@ GONE_WITHIN_S = 3
 
 @dataclass(frozen=True, kw_only=True)
 class S3Server:
-    """Where it is, and the one key that it knows."""
+    """Its endpoint and its only key."""
 
     endpoint: str
     access_key: str
@@ -31,7 +31,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What points every S3 client of this process and its children to the server."""
+        """AWS variables that make every S3 client of a process use this server."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -44,7 +44,7 @@ class S3Server:
 
 @contextmanager
 def s3server() -> Iterator[S3Server]:
-    """A server that answers, until the block is left."""
+    """A running server; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="vqad-s3-", ignore_cleanup_errors=True) as folder:
         process, server = _started(Path(folder))
         try:
@@ -63,14 +63,14 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [{"name": "tests", "credentials": credentials, "actions": actions}]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    # Every bucket has volumes of its own; seven at its first object is the default, and slow.
+    # Each bucket gets its own volumes. By default its first object creates seven, which is slow.
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     (folder / "data").mkdir()
     command = [
         *(weed, "server", "-master.telemetry=false", f"-dir={folder / 'data'}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
-        # Catalogs that nobody asks for, on fixed ports where two servers on one host would meet.
+        # Unused catalogs: their ports are fixed, so two servers on one host would collide.
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
         *("-volume.max=500", "-master.volumeSizeLimitMB=64"),
@@ -82,10 +82,10 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free also 10,000 above, where SeaweedFS puts the gRPC twin of each port."""
+    """Ports that are free, as are those 10,000 above, which SeaweedFS uses for gRPC."""
     ports: list[int] = []
     while len(ports) < count:
-        # Below what the system hands out on its own, so that nobody comes in between.
+        # Below the range from which the system assigns ports, so that no other process takes them.
         port = random.randrange(12_000, 22_000)
         if port not in ports and _is_free(port) and _is_free(port + 10_000):
             ports.append(port)
@@ -98,7 +98,7 @@ def _is_free(port: int) -> bool:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None:
-    """Ready is who has stored an object: the gateway answers before there is a volume."""
+    """Wait until an object can be stored: the gateway answers before it has a volume."""
     session = Session()
     session.set_credentials(server.access_key, server.secret_key)
     client = session.create_client(
@@ -110,7 +110,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], server: S3Server, log: P
     give_up_s = time.monotonic() + READY_WITHIN_S
     while True:
         try:
-            # Where the bucket was made before there was a volume, it is there by now.
+            # An earlier attempt may have created the bucket and failed to store the object.
             with suppress(client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket="ready")
             client.put_object(Bucket="ready", Key="ready", Body=b"ready")
@@ -127,6 +127,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(GONE_WITHIN_S)
-    except subprocess.TimeoutExpired:  # it takes up to 30 s to say goodbye to itself
+    except subprocess.TimeoutExpired:  # an orderly shutdown can take 30 s
         process.kill()
         process.wait()

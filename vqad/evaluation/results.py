@@ -10,8 +10,7 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 
 from vqad.evaluation.ground_truth import root_of_tests
-from vqad.storage import files, uris
-from vqad.tables import category_folder
+from vqad.storage import files, output_layout, uris
 
 _LARGEST_PART_BYTES = 2**31
 
@@ -33,10 +32,9 @@ def read_inspected(data: str, output: str, category: str) -> Inspected:
 
     Raises ValueError where there is none, or one without its map.
     """
-    folder = category_folder(category)
     root = root_of_tests(data, category)
     verdicts = read_table(
-        uris.join(output, "verdicts", folder),
+        output_layout.category_table(output, "verdicts", category),
         ["image", "verdict", "score", "threshold", "model_version"],
     )
     rows = [row for row in verdicts.to_pylist() if row["image"].startswith(f"{root}/")]
@@ -56,7 +54,7 @@ def read_inspected(data: str, output: str, category: str) -> Inspected:
     return Inspected(
         images=[row["image"] for row in judged],
         scores=np.array([row["score"] for row in judged], np.float64),
-        maps=_maps(output, folder, [row["image"] for row in judged]),
+        maps=_maps(output, category, [row["image"] for row in judged]),
         threshold=float(threshold),
         model_version=version,
         num_rejected=len(rows) - len(judged),
@@ -77,9 +75,9 @@ def _read_part(uri: str, columns: Sequence[str]) -> pa.Table:
     return pq.read_table(pa.BufferReader(data), columns=list(columns))
 
 
-def _maps(output: str, folder: str, wanted: Sequence[str]) -> Float32[ndarray, "n height width"]:
+def _maps(output: str, category: str, wanted: Sequence[str]) -> Float32[ndarray, "n height width"]:
     """Maps of the wanted images in their order, read part by part."""
-    uri = uris.join(output, "maps", folder)
+    uri = output_layout.category_table(output, "maps", category)
     at = {image: position for position, image in enumerate(wanted)}
     maps: ndarray | None = None
     missing = set(wanted)

@@ -1,1 +1,1 @@
-"""From a storage prefix to pixels: listing, shards, manifests, categories, headers, decoding."""
+"""Find images in an archive, tell their categories, and decode them to pixels."""

@@ -1,9 +1,10 @@
-"""Bytes -> pixels -> values, and what to say when the bytes are no picture.
+"""Decode an image file to pixels of the model's input size, and pixels to values in [0, 1].
 
-Decoding is part of the method: two programs that turn one file into different pixels give two
-verdicts. So its rules are here once, and go into every detector as ``PREPROCESSING``. OpenCV
-decodes the pixels, but Pillow those of TIFF files up to 8 bits a channel, of which OpenCV
-multiplies colour by alpha; both only what ``vqad.headers`` has found whole and not too large.
+Decoding is part of the method: if two programs turn one file into different pixels, they may give
+different verdicts. So the rules are kept in one place, and every detector records them
+(``PREPROCESSING``). OpenCV decodes all formats except TIFF of up to 8 bits per channel, which
+Pillow decodes, because OpenCV multiplies their colours by alpha. ``vqad.images.headers`` first
+refuses files that are incomplete or too large.
 """
 
 import io
@@ -20,11 +21,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from vqad.array_types import Pixels
 from vqad.images.headers import ImageError, pillow_warnings, probe
 
-# Guesses: ten times a large industrial camera's picture, and its bytes at 16 bits uncompressed.
+# Guesses: ten times the pixels of a large industrial camera, and their size at 16 bits a channel.
 MAX_PIXELS: Final = 100_000_000
 MAX_BYTES: Final = 640 * 2**20
 
-# The rules, to be kept with what was fitted by them; another version gives other pixels.
+# The rules, which every detector records. Another version of the rules gives other pixels.
 PREPROCESSING: Final[dict[str, Any]] = {
     "version": 1,
     "formats": ["BMP", "JPEG", "PNG", "TIFF", "WebP"],
@@ -41,23 +42,23 @@ PREPROCESSING: Final[dict[str, Any]] = {
     "aspect_ratio": "not kept",
 }
 
-# What OpenCV would print about a file that fails goes into that file's row.
+# OpenCV would print its errors. The row of the file reports them instead.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A picture at the model's input size, and the size that it had."""
+    """An image at the model's input size, and its original size."""
 
     pixels: Pixels  # uint8 or uint16, RGB
-    source_width_px: int  # as a person sees it: after EXIF rotation
+    source_width_px: int  # after EXIF rotation
     source_height_px: int
 
 
 def decode(
     data: bytes, *, size_px: int, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Decoded:
-    """Pixels of one encoded picture, ``size_px`` high and wide; raises ``ImageError``."""
+    """Decode one image file to ``size_px`` x ``size_px`` pixels; raises ``ImageError``."""
     if size_px < 1:
         raise ValueError(f"size_px must be at least 1, got {size_px}")
     if not data:
@@ -78,26 +79,26 @@ def decode(
 
 
 def to_unit(pixels: Integer[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """Values in [0, 1] of uint8 pixels (divided by 255) or uint16 ones (divided by 65535)."""
+    """Values in [0, 1]: uint8 pixels divided by 255, uint16 pixels by 65535."""
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"pixels must be uint8 or uint16, got {pixels.dtype}")
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def stack(pictures: Sequence[Pixels]) -> Integer[np.ndarray, "batch height width 3"]:
-    """One array of pictures of one size: uint8, or uint16 where any of them is.
+def stack(images: Sequence[Pixels]) -> Integer[np.ndarray, "batch height width 3"]:
+    """One array of images of equal size: uint8, or uint16 if any image is uint16.
 
-    8-bit values among 16-bit ones are multiplied by 257, which is exact: v / 255 = 257 v / 65535.
+    In the second case 8-bit values are multiplied by 257, which is exact: v / 255 = 257 v / 65535.
     """
-    if all(pixels.dtype == np.uint8 for pixels in pictures):
-        return np.stack(pictures)
+    if all(pixels.dtype == np.uint8 for pixels in images):
+        return np.stack(images)
     return np.stack(
-        [pixels * np.uint16(257) if pixels.dtype == np.uint8 else pixels for pixels in pictures]
+        [pixels * np.uint16(257) if pixels.dtype == np.uint8 else pixels for pixels in images]
     )
 
 
 def _resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
-    """Each side on its own: OpenCV's INTER_AREA skips pixels where the other side grows."""
+    """Shrink first, then enlarge: INTER_AREA would skip pixels if the other side is enlarged."""
     height_px, width_px = pixels.shape[:2]
     inner = (min(width_px, size_px), min(height_px, size_px))
     shrunk = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA)
@@ -105,7 +106,7 @@ def _resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _opencv(data: bytes) -> np.ndarray | None:
-    """In BGR order: asked for RGB, OpenCV 5.0 scrambles 16-bit TIFF."""
+    """Pixels in BGR order: if asked for RGB, OpenCV 5.0 mixes up the channels of 16-bit TIFF."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -116,9 +117,9 @@ def _opencv(data: bytes) -> np.ndarray | None:
 
 def _pillow(data: bytes) -> np.ndarray | None:
     try:
-        # Not Image.open, which refuses large pictures by a limit in a global variable.
+        # Image.open would refuse large images by a limit in a global variable.
         with pillow_warnings("ignore"), TiffImageFile(io.BytesIO(data)) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             return np.asarray(picture.convert("RGB"))
-    except Exception:  # Pillow raises anything at all on broken data
+    except Exception:  # Pillow may raise any exception if the data are broken
         return None

@@ -1,11 +1,11 @@
-"""What a picture's bytes say of it before any pixel is decoded: format, size, wholeness.
+"""Format, size and completeness of an encoded image, read before any pixel is decoded.
 
-Decoders differ in what they make of half a file, from painting the rest grey to refusing it, and
-a header of a few bytes can ask for gigabytes. So size and structure are read here first, from the
-content and never from the file's name: PNG by its checksums, JPEG from marker to marker up to the
-end marker, the others by the lengths that they state. A file cut anywhere is told from a whole
-one. Not noticed are wrong bytes inside the compressed data of a JPEG or a WebP, or inside
-uncompressed pixels: those formats carry no checksum.
+Decoders differ in what they do with half a file: some paint the rest grey, some refuse it. And a
+header of a few bytes can ask for gigabytes of pixels. So the size and structure of a file are
+checked here first. They are read from its content, never from its name: in a PNG the checksums, in
+a JPEG all markers up to the end marker, in other formats the lengths that the file states. A file
+that is cut anywhere is found to be truncated. Wrong bytes in the compressed data of a JPEG or a
+WebP, or in uncompressed pixels, are not found, because these formats have no checksum.
 """
 
 import io
@@ -24,8 +24,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from vqad.storage.errors import VqadError
 from vqad.tables import ERRORS
 
-# File name endings, in lower case, of what is listed as an image. Kinds that are refused are
-# among them, so that such files get their reject row instead of silence.
+# File name endings, in lower case, of files that are listed as images. Formats that can't be
+# decoded are included, so that each such file gets a reject row.
 EXTENSIONS: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
     | {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl"}
@@ -33,7 +33,7 @@ EXTENSIONS: Final = frozenset(
 
 
 class ImageError(VqadError, ValueError):
-    """Bytes that give no pixels: ``error`` is one of ``tables.ERRORS``, ``detail`` says more."""
+    """Undecodable bytes: ``error`` is one of ``tables.ERRORS``, ``detail`` gives the reason."""
 
     def __init__(self, error: str, detail: str) -> None:
         assert error in ERRORS, error
@@ -47,7 +47,7 @@ class ImageError(VqadError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Size as stored, before EXIF rotation; ``bits`` of a channel, of the format's usual 8."""
+    """Format, size in the file (before EXIF rotation), and bits per channel."""
 
     format: str
     width_px: int
@@ -56,7 +56,7 @@ class Header:
 
 
 def probe(data: bytes, *, max_pixels: int) -> Header:
-    """Header of a whole picture of a supported format; raises ``ImageError`` for all else."""
+    """Header of a complete image of a supported format; raises ``ImageError`` for anything else."""
     name = _format(data)
     try:
         return _PROBES[name](data, max_pixels)
@@ -95,7 +95,7 @@ def _png(data: bytes, max_pixels: int) -> Header:
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, start)
         if (start == 8) != (kind == b"IHDR"):
-            raise ImageError("unreadable", "PNG without its header in its place")
+            raise ImageError("unreadable", "PNG whose first chunk is not its header")
         if kind == b"acTL":
             raise ImageError("unsupported", "animated PNG is not a supported format")
         end = start + 12 + length
@@ -106,7 +106,7 @@ def _png(data: bytes, max_pixels: int) -> Header:
     return header
 
 
-# A marker that is neither a stuffed 0xFF of the compressed data nor one of its restarts.
+# Any marker except those inside compressed data: stuffed zeros (FF 00) and restarts (FF D0 to D7).
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _JPEG_START, _JPEG_END = 0xD8, 0xD9
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -163,8 +163,8 @@ def _bmp(data: bytes, max_pixels: int) -> Header:
         width_px, height_px, bits, compression, length = struct.unpack_from("<ii2xHII", data, 18)
     header = _admit("BMP", width_px, abs(height_px), max_pixels)
     if compression > 3:
-        raise ImageError("unsupported", "BMP that holds another format is not supported")
-    if compression in (0, 3):  # of run lengths, only the file knows how long they are
+        raise ImageError("unsupported", "BMP that contains another format is not supported")
+    if compression in (0, 3):  # run-length data (1, 2) have no length that follows from the size
         length = (width_px * bits + 31) // 32 * 4 * abs(height_px)
     if len(data) < offset + length:
         _truncated("BMP")
@@ -176,10 +176,10 @@ _FILTER_LOCK = threading.Lock()
 
 @contextmanager
 def pillow_warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
-    """Raise or drop Pillow's warnings of odd metadata, one thread at a time.
+    """Raise or drop Pillow's warnings about odd metadata, in one thread at a time.
 
-    The filter of warnings belongs to the whole process: two threads that each put back what they
-    found can leave it changed for good.
+    The warning filters belong to the whole process: two threads that change and restore them at
+    the same time can leave them changed for good.
     """
     with _FILTER_LOCK, warnings.catch_warnings():
         warnings.simplefilter(action)
@@ -187,13 +187,13 @@ def pillow_warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
 
 
 def _tiff(data: bytes, max_pixels: int) -> Header:
-    """Only the first page need be whole: its directory, its values, its strips or tiles."""
+    """Check the first page only: its directory, the directory's values, its strips or tiles."""
     try:
         tags = _TiffTags(data)
         header = _tiff_header(tags, max_pixels)
         if tags.end_bytes() > len(data):
             _truncated("TIFF")
-    except Warning:  # all that loading a directory warns of are bytes that are not there
+    except Warning:  # loading a directory warns only if bytes are missing
         _truncated("TIFF")
     except (SyntaxError, LookupError, TypeError, OverflowError) as error:
         raise ImageError("unreadable", "TIFF directory is corrupt") from error
@@ -201,7 +201,7 @@ def _tiff(data: bytes, max_pixels: int) -> Header:
 
 
 class _TiffTags:
-    """The first directory's numbers, by Pillow's reader, which tries no pixels yet."""
+    """Numbers in the first directory, read by Pillow without decoding any pixels."""
 
     def __init__(self, data: bytes) -> None:
         stream = io.BytesIO(data)
@@ -215,16 +215,16 @@ class _TiffTags:
             found = self._tags.get(tag, default)
         values = tuple(found) if isinstance(found, tuple | bytes) else (found,)
         if not all(isinstance(value, int) for value in values):
-            raise TypeError(f"tag {tag} is no number")
+            raise TypeError(f"tag {tag} is not a number")
         return values
 
     def end_bytes(self) -> int:
-        """Where the last strip or tile ends; where neither is stated the page is not there."""
+        """End of the last strip or tile in the file; LookupError if there are none."""
         for starts, lengths in ((273, 279), (324, 325)):
             where = zip(self.numbers(starts), self.numbers(lengths), strict=False)
             if ends := [start + length for start, length in where]:
                 return max(ends)
-        raise LookupError("neither strips nor tiles")
+        raise LookupError("no strips or tiles")
 
 
 def _tiff_header(tags: _TiffTags, max_pixels: int) -> Header:

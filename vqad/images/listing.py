@@ -1,6 +1,6 @@
-"""What an archive holds: image files, and the shards (tar, Parquet) that hold images in turn.
+"""List the image files and shards (tar, Parquet) of an archive.
 
-A local folder is walked and a prefix is listed page by page; only what is kept takes memory.
+A local folder is walked and a prefix is listed page by page. Only matching entries stay in memory.
 """
 
 import fnmatch
@@ -19,22 +19,22 @@ from typing import Any, Final
 from vqad.images.headers import EXTENSIONS
 from vqad.storage import s3
 from vqad.storage.errors import ArchiveError
-from vqad.storage.retries import ATTEMPTS_WATCHED, mendable, persist
+from vqad.storage.retries import ATTEMPTS_INTERACTIVE, errors_at, with_retries
 from vqad.storage.uris import absolute, encoded, is_remote, path_of, relative
 
-# File name endings, in lower case, of files that hold many images.
+# File name endings, in lower case, of files that contain many images.
 TARS: Final = (".tar", ".tar.gz", ".tgz")
 SHARDS: Final = (*TARS, ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One image or shard, as its store lists it."""
+    """One image or shard, as storage lists it."""
 
     image: str  # absolute URI
     size_bytes: int
     etag: str  # changes when the content does
-    modified_at: datetime | None  # UTC; None where a manifest names what is not there
+    modified_at: datetime | None  # UTC; None if a manifest names a file that does not exist
 
 
 def list_images(
@@ -44,15 +44,15 @@ def list_images(
     modified_since: datetime | None = None,
     limit: int | None = None,
 ) -> list[Listed]:
-    """All images below a folder or prefix, or the one that the URI names, sorted by URI.
+    """All images below a folder or prefix, or the one image that the URI names, sorted by URI.
 
-    Hidden files and what lies in a folder ``ground_truth`` are never listed. ``include`` is a
-    glob on the whole path below ``uri``, in which ``*`` also matches slashes. Raises
-    ArchiveError where there is no such place.
+    Hidden files and files in a folder ``ground_truth`` are never listed. ``include`` is a glob
+    for the whole path below ``uri``, in which ``*`` also matches slashes. Raises ArchiveError if
+    there is no such folder, prefix or image.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit must be at least 0, got {limit}")
-    found = _narrowed(uri, is_image, include, modified_since)
+    found = _matching(uri, is_image, include, modified_since)
     if limit is not None:
         return heapq.nsmallest(limit, found, key=lambda each: each.image)
     return sorted(found, key=lambda each: each.image)
@@ -61,75 +61,76 @@ def list_images(
 def list_archive(
     uri: str, *, include: str | None = None, modified_since: datetime | None = None
 ) -> list[Listed]:
-    """As ``list_images``, and the shards among them in which ``include`` may match a member."""
-    found = _narrowed(uri, lambda name: is_image(name) or is_shard(name), include, modified_since)
+    """Like ``list_images``, and also the shards in which ``include`` may match a member."""
+    found = _matching(uri, lambda name: is_image(name) or is_shard(name), include, modified_since)
     return sorted(found, key=lambda each: each.image)
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file of this name, path or URI holds images in turn."""
+    """True if a file of this name, path or URI contains many images."""
     return name.lower().endswith(SHARDS)
 
 
-def is_passed_over(path: str) -> bool:
-    """Whether a path below an archive is hidden, or of a mask in ``ground_truth``."""
+def is_excluded(path: str) -> bool:
+    """True for a hidden file or folder, and for a mask below ``ground_truth``."""
     return any(name.startswith(".") or name == "ground_truth" for name in path.split("/"))
 
 
 def is_included(path: str, include: str | None) -> bool:
-    """Whether the glob matches the path below the archive."""
+    """True if the glob matches the path below the archive, or if there is no glob."""
     return include is None or re.match(fnmatch.translate(include), path) is not None
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is listed as an image, though it may be none."""
+    """True if a file of this name is listed as an image; its content is not looked at."""
     return splitext(name)[1].lower() in EXTENSIONS
 
 
-Wanted = Callable[[str], bool]  # by name
+NameFilter = Callable[[str], bool]
 
 
-def _narrowed(
-    uri: str, wanted: Wanted, include: str | None, modified_since: datetime | None
+def _matching(
+    uri: str, wanted: NameFilter, include: str | None, modified_since: datetime | None
 ) -> Iterator[Listed]:
     if modified_since is not None and modified_since.tzinfo is None:
         raise ValueError(f"modified_since must have a time zone, got {modified_since}")
     root = absolute(uri)
-    with mendable(uri):
-        for each in _listed_s3(root, wanted) if is_remote(root) else _listed_locally(root, wanted):
+    with errors_at(uri):
+        for each in _list_s3(root, wanted) if is_remote(root) else _list_local(root, wanted):
             if is_as_new(each, modified_since) and may_match(relative(each.image, root), include):
                 yield each
 
 
 def is_as_new(listed: Listed, modified_since: datetime | None) -> bool:
-    """Whether it was modified since then, as far as is known."""
+    """True if the file was modified at or after this time, or if its time is unknown."""
     return modified_since is None or not listed.modified_at or listed.modified_at >= modified_since
 
 
 def may_match(path: str, include: str | None) -> bool:
-    """Whether the glob matches the path of an image, or may match a member of a shard there."""
+    """True if the glob matches this path, or could match a member of the shard at this path."""
     if include is None or is_included(path, include):
         return True
     if not is_shard(path):
         return False
-    # Members are matched when they are read; a shard elsewhere need not be opened for that.
+    # Members are matched when they are read. A shard needs no reading if no member can match: its
+    # path and the part of the glob before the first wildcard must agree as far as both go.
     literal, below = re.split(r"[*?\[]", include, maxsplit=1)[0], f"{path}/"
     return below.startswith(literal) or literal.startswith(below)
 
 
-def _listed_locally(root: str, wanted: Wanted) -> Iterator[Listed]:
+def _list_local(root: str, wanted: NameFilter) -> Iterator[Listed]:
     path = path_of(root)
-    status = persist(lambda: Path(path).stat(), attempts=ATTEMPTS_WATCHED)
+    status = with_retries(lambda: Path(path).stat(), attempts=ATTEMPTS_INTERACTIVE)
     if stat.S_ISDIR(status.st_mode):
-        yield from _walked(path, wanted, frozenset())
+        yield from _walk(path, wanted, frozenset())
     elif wanted(path):
         yield of_local(path, status)
     else:
         raise ArchiveError(f"{root}: neither a folder nor an image; give a folder of images")
 
 
-def _walked(folder: str, wanted: Wanted, above: frozenset[tuple[int, int]]) -> Iterator[Listed]:
-    """Links are followed, but not back to a folder that they lie in."""
+def _walk(folder: str, wanted: NameFilter, above: frozenset[tuple[int, int]]) -> Iterator[Listed]:
+    """Follow links, except to a folder that contains them: ``above`` has (device, inode) pairs."""
     try:
         found = Path(folder).stat()
         with os.scandir(folder) as scanned:
@@ -140,10 +141,10 @@ def _walked(folder: str, wanted: Wanted, above: frozenset[tuple[int, int]]) -> I
     if itself in above:
         return
     for entry in entries:
-        if is_passed_over(entry.name):
+        if is_excluded(entry.name):
             continue
         if _is_folder(entry):
-            yield from _walked(entry.path, wanted, above | {itself})
+            yield from _walk(entry.path, wanted, above | {itself})
         elif wanted(entry.name) and (status := _status(entry)):
             yield of_local(entry.path, status)
 
@@ -151,12 +152,12 @@ def _walked(folder: str, wanted: Wanted, above: frozenset[tuple[int, int]]) -> I
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # a link that points to itself
         return False
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None for what is neither a file nor a link. A link to nothing will be found missing."""
+    """None if the entry is neither a file nor a link. Reading a broken link gives ``missing``."""
     for follows in (True, False):
         with suppress(OSError):
             status = entry.stat(follow_symlinks=follows)
@@ -166,7 +167,7 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def of_local(path: str, status: os.stat_result) -> Listed:
-    """A local file as it is listed."""
+    """The listing entry of a local file."""
     return Listed(
         image="file://" + encoded(path),
         size_bytes=status.st_size,
@@ -175,7 +176,7 @@ def of_local(path: str, status: os.stat_result) -> Listed:
     )
 
 
-def _listed_s3(root: str, wanted: Wanted) -> Iterator[Listed]:
+def _list_s3(root: str, wanted: NameFilter) -> Iterator[Listed]:
     bucket, key = s3.bucket_and_key(root)
     if wanted(key) and (found := s3.head(bucket, key)):
         yield object_of(bucket, {"Key": key, "Size": found["ContentLength"], **found})
@@ -185,14 +186,14 @@ def _listed_s3(root: str, wanted: Wanted) -> Iterator[Listed]:
         for entry in page.get("Contents", ()):
             num_keys += 1
             path = entry["Key"].removeprefix(below)
-            if wanted(path) and not is_passed_over(path):
+            if wanted(path) and not is_excluded(path):
                 yield object_of(bucket, entry)
     if key and not num_keys:
         raise ArchiveError(f"{root}: no objects below it; check bucket and prefix")
 
 
 def object_of(bucket: str, entry: dict[str, Any]) -> Listed:
-    """An object as it is listed, of what the store says of it."""
+    """The listing entry of an object, made from its entry in a response of S3."""
     return Listed(
         image=f"s3://{bucket}/{encoded(entry['Key'])}",
         size_bytes=entry["Size"],

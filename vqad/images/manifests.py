@@ -1,7 +1,7 @@
-"""Manifests: tables that name images and their categories, beside an archive or in its place.
+"""Manifests: tables of image URIs and their categories, given with an archive or as the archive.
 
-As an archive a manifest is all there is: each image that it names is looked up in its store, and
-one that isn't there is listed all the same, so that it gets its answer.
+If the manifest is itself the archive, each image that it names is looked up on storage. An image
+that doesn't exist is listed all the same, so that it gets a row with the error ``missing``.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Final
 
 import pandas as pd
 
-from vqad.images import shards
+from vqad.images import parquet_rows, shards
 from vqad.images.listing import Listed, object_of, of_local
 from vqad.storage import errors, files, s3
 from vqad.storage.errors import FetchError
@@ -21,12 +21,12 @@ from vqad.storage.uris import absolute, is_remote, path_of
 from vqad.tables import UNKNOWN_CATEGORY
 
 LARGEST_BYTES: Final = 2**30
-_NUM_LOOKING: Final = 32  # threads
+_NUM_THREADS: Final = 32  # each looks up one image at a time
 _COLUMNS: Final = ("image", "category")
 
 
 def read(uri: str) -> dict[str, str]:
-    """Categories by image URI. Raises ValueError where the file is not such a table."""
+    """Categories by image URI. Raises ValueError if the file is not such a table."""
     try:
         data = files.read_bytes(uri, max_bytes=LARGEST_BYTES)
     except errors.FetchError as error:
@@ -47,25 +47,26 @@ def read(uri: str) -> dict[str, str]:
 
 
 def is_manifest(archive: str) -> bool:
-    """Whether an archive is a file that only names images."""
+    """True if an archive is a table that names images but does not contain them."""
     if archive.lower().endswith(".csv"):
         return True
     if not archive.lower().endswith(".parquet"):
         return False
-    with suppress(FetchError):  # a folder, or not there, or no Parquet, which others say better
+    # Other code reports a folder, a missing file or a broken file better than this test can.
+    with suppress(FetchError):
         schema = shards.schema_of(archive)
-        return all(shards.is_text(schema, name) for name in _COLUMNS)
+        return all(parquet_rows.is_text(schema, name) for name in _COLUMNS)
     return False
 
 
 def look_up(by_image: Mapping[str, str]) -> list[Listed]:
-    """Each image that a manifest names, and once each shard of which it names members."""
-    with ThreadPoolExecutor(_NUM_LOOKING) as pool:
+    """Look up each image that a manifest names, and each shard once of which it names members."""
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
         return list(pool.map(_look_up, sorted({each.partition("#")[0] for each in by_image})))
 
 
 def _look_up(uri: str) -> Listed:
-    # What is wrong is found again, and said, when it is read.
+    # The same error occurs again, and is reported, when the image is read.
     with suppress(FetchError, OSError):
         if not is_remote(uri):
             path = path_of(uri)

@@ -1,11 +1,11 @@
-"""Which category an image of an archive is of, and so which detector looks at it."""
+"""Routing: find the category of an image, which decides which detector inspects it."""
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from vqad.images import listing, manifests
+from vqad.images import manifests
 from vqad.storage import uris
 from vqad.storage.uris import decoded, path_of
 from vqad.tables import UNKNOWN_CATEGORY
@@ -13,7 +13,10 @@ from vqad.tables import UNKNOWN_CATEGORY
 
 @dataclass(frozen=True, kw_only=True)
 class Routing:
-    """How to tell; the first that is given counts, else the first folder below the archive."""
+    """The rule for categories: at most one field is given.
+
+    Without any, the category is the name of the first folder below the archive.
+    """
 
     category: str | None = field(
         default=None,
@@ -35,7 +38,7 @@ class Routing:
     )
 
     def __post_init__(self) -> None:
-        """Refuse contradictions and patterns that could never name a category."""
+        """Refuse contradictory fields, and patterns that can't name a category."""
         given = [
             name
             for name in ("category", "manifest", "category_pattern")
@@ -46,29 +49,33 @@ class Routing:
                 f"give only one of category, manifest and category_pattern, got {given}"
             )
         if self.category_pattern is not None:
-            try:
-                num_groups = re.compile(self.category_pattern).groups
-            except re.error as error:
-                raise ValueError(
-                    f"category_pattern {self.category_pattern!r} is no pattern: {error}"
-                ) from error
-            if not num_groups:
-                raise ValueError(
-                    f"category_pattern needs a group that names the category, such as "
-                    f"'([a-z]+)_[0-9]+', got {self.category_pattern!r}"
-                )
+            _check_pattern(self.category_pattern)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(
+            f"category_pattern {pattern!r} is not a regular expression: {error}"
+        ) from error
+    if not num_groups:
+        raise ValueError(
+            f"category_pattern needs a group that names the category, such as "
+            f"'([a-z]+)_[0-9]+', got {pattern!r}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Router:
-    """A routing of one archive, with its manifest read."""
+    """Tells the category of each image of one archive."""
 
-    archive: str  # URI; "" where the images lie anywhere
+    archive: str  # URI; "" if the images have no common archive (a manifest)
     routing: Routing
-    by_image: Mapping[str, str] = field(default_factory=dict)  # the manifest's categories
+    by_image: Mapping[str, str] = field(default_factory=dict)  # categories in the manifest
 
     def category(self, image: str) -> str:
-        """Of an image by its URI, ``_unknown`` where it can't be told."""
+        """The category of an image URI; ``_unknown`` if the rule gives none."""
         if self.routing.category is not None:
             return self.routing.category
         if self.routing.manifest is not None:
@@ -79,19 +86,19 @@ class Router:
             return (found.group(1) if found else None) or UNKNOWN_CATEGORY
         shard, separator, member = image.partition("#")
         path = self.path(shard)
-        if separator:  # a shard's own name is that of no category, the folders in it may be
+        if separator:  # the folders in a shard may name a category, the shard's file name may not
             path = posixpath.join(posixpath.dirname(path), _name(member))
         folder, _, rest = path.partition("/")
         return folder if rest else UNKNOWN_CATEGORY
 
     def path(self, image: str) -> str:
-        """Decoded, below the archive; a shard is like a folder of this name."""
+        """Decoded path of an image below the archive; a shard counts as a folder of its name."""
         shard, separator, member = image.partition("#")
         path = uris.relative(shard, self.archive) if self.archive else path_of(shard).lstrip("/")
         return f"{path}/{_name(member)}" if separator else path
 
     def of_shard(self, shard: str) -> "Router":
-        """What of it is needed for the members of one shard."""
+        """A smaller router that knows the members of this shard only."""
         below = f"{shard}#"
         kept = {
             image: category
@@ -106,15 +113,6 @@ def _name(member: str) -> str:
 
 
 def router(archive: str, routing: Routing) -> Router:
-    """Read the manifest, if there is one. Raises ValueError where it is no such table."""
+    """Read the manifest, if there is one; raises ValueError if it is not a valid manifest."""
     by_image = manifests.read(routing.manifest) if routing.manifest else {}
     return Router(archive=archive, routing=routing, by_image=by_image)
-
-
-def route(
-    listed: Iterable[listing.Listed], archive: str, routing: Routing
-) -> Iterator[tuple[listing.Listed, str]]:
-    """Each image with its category, ``_unknown`` where it can't be told."""
-    found = router(archive, routing)
-    for each in listed:
-        yield each, found.category(each.image)

@@ -1,1 +1,1 @@
-"""A night's inspection without Ray: survey, plan, ledger, stages, tables, summary, history."""
+"""One night's inspection without Ray: survey, plan, ledger, stages, tables, summary, history."""

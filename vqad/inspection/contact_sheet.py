@@ -1,10 +1,10 @@
-"""Contact sheets: what a person looks at to believe a verdict, or not.
+"""Contact sheets: pictures by which a person can check verdicts.
 
-A row an image: as it came, as the detector would have it (restored), the anomaly map as heat, and
-the image with the predicted region outlined, ground truth beside it where there is one. All tiles
-are squares, as the model's input is. Heat is scaled by each row's own threshold (black 0, the
-middle colour the threshold, brightest twice the threshold and more), so that rows, and sheets of
-different categories, compare at a glance: what is brighter than the legend's tick is outlined.
+One row per image: the image, the image as the detector restores it, the anomaly map in colours,
+and the image with the predicted region outlined. All tiles are squares, as the model's input is.
+The colours are scaled by each row's own threshold: black is 0, the middle colour the threshold, and
+the brightest is twice the threshold or more. So rows and sheets of different categories compare:
+all that is brighter than the tick in the legend is outlined.
 """
 
 import unicodedata
@@ -14,7 +14,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
@@ -23,9 +23,8 @@ from vqad.detection.score import predicted_mask
 RGBPicture = UInt8[ndarray, "height width 3"]
 _Colour = tuple[int, int, int]
 
-# All RGB. Red and cyan differ for the colour-blind too, and a dark rim shows both on any picture.
+# RGB. A dark rim makes the outline visible on a red picture, too.
 PREDICTED: _Colour = (255, 48, 48)
-TRUTH: _Colour = (0, 220, 255)
 _RIM: _Colour = (16, 16, 16)
 _PAPER: _Colour = (28, 30, 34)
 _INK: _Colour = (236, 236, 236)
@@ -35,36 +34,34 @@ _VERDICTS: dict[str, _Colour] = {"defect": (255, 110, 100), "normal": (120, 214,
 _TITLES = ("image", "restored", "map: 0 to 2 x threshold")
 _GAP_PX = 8
 _LINE_PX = 30  # height of the header and of each caption
-_SMALLEST_TILE_PX = 128  # below it the titles do not fit
+_SMALLEST_TILE_PX = 128  # the titles need it
 
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One image's line on a sheet. Pictures may be of any size and are drawn as squares."""
+    """One image of a sheet. Its pictures may have any size and are drawn as squares."""
 
     image: UInt8[ndarray, "image_height image_width 3"]  # RGB
     restored: UInt8[ndarray, "restored_height restored_width 3"]  # RGB
     anomaly_map: AnomalyMap
-    mask: Bool[ndarray, "mask_height mask_width"] | None = None  # ground truth, if there is any
     verdict: Literal["normal", "defect"]
     score: float  # grey levels
     threshold: float  # grey levels
     caption: str  # usually the image's name
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that gives heat no scale."""
+        """Refuse a threshold that gives the colours no scale."""
         if not 0 < self.threshold < np.inf:
             raise ValueError(f"threshold must be above 0 and finite, got {self.threshold}")
 
 
 def sheet(rows: Sequence[SheetRow], *, tile_px: int = 256) -> RGBPicture:
-    """Draw the rows, in their order, under a header with titles and the heat scale."""
+    """Draw the rows, in their order, under a header with titles and the scale of the colours."""
     if not rows:
         raise ValueError("a sheet needs at least one row, got none")
     if tile_px < _SMALLEST_TILE_PX:
         raise ValueError(f"tile_px must be at least {_SMALLEST_TILE_PX}, got {tile_px}")
-    with_truth = any(row.mask is not None for row in rows)
-    return np.vstack([_header(tile_px, with_truth), *(_row(row, tile_px) for row in rows)])
+    return np.vstack([_header(tile_px), *(_row(row, tile_px) for row in rows)])
 
 
 def encode(picture: RGBPicture) -> bytes:
@@ -74,26 +71,24 @@ def encode(picture: RGBPicture) -> bytes:
 
 
 def heat(anomaly_map: AnomalyMap, threshold: float) -> RGBPicture:
-    """Colour a map: black at 0, the middle of the scale at the threshold, full at twice that."""
+    """Colour a map: black at 0, the middle colour at the threshold, the brightest at twice it."""
     levels = np.clip(anomaly_map / (2 * threshold) * 255, 0, 255).astype(np.uint8)
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
     return cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB)
 
 
-def _header(tile_px: int, with_truth: bool) -> RGBPicture:
+def _header(tile_px: int) -> RGBPicture:
     strip = _blank(_LINE_PX, tile_px)
     bar_px = tile_px // 5
     for column, title in enumerate(_TITLES):
         _write(strip, _shorten(title, tile_px - bar_px - _GAP_PX), _left(column, tile_px), _INK)
     _heat_bar(strip, _left(3, tile_px) - _GAP_PX - bar_px, bar_px)
-    end = _write(strip, "predicted", _left(3, tile_px), PREDICTED)
-    if with_truth:
-        _write(strip, "truth", end + 2 * _GAP_PX, TRUTH)
+    _write(strip, "predicted", _left(3, tile_px), PREDICTED)
     return strip
 
 
 def _heat_bar(strip: RGBPicture, left: int, bar_px: int) -> None:
-    """Draw the scale of heat, a tick at the threshold."""
+    """Draw the scale of the colours, with a tick at the threshold."""
     scale = np.linspace(0, 2, bar_px, dtype=np.float32)[None].repeat(11, axis=0)
     strip[10:21, left : left + bar_px] = heat(scale, 1.0)
     cv2.rectangle(strip, (left - 1, 9), (left + bar_px, 21), _FAINT, 1)
@@ -117,7 +112,7 @@ def _row(row: SheetRow, tile_px: int) -> RGBPicture:
 
 
 def _caption(strip: RGBPicture, row: SheetRow) -> None:
-    """Write verdict and figures from the left, and as much of the name as is left room for."""
+    """Write verdict and score from the left, then as much of the name as there is room for."""
     left = _GAP_PX
     sign = ">" if row.verdict == "defect" else "<="
     figures = f"score {row.score:.1f} {sign} threshold {row.threshold:.1f}"
@@ -127,21 +122,18 @@ def _caption(strip: RGBPicture, row: SheetRow) -> None:
 
 
 def _outlined(tile: RGBPicture, row: SheetRow) -> RGBPicture:
-    """Draw round {map > threshold}, and round the truth first, so that no outline hides ours."""
+    """The image with an outline around {map > threshold}."""
     drawn = tile.copy()
-    masks = [(row.mask, TRUTH), (predicted_mask(row.anomaly_map, row.threshold), PREDICTED)]
-    for mask, colour in masks:
-        if mask is None:
-            continue
-        # Nearest: the outline runs where the decision was taken, not where a blend of it would.
-        stretched = cv2.resize(
-            np.ascontiguousarray(mask).view(np.uint8),
-            tile.shape[:2],
-            interpolation=cv2.INTER_NEAREST,
-        )
-        found, _ = cv2.findContours(stretched, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, found, -1, _RIM, 4)
-        cv2.drawContours(drawn, found, -1, colour, 2)
+    mask = predicted_mask(row.anomaly_map, row.threshold)
+    # Nearest: other interpolations would move the outline away from the decided pixels.
+    enlarged = cv2.resize(
+        np.ascontiguousarray(mask).view(np.uint8),
+        tile.shape[:2],
+        interpolation=cv2.INTER_NEAREST,
+    )
+    contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, contours, -1, _RIM, 4)
+    cv2.drawContours(drawn, contours, -1, PREDICTED, 2)
     return drawn
 
 
@@ -171,16 +163,16 @@ def _text_width(text: str) -> int:
 
 
 def _legible(text: str) -> str:
-    r"""Make a text that any font draws: accents dropped, other characters as \x.. or \u...."""
+    r"""Spell a text in ASCII, as OpenCV's font needs: no accents, other characters as \u...."""
     base = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in base)
 
 
 def _shorten(text: str, room_px: int) -> str:
-    """Cut a text in the middle, where names say least, until it fits."""
+    """Cut a text in the middle, where names differ least, until it fits."""
     if _text_width(text) <= room_px:
         return text
-    # No character is narrower than a pixel, so a very long name costs no more than a long one.
+    # A character is at least a pixel wide, so the loop is short for very long names, too.
     for kept in range(min(len(text), room_px), 0, -1):
         short = text[: kept // 2] + "..." + text[len(text) - (kept - kept // 2) :]
         if _text_width(short) <= room_px:

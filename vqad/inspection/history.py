@@ -1,4 +1,4 @@
-"""What earlier runs on an output tell of this one: odd shares of defects and rejects, and speed."""
+"""The run history of an output: unusual shares of defects and rejects, and the usual speed."""
 
 import json
 import math
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files, output_layout, uris
 
-NUM_NIGHTS: Final = 7
-FEWEST_IMAGES: Final = 30  # of a category, on either side, to say anything
-# Guesses: far is more than four standard errors of the difference, and 5 of 100 images.
+NUM_RUNS: Final = 7  # nights of a week
+FEWEST_IMAGES: Final = 30  # per category, in this run and in the history, for a comparison
+# Guesses: a warning needs a difference of four standard errors, and of 5 in 100 images.
 NUM_STANDARD_ERRORS: Final = 4.0
 SMALLEST_DIFFERENCE: Final = 0.05
 _LARGEST_RECORD_BYTES: Final = 16 * 2**20
 
 
-def last_runs(output: str, *, but: str = "") -> Iterator[dict[str, Any]]:
-    """Records of the last runs that inspected anything, latest first."""
-    folder = uris.join(output, "runs")
+def last_runs(output: str) -> Iterator[dict[str, Any]]:
+    """Records of the last runs that inspected at least one image, latest first."""
+    folder = output_layout.runs(output)
     names = files.list_names(folder) if files.exists(folder) else []
     found = (
         record
         for name in sorted(names, reverse=True)
-        if name.endswith(".json") and name != f"{but}.json"
+        if name.endswith(".json")
         if (record := _record(uris.join(folder, name))).get("images")
     )
-    return islice(found, NUM_NIGHTS)
+    return islice(found, NUM_RUNS)
 
 
 def _record(uri: str) -> dict[str, Any]:
@@ -39,32 +39,35 @@ def _record(uri: str) -> dict[str, Any]:
 
 
 def warnings(by_category: dict[str, Counter], runs: list[dict[str, Any]]) -> list[str]:
-    """A line for each category whose share of defects or rejects is far from its last nights'."""
-    said = []
+    """A line per category and verdict whose share differs from the last runs by more than chance.
+
+    ``by_category`` counts this run's images by verdict, ``runs`` are records of ``last_runs``.
+    """
+    lines = []
     for category, now in sorted(by_category.items()):
         before: Counter[str] = Counter()
         for run in runs:
             before.update(run.get("categories", {}).get(category, {}))
         for verdict in ("defect", "reject"):
-            if _is_far(now[verdict], now.total(), before[verdict], before.total()):
-                said.append(
-                    f"{category}: {now[verdict]} of {now.total()} images are {verdict}s, on the "
-                    f"last nights {before[verdict]} of {before.total()}"
+            if _differs(now[verdict], now.total(), before[verdict], before.total()):
+                lines.append(
+                    f"{category}: {now[verdict]} of {now.total()} images are {verdict}s, in the "
+                    f"last runs {before[verdict]} of {before.total()}"
                 )
-    return said
+    return lines
 
 
-def _is_far(now: int, of_now: int, before: int, of_before: int) -> bool:
-    """Whether two shares differ by more than chance; the usual test of two proportions."""
-    if min(of_now, of_before) < FEWEST_IMAGES:
+def _differs(now: int, total_now: int, before: int, total_before: int) -> bool:
+    """Test two proportions for a difference, by the standard error of their pooled share."""
+    if min(total_now, total_before) < FEWEST_IMAGES:
         return False
-    difference = abs(now / of_now - before / of_before)
-    share = (now + before) / (of_now + of_before)
-    error = math.sqrt(share * (1 - share) * (1 / of_now + 1 / of_before))
+    difference = abs(now / total_now - before / total_before)
+    share = (now + before) / (total_now + total_before)
+    error = math.sqrt(share * (1 - share) * (1 / total_now + 1 / total_before))
     return difference > max(SMALLEST_DIFFERENCE, NUM_STANDARD_ERRORS * error)
 
 
-def seconds_an_image(runs: list[dict[str, Any]]) -> float | None:
-    """Of the last runs together, their start included; None where there were none."""
+def seconds_per_image(runs: list[dict[str, Any]]) -> float | None:
+    """Mean of the last runs, their start-up included; None where there were none."""
     num_images = sum(run["images"] for run in runs)
     return sum(run.get("seconds", 0.0) for run in runs) / num_images if num_images else None

@@ -1,7 +1,10 @@
-"""What a run will do of what is there, settled before anything is written, by the ledger."""
+"""The plan of a run: which images it inspects, which it skips, and by which detectors.
+
+A plan is made from the survey and the ledger before the run writes anything.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -10,11 +13,11 @@ from vqad.images import listing
 from vqad.images.routing import Router
 from vqad.inspection import ledger
 from vqad.inspection.job import InspectJob
-from vqad.inspection.ledger import Done, Ledger
+from vqad.inspection.ledger import Entry, Ledger
 from vqad.inspection.survey import Survey, survey
 from vqad.storage.errors import OF_THE_STORE
 
-# What the listing says of an image, and the part that has its verdict already, or "".
+# One row per image: its listing, its category, and the part with its old verdict, or "".
 TODO = pa.schema(
     [
         tables.VERDICTS.field("image"),
@@ -28,15 +31,20 @@ TODO = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
-    """A shard to be read, of whose members some may be known already."""
+class ShardWork:
+    """One shard's work in a plan. Some of its members may have verdicts already."""
 
     listed: listing.Listed
-    router: Router  # for its members
-    known: dict[str, Done]  # by image, from the ledger
-    redo: frozenset[str]  # of those, whose verdict is to be made anew
-    limit: int | None = None  # members to be inspected at the most
-    num_expected: int | None = None  # members to be inspected, where that was counted before
+    router: Router  # of its members
+    known: dict[str, Entry]  # its images in the ledger
+    redo: frozenset[str]  # those of them that get a new verdict
+    limit: int | None = None  # most members to inspect
+    num_expected: int | None = None  # members to inspect; None before the shard was read once
+
+    @property
+    def num_skipped(self) -> int:
+        """Members that keep their verdict."""
+        return len(self.known) - len(self.redo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,90 +52,88 @@ class Plan:
     """What a run will do."""
 
     run: str
-    todo: pa.Table  # TODO
-    shards: Sequence[Shard]
-    num_skipped: int
-    versions: dict[str, str]  # the detector of every category, pinned
-    sizes_px: dict[str, int]  # of its input
+    todo: pa.Table  # TODO; images that are files
+    shards: Sequence[ShardWork]
+    num_skipped: int  # images that keep their verdict
+    versions: dict[str, str]  # of the pinned detector, by category
+    sizes_px: dict[str, int]  # of its input, by category
     ledger: Ledger
 
     @property
     def num_todo(self) -> int:
-        """Images to be inspected, as far as they are known before the shards are read."""
+        """Images to inspect, without those in shards that were never read."""
         return len(self.todo) + sum(each.num_expected or 0 for each in self.shards)
 
     @property
-    def is_exact(self) -> bool:
-        """Whether that is all of them."""
-        return all(each.num_expected is not None for each in self.shards)
+    def num_unread_shards(self) -> int:
+        """Shards whose number of images is not known."""
+        return sum(each.num_expected is None for each in self.shards)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to inspect or to read."""
+        return bool(len(self.todo) or self.shards)
 
 
-def plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
-    """Look up what is done of what is there. Writes nothing; raises as ``survey`` does."""
+def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
+    """Compare what was found with what is done. Writes nothing; raises as ``survey`` does."""
     surveyed = surveyed or survey(job)
-    known = ledger.read(job.output)
+    done = ledger.read(job.output)
     images = [each for each in surveyed.listed if not listing.is_shard(each.image)]
     rows = [
         (each, surveyed.router.category(each.image), part)
         for each in images
-        if (part := _part(job, surveyed, each, known.done.get(each.image))) is not None
+        if (part := _part_to_write(job, surveyed, each, done.entries.get(each.image))) is not None
     ]
-    num_skipped = len(images) - len(rows)
-    rows = rows[: job.limit]
-    left = None if job.limit is None else job.limit - len(rows)
-    shards: list[Shard] = []
-    for shard in _shards(job, surveyed, known):
-        num_skipped += len(shard.known) - len(shard.redo)
-        if shard.num_expected != 0 and left != 0:
-            shards.append(_limited(shard, left))
-            if left is not None:
-                left -= min(left, shards[-1].num_expected or left)
+    todo = rows[: job.limit]
+    shards = list(_shard_work(job, surveyed, done))
     return Plan(
         run=surveyed.run,
-        todo=table(rows),
-        shards=shards,
-        num_skipped=num_skipped,
+        todo=table(todo),
+        shards=_limited(shards, None if job.limit is None else job.limit - len(todo)),
+        num_skipped=len(images) - len(rows) + sum(each.num_skipped for each in shards),
         versions=surveyed.versions,
         sizes_px=surveyed.sizes_px,
-        ledger=known,
+        ledger=done,
     )
 
 
-def _part(
-    job: InspectJob, surveyed: Survey, listed: listing.Listed, done: Done | None
+def _part_to_write(
+    job: InspectJob, surveyed: Survey, listed: listing.Listed, entry: Entry | None
 ) -> str | None:
-    """The part whose row is to give way, "" for an image without a row, None to leave it."""
-    if done is None:
+    """The part whose row will be replaced, "" for a new row, None to skip the image."""
+    if entry is None:
         return ""
     category = surveyed.router.category(listed.image)
     changed = (
-        done.etag != listed.etag
-        or done.model_version != surveyed.versions.get(category, "")
-        or done.error in OF_THE_STORE
+        entry.etag != listed.etag
+        or entry.model_version != surveyed.versions.get(category, "")
+        or entry.error in OF_THE_STORE
     )
-    return done.part if job.redo == "all" or (job.redo == "changed" and changed) else None
+    return entry.part if job.redo == "all" or (job.redo == "changed" and changed) else None
 
 
-def _shards(job: InspectJob, surveyed: Survey, known: Ledger) -> Iterator[Shard]:
+def _shard_work(job: InspectJob, surveyed: Survey, done: Ledger) -> Iterator[ShardWork]:
     listed = [each for each in surveyed.listed if listing.is_shard(each.image)]
-    members: dict[str, dict[str, Done]] = {each.image: {} for each in listed}
-    for image, done in known.done.items() if listed else ():
+    members: dict[str, dict[str, Entry]] = {each.image: {} for each in listed}
+    for image, entry in done.entries.items() if listed else ():
+        # A row with the shard's own URI stands for the members that could not be read.
         shard = image.partition("#")[0]
         if shard in members:
-            members[shard][image] = done
+            members[shard][image] = entry
     for each in listed:
-        mine = members[each.image]
+        known = members[each.image]
         redo = frozenset(
             image
-            for image, done in mine.items()
-            if _part(job, surveyed, _as_member(each, image), done) is not None
+            for image, entry in known.items()
+            if _part_to_write(job, surveyed, _as_member(each, image), entry) is not None
         )
-        yield Shard(
+        yield ShardWork(
             listed=each,
             router=surveyed.router.of_shard(each.image),
-            known=mine,
+            known=known,
             redo=redo,
-            num_expected=_expected(job, each, mine, redo),
+            num_expected=_num_expected(job, each, known, redo),
         )
 
 
@@ -135,33 +141,37 @@ def _as_member(shard: listing.Listed, image: str) -> listing.Listed:
     return listing.Listed(image=image, size_bytes=0, etag=shard.etag, modified_at=shard.modified_at)
 
 
-def _expected(
-    job: InspectJob, shard: listing.Listed, known: dict[str, Done], redo: frozenset[str]
+def _num_expected(
+    job: InspectJob, shard: listing.Listed, known: dict[str, Entry], redo: frozenset[str]
 ) -> int | None:
-    """Members to be inspected, if the shard was read to its end before; else None."""
+    """Members to inspect, if the shard was read to its end before; else None."""
     if not known:
         return None
-    counted = ledger.counted(job.output, shard.image, etag=shard.etag, include=job.include)
-    if counted is None:
+    recorded = ledger.recorded_shard(job.output, shard.image, etag=shard.etag, include=job.include)
+    if recorded is None:
         return None
+    # Counted per ETag: rows made from an older content of the shard say nothing of the new one.
     missing = 0
-    for etag, number in counted.items():
+    for etag, number in recorded.items():
         missing += max(0, number - sum(each.etag == etag for each in known.values()))
     return missing + len(redo)
 
 
-def _limited(shard: Shard, left: int | None) -> Shard:
-    if left is None:
-        return shard
-    expected = shard.num_expected
-    return Shard(
-        listed=shard.listed,
-        router=shard.router,
-        known=shard.known,
-        redo=shard.redo,
-        limit=left,
-        num_expected=None if expected is None else min(expected, left),
-    )
+def _limited(shards: Sequence[ShardWork], limit: int | None) -> list[ShardWork]:
+    """The shards that have work left, as many as the limit allows, and its rest for each."""
+    unfinished = [each for each in shards if each.num_expected != 0]
+    if limit is None:
+        return unfinished
+    planned = []
+    for shard in unfinished:
+        if limit == 0:
+            break
+        # A shard of unknown size may need all that is left of the limit.
+        num_members = limit if shard.num_expected is None else min(shard.num_expected, limit)
+        expected = None if shard.num_expected is None else num_members
+        planned.append(replace(shard, limit=limit, num_expected=expected))
+        limit -= num_members
+    return planned
 
 
 def table(rows: Sequence[tuple[listing.Listed, str, str]]) -> pa.Table:
@@ -180,11 +190,15 @@ def table(rows: Sequence[tuple[listing.Listed, str, str]]) -> pa.Table:
 
 
 def units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
-    """Of one category each, or all the rows that share an old part."""
+    """Cut images into units of work, each of which is decoded, inspected and written together.
+
+    New images: up to ``num_rows`` of one category, because they become one part. Images with an
+    old verdict: all that share an old part, because that part is rewritten once.
+    """
     order = todo.sort_by([("part", "ascending"), ("category", "ascending"), ("image", "ascending")])
     keys = order.group_by(["part", "category"], use_threads=False).aggregate([([], "count_all")])
     at = 0
-    for part, counts in _runs(keys):
+    for part, counts in _lengths(keys):
         for count in counts:
             most = count if part else num_rows
             for start in range(at, at + count, most):
@@ -192,8 +206,8 @@ def units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
             at += count
 
 
-def _runs(keys: pa.Table) -> Iterator[tuple[str, list[int]]]:
-    """Rows of each category of a part; together where the part is an old one."""
+def _lengths(keys: pa.Table) -> Iterator[tuple[str, list[int]]]:
+    """Each part with its number of rows, or, without a part, the number of each category."""
     by_part: dict[str, list[int]] = {}
     for key in keys.to_pylist():
         by_part.setdefault(key["part"], []).append(key["count_all"])

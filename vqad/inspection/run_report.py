@@ -1,12 +1,13 @@
-"""What a run leaves for people: contact sheets of the severest images, and run.json."""
+"""The report of a run: contact sheets of the most severe images, and run.json."""
 
 import json
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,55 +19,75 @@ from vqad.images.tensors import to_images, to_tensor
 from vqad.inspection import contact_sheet
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import InspectSummary
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files, output_layout
 
-ROWS_A_SHEET = 8
+ROWS_PER_SHEET: Final = 8
 
 
-def sheet_of(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]) -> bytes:
+def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]) -> bytes:
     """One page as PNG: the images of these verdict rows, fetched and inspected once more."""
     detectors: dict[str, Detector] = {}
-    shown = []
+    drawn = []
     for row in rows:
         category = row["category"]
         if category not in detectors:
             detectors[category] = Detector.load(models, category, version=versions[category])
         try:
-            shown.append(_shown(row, detectors[category]))
+            drawn.append(_sheet_row(row, detectors[category]))
         except (errors.FetchError, headers.ImageError):
-            continue  # it was there a moment ago; its verdict row stands
-    return contact_sheet.encode(contact_sheet.sheet(shown))
+            continue  # the image is gone or changed since; its verdict row stays
+    return contact_sheet.encode(contact_sheet.sheet(drawn))
 
 
-def _shown(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:
-    data = _bytes_of(row["image"])
+def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:
+    data = _read_image(row["image"])
     pixels = decoding.decode(data, size_px=detector.settings.vqvae.image_size_px).pixels
-    found = detector.inspect(to_images(to_tensor(pixels[None])))
+    inspected = detector.inspect(to_images(to_tensor(pixels[None])))
     with torch.inference_mode():
-        restored = detector.pictures(found.restored_codes.to(detector.device))[0]
+        restored = detector.pictures(inspected.restored_codes.to(detector.device))[0]
     return contact_sheet.SheetRow(
         image=(decoding.to_unit(pixels) * 255).round().astype(np.uint8),
         restored=restored,
-        anomaly_map=found.anomaly_maps[0],
+        anomaly_map=inspected.anomaly_maps[0],
         threshold=detector.settings.threshold,
-        verdict=score.verdict(found.scores[0], detector.settings.threshold),
-        score=found.scores[0],
+        verdict=score.verdict(inspected.scores[0], detector.settings.threshold),
+        score=inspected.scores[0],
         caption=row["image"],
     )
 
 
-def _bytes_of(image: str) -> bytes:
+def _read_image(image: str) -> bytes:
     shard, separator, _ = image.partition("#")
     if separator:
         return shards.read_member(image, size_bytes=shards.size_of(shard))
     return files.read_bytes(image, max_bytes=decoding.MAX_BYTES)
 
 
-def write_run(job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any]) -> None:
-    """Write ``runs/RUN.json`` and, as the latest, ``run.json``."""
+def write_run(
+    job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any] | None = None
+) -> None:
+    """Write ``runs/RUN.json``, and ``run.json`` as the latest of them.
+
+    ``asked`` are the options as they were given; the job's where they are None.
+    """
     record = {
         "run": summary.run,
-        "asked": asked,
+        "asked": asdict(job) if asked is None else asked,
+        **_counts(summary),
+        "stage_seconds": {name: round(each, 2) for name, each in summary.stage_seconds.items()},
+        "command": shlex.join(["vqad", *sys.argv[1:]]),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},
+        },
+    }
+    data = (json.dumps(record, indent=2, default=str) + "\n").encode()
+    files.write_bytes(output_layout.run_record(job.output, summary.run), data)
+    files.write_bytes(output_layout.latest_run_record(job.output), data)
+
+
+def _counts(summary: InspectSummary) -> dict[str, Any]:
+    return {
         "listed": summary.listed,
         "skipped": summary.skipped,
         "images": summary.images,
@@ -80,13 +101,4 @@ def write_run(job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any]
         "superseded_verdicts_removed": summary.superseded_removed,
         "warnings": summary.warnings,
         "seconds": summary.seconds,
-        "stage_seconds": {name: round(each, 2) for name, each in summary.stage_seconds.items()},
-        "command": shlex.join(["vqad", *sys.argv[1:]]),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},
-        },
     }
-    data = (json.dumps(record, indent=2) + "\n").encode()
-    files.write_bytes(uris.join(job.output, "runs", f"{summary.run}.json"), data)
-    files.write_bytes(uris.join(job.output, "run.json"), data)

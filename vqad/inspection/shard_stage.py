@@ -1,7 +1,8 @@
-"""Reading a shard: its members become units of work as the stream goes by.
+"""Reading a shard: its members are decoded and grouped into units of work while it streams by.
 
-Members that have their verdict are passed over. What breaks the shard off is a row of its own,
-under the shard's own URI and in a part of its own, so that it can go when the shard is whole.
+Members that have a verdict are skipped. If the shard breaks off, one row with the shard's own URI
+stands for all members that could not be read. It has a part of its own, so that it can be removed
+when the shard is whole.
 """
 
 import time
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from vqad.images import listing, shards
 from vqad.inspection import ledger, sink
-from vqad.inspection.plan import Shard
+from vqad.inspection.plan import ShardWork
 from vqad.inspection.stages import DECODED, decode_bytes, rejected
 from vqad.storage import lease
 from vqad.storage.errors import OF_THE_STORE, FetchError
@@ -22,14 +23,14 @@ from vqad.storage.errors import OF_THE_STORE, FetchError
 
 @dataclass(kw_only=True)
 class _Units:
-    """Rows on their way into units: the new ones as they come, the others by their old part."""
+    """Rows that wait until their unit is complete: new rows in order, others by their old part."""
 
-    num_rows: int
-    num_old: Counter[str]  # rows to come, by part
+    num_rows: int  # of a unit of new rows
+    num_old: Counter[str]  # rows of a unit, by old part
     waiting: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, row: dict[str, Any]) -> Iterator[pa.Table]:
-        """The unit that this row completes."""
+        """Add a row; yields the unit that it completes."""
         part = row["part"]
         rows = self.waiting.setdefault(part, [])
         rows.append(row)
@@ -37,7 +38,7 @@ class _Units:
             yield _unit(self.waiting.pop(part))
 
     def rest(self) -> Iterator[pa.Table]:
-        """What no more rows will complete."""
+        """The incomplete units, once no more rows come."""
         for rows in self.waiting.values():
             yield _unit(rows)
 
@@ -46,8 +47,37 @@ def _unit(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 
+@dataclass(kw_only=True)
+class _Reading:
+    """One pass through a shard, and what it met."""
+
+    shard: ShardWork
+    num_images: Counter[str] = field(default_factory=Counter)  # by the ETag of their verdict
+    failure: FetchError | None = None  # the shard broke off
+    is_at_limit: bool = False  # members are left for the next run
+
+    def rows(self, include: str | None, sizes_px: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """Decoded rows of the members that need a verdict, up to the limit."""
+        shard, num_taken = self.shard, 0
+        try:
+            for member in _members(shard, include):
+                known = shard.known.get(member.image)
+                if known is not None and member.image not in shard.redo:
+                    self.num_images[known.etag] += 1
+                    continue
+                if num_taken == shard.limit:
+                    self.is_at_limit = True
+                    return
+                row = _row(shard, member, sizes_px)
+                num_taken += 1
+                self.num_images[shard.listed.etag] += 1
+                yield row
+        except FetchError as error:
+            self.failure = error
+
+
 def read_shard(
-    shard: Shard,
+    shard: ShardWork,
     *,
     output: str,
     holder: str,
@@ -55,43 +85,32 @@ def read_shard(
     sizes_px: dict[str, int],
     num_rows: int,
 ) -> Iterator[pa.Table]:
-    """Units of up to ``num_rows`` decoded images, or of an old part's rows to be made anew."""
-    units = _Units(
-        num_rows=num_rows, num_old=Counter(shard.known[image].part for image in shard.redo)
-    )
-    counted: Counter[str] = Counter()  # rows of the shard's images, by ETag
-    num_taken, failure = 0, None
-    try:
-        for member in _members(shard, include):
-            known = shard.known.get(member.image)
-            if known is not None and member.image not in shard.redo:
-                counted[known.etag] += 1
-                continue
-            if num_taken == shard.limit:
-                yield from units.rest()
-                return
-            row = _row(shard, member, sizes_px)
-            num_taken += 1
-            counted[shard.listed.etag] += 1
-            yield from units.add(row)
-    except FetchError as error:
-        failure = error
+    """Yield units of up to ``num_rows`` decoded images, or of all rows that share an old part.
+
+    Raises LeaseLostError where ``holder`` ("" for nobody) no longer holds the output.
+    """
+    num_old = Counter(shard.known[image].part for image in shard.redo)
+    units, reading = _Units(num_rows=num_rows, num_old=num_old), _Reading(shard=shard)
+    for row in reading.rows(include, sizes_px):
+        yield from units.add(row)
     yield from units.rest()
+    if reading.is_at_limit:
+        return
     if holder:
         lease.confirm(output, holder)
-    yield from _ended(shard, failure, counted, output)
-    # What the store withheld it may give the next time; the shard is then not said to be read.
-    if failure is None or failure.error not in OF_THE_STORE:
-        ledger.note_shard(
+    yield from _update_shard_row(reading, output)
+    # Storage errors may be transient, so do not mark this shard as fully read.
+    if reading.failure is None or reading.failure.error not in OF_THE_STORE:
+        ledger.record_shard(
             output,
             shard.listed.image,
             etag=shard.listed.etag,
             include=include,
-            num_images=dict(counted),
+            num_images=dict(reading.num_images),
         )
 
 
-def _members(shard: Shard, include: str | None) -> Iterator[shards.Member]:
+def _members(shard: ShardWork, include: str | None) -> Iterator[shards.Member]:
     listed = shard.listed
     found = shards.members(listed.image, size_bytes=listed.size_bytes, etag=_etag(listed))
     whole = include is None or listing.is_included(shard.router.path(listed.image), include)
@@ -101,24 +120,25 @@ def _members(shard: Shard, include: str | None) -> Iterator[shards.Member]:
 
 
 def _etag(listed: Any) -> str:
+    """The ETag by which object storage refuses a shard that changes while it is read."""
     return listed.etag if listed.image.startswith("s3://") else ""
 
 
-def _row(shard: Shard, member: shards.Member, sizes_px: dict[str, int]) -> dict[str, Any]:
+def _row(shard: ShardWork, member: shards.Member, sizes_px: dict[str, int]) -> dict[str, Any]:
     category = shard.router.category(member.image)
     start_s = time.monotonic()
     if member.error:
-        found = rejected(member.error, member.error_detail)
+        decoded = rejected(member.error, member.error_detail)
     elif category not in sizes_px:
-        found = decode_bytes(b"", category, sizes_px)
+        decoded = decode_bytes(b"", category, sizes_px)
     else:
         data = member.read()
         fetched_s = time.monotonic() - start_s
-        found = decode_bytes(data, category, sizes_px) | {"fetch_seconds": fetched_s}
-    return _listed(shard, member.image, category, member.size_bytes) | found
+        decoded = decode_bytes(data, category, sizes_px) | {"fetch_seconds": fetched_s}
+    return _listed(shard, member.image, category, member.size_bytes) | decoded
 
 
-def _listed(shard: Shard, image: str, category: str, size_bytes: int) -> dict[str, Any]:
+def _listed(shard: ShardWork, image: str, category: str, size_bytes: int) -> dict[str, Any]:
     known = shard.known.get(image)
     return {
         "image": image,
@@ -130,19 +150,18 @@ def _listed(shard: Shard, image: str, category: str, size_bytes: int) -> dict[st
     }
 
 
-def _ended(
-    shard: Shard, failure: FetchError | None, counted: Counter[str], output: str
-) -> Iterator[pa.Table]:
-    """The row for all that could not be read, or the end of an earlier such row."""
+def _update_shard_row(reading: _Reading, output: str) -> Iterator[pa.Table]:
+    """Yield the row for the members that could not be read, or remove an earlier such row."""
+    shard, failure = reading.shard, reading.failure
     image = shard.listed.image
     known = shard.known.get(image)
     if failure is None:
         if known is not None:
-            sink.drop(output, known.part, [image])
+            sink.remove_rows(output, known.part, [image])
     elif known is not None and image not in shard.redo:
-        counted[known.etag] += 1
+        reading.num_images[known.etag] += 1
     else:
-        counted[shard.listed.etag] += 1
+        reading.num_images[shard.listed.etag] += 1
         category = shard.router.category(image)
         listed = _listed(shard, image, category, shard.listed.size_bytes)
         yield _unit([listed | rejected(failure.error, failure.detail)])

@@ -1,79 +1,84 @@
-"""Where an inspection's rows land: parts of the maps and of the verdicts table.
+"""Writing an inspection's rows as parts of the verdicts table and the maps table.
 
-A part is named after the images in it, so that writing it again replaces it. The maps land before
-the verdicts; a verdicts part that exists is whole, and says that its images are done. A maps part
-without its verdicts part is what an interrupted run left, and is removed by the next.
+A part is named after the images in it, so writing it again replaces it. The maps part is written
+before the verdicts part. A verdicts part that exists is whole, and means that its images are
+done. A maps part without its verdicts part comes from an interrupted run; the next run removes it.
 
-Rows of images that are inspected anew take the old rows' place in the old part, by one write: a
-reader finds the old verdict or the new one, never both and never neither.
+When images are inspected anew, one write puts their new rows in the place of the old ones in the
+old part: a reader finds either the old or the new verdict. The one exception is an image that has
+moved to another category. Its new row is written to a part of that category before the old row is
+removed, because no write changes two files at once. Between these two writes a reader finds both;
+if the run is killed there, both remain until the next run removes the one with the older
+``inspected_at``.
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vqad import tables
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files, output_layout, uris
+from vqad.storage.output_layout import Table
 
-Table = Literal["verdicts", "maps"]
 LARGEST_PART_BYTES: Final = 2**31
 
 
 def write_part(output: str, verdicts: pa.Table, maps: pa.Table) -> str:
-    """Write the rows of one category as a maps part and a verdicts part; returns their name."""
+    """Write rows of one category as a maps part and a verdicts part; returns the part's name."""
     (category,) = pc.unique(verdicts["category"]).to_pylist()
-    name = _part_name(verdicts["image"].to_pylist())
-    part = f"{tables.category_folder(category)}/{name}"
+    part = output_layout.part_of(category, verdicts["image"].to_pylist())
     if len(maps):
-        _write(part_uri(output, "maps", part), maps)
-    _write(part_uri(output, "verdicts", part), verdicts)
+        _write(output_layout.part(output, "maps", part), maps)
+    _write(output_layout.part(output, "verdicts", part), verdicts)
     return part
 
 
 def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table) -> str:
-    """Put rows of one category in the place of the same images' rows in a part that is there.
+    """Replace the rows of these images, all of one category, in an existing part.
 
-    If the images are of another category now they go to a part of it, and then leave this one.
-    Returns the part that has them.
+    If the images are now of another category, their rows move to a part of that category.
+    Returns the part that has the rows.
     """
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     images = verdicts["image"].to_pylist()
-    if part.partition("/")[0] != tables.category_folder(category):
+    if output_layout.folder_of_part(part) != output_layout.category_folder(category):
         new = write_part(output, verdicts, maps)
-        drop(output, part, images)
+        remove_rows(output, part, images)
         return new
     _rewrite(output, part, images, verdicts, maps)
     return part
 
 
-def drop(output: str, part: str, images: Sequence[str]) -> None:
-    """Take the rows of these images out of a part, and the part away where none is left."""
+def remove_rows(output: str, part: str, images: Sequence[str]) -> None:
+    """Remove the rows of these images from a part, and the part itself if no row is left."""
     _rewrite(output, part, images, tables.VERDICTS.empty_table(), tables.MAPS.empty_table())
 
 
 def _rewrite(
     output: str, part: str, images: Sequence[str], verdicts: pa.Table, maps: pa.Table
 ) -> None:
-    verdicts = pa.concat_tables([_others(output, "verdicts", part, images), verdicts])
-    maps = pa.concat_tables([_others(output, "maps", part, images), maps])
+    verdicts = pa.concat_tables([_other_rows(output, "verdicts", part, images), verdicts])
+    maps = pa.concat_tables([_other_rows(output, "maps", part, images), maps])
     if len(maps):
-        _write(part_uri(output, "maps", part), maps)
+        _write(output_layout.part(output, "maps", part), maps)
     if len(verdicts):
-        _write(part_uri(output, "verdicts", part), verdicts)
+        _write(output_layout.part(output, "verdicts", part), verdicts)
     else:
-        files.delete(part_uri(output, "verdicts", part))
+        files.delete(output_layout.part(output, "verdicts", part))
     if not len(maps):
-        files.delete(part_uri(output, "maps", part))
+        # Last: were it gone before its verdicts part, these verdicts would have no map.
+        files.delete(output_layout.part(output, "maps", part))
 
 
-def _others(output: str, table: Table, part: str, images: Sequence[str]) -> pa.Table:
+def _other_rows(output: str, table: Table, part: str, images: Sequence[str]) -> pa.Table:
+    """The rows of a part that are not of these images."""
     schema = tables.VERDICTS if table == "verdicts" else tables.MAPS
     try:
-        data = files.read_bytes(part_uri(output, table, part), max_bytes=LARGEST_PART_BYTES)
+        uri = output_layout.part(output, table, part)
+        data = files.read_bytes(uri, max_bytes=LARGEST_PART_BYTES)
     except errors.FetchError as failure:
         if failure.error == "missing":
             return schema.empty_table()
@@ -82,39 +87,29 @@ def _others(output: str, table: Table, part: str, images: Sequence[str]) -> pa.T
     return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 
-def _part_name(images: Iterable[str]) -> str:
-    digest = hashlib.sha256("\n".join(sorted(images)).encode()).hexdigest()
-    return f"part-{digest[:24]}.parquet"
-
-
 def _write(uri: str, table: pa.Table) -> None:
-    # In memory first: the file appears whole or not at all, on a disk as on object storage.
+    # Encoded in memory first, so that one write makes the whole file.
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     files.write_bytes(uri, buffer.getvalue().to_pybytes())
-
-
-def part_uri(output: str, table: Table, part: str) -> str:
-    """Where a part of a table is."""
-    return uris.join(output, table, part)
 
 
 def remove_orphans(output: str) -> int:
     """Delete maps parts that have no verdicts part; returns how many there were."""
     orphans = parts(output, "maps") - parts(output, "verdicts")
     for part in orphans:
-        files.delete(part_uri(output, "maps", part))
+        files.delete(output_layout.part(output, "maps", part))
     return len(orphans)
 
 
 def parts(output: str, table: Table) -> set[str]:
     """Every part of a table, as CATEGORY FOLDER/NAME."""
-    root = uris.join(output, table)
+    root = output_layout.table(output, table)
     return {
         f"{folder}/{name}"
         for folder in _names(root)
         for name in _names(uris.join(root, folder))
-        if name.startswith("part-") and name.endswith(".parquet")
+        if output_layout.is_part(name)
     }
 
 

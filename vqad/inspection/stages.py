@@ -1,7 +1,7 @@
 """The stages of an inspection: fetch and decode, inspect, write. Tables in, tables out.
 
-Each could be called by hand, and be called again with the same rows. A table is one unit of work:
-what is decoded together is inspected and written together, and becomes one part a category.
+Each stage can be called by hand, and called again with the same rows. A table is one unit of work:
+its images are decoded, inspected and written together, and become one part per category.
 """
 
 import time
@@ -30,12 +30,12 @@ DECODED = pa.schema(
     [
         *TODO,
         ("pixels", pa.large_binary()),  # RGB, size x size x 3, row by row; null where rejected
-        ("bits", pa.int32()),  # a channel: 8 or 16
+        ("bits", pa.int32()),  # per channel: 8 or 16
         tables.VERDICTS.field("width_px"),
         tables.VERDICTS.field("height_px"),
         tables.VERDICTS.field("error"),
         tables.VERDICTS.field("error_detail"),
-        ("fetch_seconds", pa.float32()),  # of this image
+        ("fetch_seconds", pa.float32()),  # for this image
         ("decode_seconds", pa.float32()),
     ]
 )
@@ -54,7 +54,7 @@ INSPECTED = pa.schema(
 
 
 def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) -> pa.Table:
-    """Fetch and decode a unit of the listing; a failure is a row with its error."""
+    """Fetch and decode the images of a unit of ``TODO``; a failure becomes a row with its error."""
     rows = listed.to_pylist()
     with ThreadPoolExecutor(num_threads) as pool:
         decoded = list(pool.map(lambda row: _decode_one(row, sizes_px), rows))
@@ -64,7 +64,7 @@ def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) 
 
 
 def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]:
-    if row["category"] not in sizes_px:  # not even fetched
+    if row["category"] not in sizes_px:  # such an image is not fetched
         return decode_bytes(b"", row["category"], sizes_px)
     start_s = time.monotonic()
     try:
@@ -76,10 +76,10 @@ def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]
 
 
 def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[str, Any]:
-    """The decoder's part of a row of ``DECODED``."""
+    """The columns of ``DECODED`` that decoding adds to a row."""
     if category not in sizes_px:
-        told = category != tables.UNKNOWN_CATEGORY
-        detail = f"no detector for {category}" if told else "the category cannot be told"
+        is_known = category != tables.UNKNOWN_CATEGORY
+        detail = f"no detector for {category}" if is_known else "the category cannot be told"
         return rejected("unknown_category", detail)
     start_s = time.monotonic()
     try:
@@ -99,24 +99,24 @@ def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[s
 
 
 def rejected(error: str, detail: str) -> dict[str, Any]:
-    """The same for an image that gives no pixels."""
+    """The same columns for an image without pixels."""
     return {"error": error, "error_detail": detail, "fetch_seconds": 0.0, "decode_seconds": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectorOptions:
-    """What an inspector needs to know of its run."""
+    """The settings of a run that its inspectors need."""
 
-    models: str
-    versions: dict[str, str]
+    models: str  # URI
+    versions: dict[str, str]  # of the pinned detector, by category
     run: str
-    batch_size: int
-    maps: str
-    num_threads: int
+    batch_size: int  # images
+    maps: str  # as in InspectJob
+    num_threads: int  # of torch
 
 
 class Inspector:
-    """Looks at decoded images, of whichever category they are."""
+    """Inspects decoded images of any category."""
 
     def __init__(self, options: InspectorOptions) -> None:
         torch.set_num_threads(options.num_threads)
@@ -125,14 +125,15 @@ class Inspector:
         self.detectors = DetectorCache(options.models, options.versions, device)
 
     def inspect(self, decoded: pa.Table) -> pa.Table:
-        """Verdict rows, each with its map (null where there is none to keep)."""
+        """Verdict rows, each with its map, or null where no map is to be written."""
         rows = decoded.to_pylist()
-        found = [self._reject(row) for row in rows if row["error"]]
-        whole = sorted((row for row in rows if not row["error"]), key=lambda row: row["category"])
-        for category, group in groupby(whole, key=lambda row: row["category"]):
+        result = [self._reject(row) for row in rows if row["error"]]
+        decoded_rows = [row for row in rows if not row["error"]]
+        decoded_rows.sort(key=lambda row: row["category"])
+        for category, group in groupby(decoded_rows, key=lambda row: row["category"]):
             for batch in _chunks(list(group), self.options.batch_size):
-                found += self._inspect(category, batch)
-        return pa.Table.from_pylist(found, schema=INSPECTED)
+                result += self._inspect(category, batch)
+        return pa.Table.from_pylist(result, schema=INSPECTED)
 
     def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         start_s = time.monotonic()
@@ -171,8 +172,8 @@ class Inspector:
         }
 
     def _common(self, row: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: row[name] for name in INSPECTED.names if name in row}
-        return kept | {"inspected_at": datetime.now(UTC), "run": self.options.run}
+        common = {name: row[name] for name in INSPECTED.names if name in row}
+        return common | {"inspected_at": datetime.now(UTC), "run": self.options.run}
 
 
 def batch_of(rows: Sequence[dict[str, Any]], size_px: int) -> torch.Tensor:
@@ -191,15 +192,15 @@ def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
         yield rows[at : at + size]
 
 
-# What a summary counts; `part` is now where the row is written.
+# The columns that a summary counts; here `part` is where the row was written.
 _COUNTED: Final = ["image", "category", "verdict", "score", "threshold", "error", "part"]
 _TIMED: Final = ["fetch_seconds", "decode_seconds", "inspect_seconds"]
 
 
 def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
-    """Write a unit's rows, and hand on what the summary counts.
+    """Write a unit's rows; returns the columns that the summary counts.
 
-    Raises LeaseLostError where the output is held by another than ``holder`` ("" for nobody).
+    Raises LeaseLostError where ``holder`` ("" for nobody) no longer holds the output.
     """
     start_s = time.monotonic()
     if holder:

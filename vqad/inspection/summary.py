@@ -1,4 +1,4 @@
-"""What a run has done so far: counted as rows come out of the pipeline, and said to a person."""
+"""The summary of a run: rows are counted as they leave the pipeline, and progress is shown."""
 
 import sys
 import time
@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-Say = Callable[[str], None]
+Say = Callable[[str], None]  # takes one line for a person
 
-# A terminal shows one line that changes; a log gets a line now and then, and the last.
-_SHOWN_EVERY_S: Final = 1.0
-_LOGGED_EVERY_S: Final = 30.0
+# A terminal shows one line that changes; a log gets a line from time to time, and the last one.
+_TERMINAL_INTERVAL_S: Final = 1.0
+_LOG_INTERVAL_S: Final = 30.0
 
 STAGES: Final = ("fetch", "decode", "inspect", "write")
 
@@ -24,12 +24,12 @@ class InspectSummary:
 
     run: str
     skipped: int = 0
-    by_category: dict[str, Counter] = field(default_factory=dict)
+    by_category: dict[str, Counter] = field(default_factory=dict)  # number by verdict
     errors: Counter = field(default_factory=Counter)
-    severest: list[dict[str, Any]] = field(default_factory=list)  # rows, largest score first
-    versions: dict[str, str] = field(default_factory=dict)
+    most_severe: list[dict[str, Any]] = field(default_factory=list)  # rows, see `_severity`
+    versions: dict[str, str] = field(default_factory=dict)  # of the pinned detectors
     parts: set[str] = field(default_factory=set)  # written by this run
-    stage_seconds: dict[str, float] = field(default_factory=dict)  # of all workers together
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # summed over all workers
     orphans_removed: int = 0
     superseded_removed: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -49,8 +49,8 @@ class InspectSummary:
         """Images that were found."""
         return self.images + self.skipped
 
-    def add(self, rows: pa.Table, *, num_severest: int) -> None:
-        """Count rows as ``stages.write`` hands them on."""
+    def add(self, rows: pa.Table, *, num_most_severe: int) -> None:
+        """Count rows that ``stages.write`` returned, and keep the most severe images."""
         for row in rows.to_pylist():
             counts = self.by_category.setdefault(row["category"], Counter())
             counts[row["verdict"]] += 1
@@ -60,42 +60,49 @@ class InspectSummary:
                 self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + took_s
             if row["error"]:
                 self.errors[row["error"]] += 1
-            elif num_severest:
-                self.severest.append(row)
-        self.severest.sort(key=lambda row: (-row["score"] / row["threshold"], row["image"]))
-        del self.severest[num_severest:]
+            elif num_most_severe:
+                self.most_severe.append(row)
+        self.most_severe.sort(key=lambda row: (-_severity(row), row["image"]))
+        del self.most_severe[num_most_severe:]
 
 
-class Pace:
-    """Says how far a run is: often on a terminal, sparsely elsewhere."""
+def _severity(row: dict[str, Any]) -> float:
+    """Scores in units of the threshold, so that categories compare."""
+    severity: float = row["score"] / row["threshold"]
+    return severity
+
+
+class Progress:
+    """Shows how far a run is: often on a terminal, seldom in a log."""
 
     def __init__(self, say: Say, *, num_todo: int, is_exact: bool) -> None:
         self.say, self.num_todo, self.is_exact = say, num_todo, is_exact
         self.on_terminal = sys.stderr.isatty()
-        self.every_s = _SHOWN_EVERY_S if self.on_terminal else _LOGGED_EVERY_S
+        self.interval_s = _TERMINAL_INTERVAL_S if self.on_terminal else _LOG_INTERVAL_S
         self.start_s = self.last_s = time.monotonic()
 
     def show(self, summary: InspectSummary, *, ended: bool = False) -> None:
-        """Say it, if it is time."""
+        """Show a line, if the interval has passed or the run has ended."""
         now_s = time.monotonic()
-        if not ended and now_s - self.last_s < self.every_s:
+        if not ended and now_s - self.last_s < self.interval_s:
             return
         self.last_s = now_s
         line = self.line(summary, now_s - self.start_s, ended=ended)
         if self.on_terminal:
+            # Return to the line's start and clear it.
             sys.stderr.write(f"\r\x1b[K{line}" + ("\n" if ended else ""))
             sys.stderr.flush()
         else:
             self.say(line)
 
     def line(self, summary: InspectSummary, seconds: float, *, ended: bool) -> str:
-        """Images done of all, images/s, defects, rejects, time left."""
+        """Number of images done and in total, images/s, defects, rejects, time left."""
         done, rate = summary.images, summary.images / max(seconds, 1e-9)
-        of = done if ended else max(self.num_todo, done)
+        total = done if ended else max(self.num_todo, done)
         more = "" if self.is_exact or ended else " or more"
-        left_s = (of - done) / rate if done else float("inf")
+        left_s = (total - done) / rate if done else float("inf")
         left = f"{left_s:.0f} s left{more}" if done else "time left not known yet"
         return (
-            f"{done} of {of}{more} images, {rate:.1f} images/s, {summary.count('defect')} defects, "
-            f"{summary.count('reject')} rejects, {left}"
+            f"{done} of {total}{more} images, {rate:.1f} images/s, "
+            f"{summary.count('defect')} defects, {summary.count('reject')} rejects, {left}"
         )

@@ -1,6 +1,6 @@
-"""What is asked for and what is there: the part of a plan that takes no lease.
+"""The survey before a plan: list the archive, route its images, find the current detectors.
 
-Listing, routing, and the detectors that are in force. Nothing is written.
+A survey needs no lease: it writes nothing and reads nothing of the output.
 """
 
 import secrets
@@ -20,87 +20,89 @@ from vqad.storage.uris import path_of
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What is there, whatever was done of it: the part of a plan that takes no lease."""
+    """Everything that was found before the output is looked at."""
 
-    run: str
+    run: str  # name of the new run
     listed: Sequence[listing.Listed]
     router: Router
-    versions: dict[str, str]
-    sizes_px: dict[str, int]
+    versions: dict[str, str]  # of the current detector, by category; pinned for the whole run
+    sizes_px: dict[str, int]  # of that detector's input, by category
 
 
 def survey(job: InspectJob) -> Survey:
-    """List, route and pin the detectors.
+    """List the images, find their categories, and pin the detectors.
 
-    Raises ValueError for what a user can mend: no images, no way to tell a category, no detector.
+    Raises ValueError where there are no images, no category or no detector.
     """
-    listed, routing = _of_manifest(job) if manifests.is_manifest(job.archive) else _of_place(job)
+    is_manifest = manifests.is_manifest(job.archive)
+    listed, routing = _read_manifest(job) if is_manifest else _list_archive(job)
     ours = [path_of(each) for each in (job.output, job.models, job.routing.manifest) if each]
-    listed = [each for each in listed if not _lies_in(path_of(each.image), ours)]
+    listed = [each for each in listed if not _is_below(path_of(each.image), ours)]
     if not listed:
-        raise ValueError(f"no images in {job.archive}{_narrowed(job)}")
-    found = _detectors(job, _categories(job, listed, routing))
+        raise ValueError(f"no images in {job.archive}{_filters(job)}")
+    detectors = _detectors(job, _categories(job, listed, routing))
     return Survey(
         run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
         listed=listed,
         router=routing,
-        versions={category: version for category, (version, _) in found.items()},
-        sizes_px={category: size_px for category, (_, size_px) in found.items()},
+        versions={category: version for category, (version, _) in detectors.items()},
+        sizes_px={category: size_px for category, (_, size_px) in detectors.items()},
     )
 
 
-def _of_place(job: InspectJob) -> tuple[list[listing.Listed], Router]:
-    found = listing.list_archive(
+def _list_archive(job: InspectJob) -> tuple[list[listing.Listed], Router]:
+    listed = listing.list_archive(
         job.archive, include=job.include, modified_since=job.modified_since
     )
-    return found, router(job.archive, job.routing)
+    return listed, router(job.archive, job.routing)
 
 
-def _of_manifest(job: InspectJob) -> tuple[list[listing.Listed], Router]:
-    """What the manifest names, wherever that is; it names the categories unless told otherwise."""
+def _read_manifest(job: InspectJob) -> tuple[list[listing.Listed], Router]:
+    """The images that a manifest names, with its categories unless the job routes otherwise."""
     asked = job.routing if job.routing != Routing() else Routing(manifest=job.archive)
     routing = router("", asked)
     named = routing.by_image if asked.manifest == job.archive else manifests.read(job.archive)
-    kept = [
+    listed = [
         each
         for each in manifests.look_up(named)
         if listing.is_as_new(each, job.modified_since)
         and listing.may_match(routing.path(each.image), job.include)
     ]
-    return kept, routing
+    return listed, routing
 
 
-def _lies_in(path: str, folders: Iterable[str]) -> bool:
+def _is_below(path: str, folders: Iterable[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
-def _narrowed(job: InspectJob) -> str:
-    kept = [f"matching {job.include!r}"] if job.include else []
+def _filters(job: InspectJob) -> str:
+    """The options that may have excluded all images, for an error text."""
+    filters = [f"matching {job.include!r}"] if job.include else []
     if job.modified_since:
-        kept.append(f"modified since {job.modified_since.isoformat()}")
-    return f" ({', '.join(kept)})" if kept else ""
+        filters.append(f"modified since {job.modified_since.isoformat()}")
+    return f" ({', '.join(filters)})" if filters else ""
 
 
 def _categories(
     job: InspectJob, listed: Sequence[listing.Listed], routing: Router
 ) -> dict[str, bool]:
-    """Categories whose detectors may be needed, and whether an image is known to be of it."""
+    """Categories whose detectors may be needed; True where an image is known to be of it."""
     if job.routing.category is not None:
         return {job.routing.category: True}
     images = [each.image for each in listed if not listing.is_shard(each.image)]
     certain = {routing.category(image) for image in images} - {tables.UNKNOWN_CATEGORY}
     found = dict.fromkeys(sorted(certain), True)
-    if len(images) < len(listed):  # what shards hold is known when they are read
-        found |= {name: False for name in _models(job) if name not in found}
+    if len(images) < len(listed):  # the members of shards are not known before they are read
+        found |= {name: False for name in _categories_of_models(job) if name not in found}
     if not found:
         raise ValueError(
-            f"the category of no image in {job.archive} can be told: the images lie in no folders;"
-            " give --category NAME, --category-pattern REGEX or --manifest URI"
+            f"cannot tell the category of any image in {job.archive}: they are not in category "
+            "folders; give --category NAME, --category-pattern REGEX or --manifest URI"
         )
     return found
 
 
-def _models(job: InspectJob) -> list[str]:
+def _categories_of_models(job: InspectJob) -> list[str]:
     try:
         return [name for name in files.list_names(job.models) if not name.startswith(".")]
     except errors.ArchiveError:
@@ -108,23 +110,23 @@ def _models(job: InspectJob) -> list[str]:
 
 
 def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, int]]:
-    """Version and input size of every category that has a detector, each loaded and let go."""
+    """Version and input size of each category's detector; each is loaded once to check it."""
     found: dict[str, tuple[str, int]] = {}
     for category in categories:
         if "/" in category or category.startswith("."):
             continue
         try:
-            loaded = Detector.load(job.models, category)
-            found[category] = (loaded.version, loaded.settings.vqvae.image_size_px)
+            detector = Detector.load(job.models, category)
+            found[category] = (detector.version, detector.settings.vqvae.image_size_px)
         except DetectorError:
-            # A broken detector ends the run; one that was never there rejects its images.
+            # A damaged detector ends the run; where there is none, the images are rejected.
             if files.exists(uris.join(job.models, category, "current.json")):
                 raise
     if not found:
-        wanted = [each for each, is_certain in categories.items() if is_certain] or ["its shards"]
+        wanted = [name for name, is_certain in categories.items() if is_certain] or ["its shards"]
         raise ValueError(
             f"no detector in {job.models} for any of {', '.join(wanted)}; "
-            f"there are: {', '.join(_models(job)) or 'none'}; train with vqad train, or give "
-            "--category"
+            f"there are: {', '.join(_categories_of_models(job)) or 'none'}; "
+            "train one with vqad train, or give --category"
         )
     return found

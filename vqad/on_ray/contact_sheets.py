@@ -1,39 +1,33 @@
-"""Contact sheets made by a task on the cluster."""
+"""Contact sheets, each drawn by a task on the cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan
-from vqad.inspection.run_report import ROWS_A_SHEET, sheet_of
-from vqad.inspection.summary import InspectSummary
-from vqad.storage import files, uris
+from vqad.inspection.run_report import ROWS_PER_SHEET, draw_sheet
+from vqad.inspection.summary import InspectSummary, Say
+from vqad.storage import files, output_layout
 
 
 def write_sheets(
-    job: InspectJob,
-    settled: Plan,
-    summary: InspectSummary,
-    say: Callable[[str], None],
-    *,
-    num_sheets: int,
+    job: InspectJob, summary: InspectSummary, say: Say, *, num_sheets: int
 ) -> list[str]:
-    """Leave up to ``num_sheets`` pages under ``OUTPUT/sheets/RUN``; returns their URIs."""
-    left: list[str] = []
-    for page in range(num_sheets):
-        rows = summary.severest[page * ROWS_A_SHEET : (page + 1) * ROWS_A_SHEET]
+    """Write up to ``num_sheets`` pages under ``OUTPUT/sheets/RUN``; returns their URIs."""
+    written: list[str] = []
+    for page in range(1, num_sheets + 1):
+        rows = summary.most_severe[(page - 1) * ROWS_PER_SHEET : page * ROWS_PER_SHEET]
         if rows:
-            uri = uris.join(job.output, "sheets", settled.run, f"sheet-{page + 1:03}.png")
+            uri = output_layout.sheet(job.output, summary.run, page)
             task: Any = ray.remote(num_cpus=1)(_write_sheet)
-            ray.get(task.remote(uri, rows, job.models, settled.versions))
+            ray.get(task.remote(uri, rows, job.models, summary.versions))
             say(f"contact sheet: {uri}")
-            left.append(uri)
-    return left
+            written.append(uri)
+    return written
 
 
 def _write_sheet(
     uri: str, rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]
 ) -> None:
-    files.write_bytes(uri, sheet_of(rows, models, versions))
+    files.write_bytes(uri, draw_sheet(rows, models, versions))

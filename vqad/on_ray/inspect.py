@@ -1,130 +1,176 @@
-"""Inspecting an archive: one chain from a listing to tables.
+"""Inspecting an archive on Ray: one function for a whole night, and its chain of stages.
 
-    list -> fetch and decode (CPU tasks) -> inspect (detector actors) -> sink (tables)
+    list -> fetch and decode (CPU tasks) -> inspect (detector actors) -> write (tables)
 
-Rows stay rows from end to end: what can't be fetched or decoded goes on as a row that says why,
-so that every listed image ends with exactly one verdict. The stages are in ``stages``; Ray, and
-what each of them may use of the machine, appears here alone.
+Images stay rows from end to end: an image that can't be fetched or decoded goes on as a row with
+the reason, so that every listed image ends with exactly one verdict. The stages are in
+``vqad.inspection.stages``; this module states what each of them may use of the machine.
 """
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import ray
 
-from vqad.inspection import ledger, shard_stage, sink, stages
+from vqad.inspection import history, ledger, run_report, shard_stage, sink, stages
+from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan, Shard, units
-from vqad.inspection.summary import InspectSummary, Pace, Say
-from vqad.on_ray import session
+from vqad.inspection.plan import Plan, ShardWork, make_plan, units
+from vqad.inspection.summary import InspectSummary, Progress, Say
+from vqad.inspection.survey import survey
+from vqad.on_ray import contact_sheets, session
 from vqad.storage import errors, lease
 
-# What can end a run that has begun, besides our own mistakes.
-FAILURES = (ray.exceptions.RayError, errors.ArchiveError, lease.LeaseLostError, OSError)
+# Images of one unit of work, which become one part (guesses): few enough that a worker needs
+# little memory and that all actors have work to the end, many enough to be worth a file.
+_MOST_PER_UNIT: Final = 128
+_FEWEST_PER_UNIT: Final = 16
+_UNITS_PER_ACTOR: Final = 8
 
-# Images of one unit of work, which are one part: few enough that a worker holds little and that
-# all actors have work to the end, many enough to be worth a file.
-_MOST_A_UNIT: Final = 128
-_FEWEST_A_UNIT: Final = 16
-_UNITS_AN_ACTOR: Final = 8
+# Memory of a detector actor: 1.4 GB with the paper's networks and batches of 16 (measured), rounded
+# up.
+_ACTOR_BYTES: Final = 2 * 2**30
+
+
+def inspect_archive(
+    job: InspectJob, say: Say, *, num_sheets: int = 0, asked: dict[str, Any] | None = None
+) -> InspectSummary:
+    """Do a whole night: inspect what has no verdict yet, and write sheets and run.json.
+
+    Takes the output's lease for the time of the run, and connects to Ray if there is work and no
+    Ray is connected. ``say`` takes lines of progress, ``num_sheets`` is the number of contact
+    sheets, and ``asked`` are the options as they were given, for run.json. Raises a VqadError or
+    ValueError where nothing was started, such as InUseError for an output in use, and
+    IncompleteError where the run began and could not be finished.
+    """
+    surveyed = survey(job)
+    with lease.held(job.output, surveyed.run) as held:
+        plan = make_plan(job, surveyed)
+        say(describe(plan))
+        with _ray_for(plan), errors.work_begun(), ray_errors_explained():
+            num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
+            summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
+            contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
+            held.check()
+            _compare_with_history(job, summary, say)
+            run_report.write_run(job, summary, asked=asked)
+    return summary
+
+
+def _ray_for(plan: Plan) -> AbstractContextManager[None]:
+    """A Ray if the plan needs one: starting it takes seconds."""
+    return session.connected() if plan.has_work else nullcontext()
+
+
+@contextmanager
+def ray_errors_explained() -> Iterator[None]:
+    """Turn Ray's errors, which are pages of tracebacks, into an IncompleteError with the reason."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        reason = session.reason(error)
+        raise errors.IncompleteError(f"the run could not be finished: {reason}") from error
+
+
+def _compare_with_history(job: InspectJob, summary: InspectSummary, say: Say) -> None:
+    runs = list(history.last_runs(job.output))
+    summary.warnings = history.warnings(summary.by_category, runs)
+    for warning in summary.warnings:
+        say(f"warning: {warning}")
 
 
 def inspect(
     job: InspectJob,
-    settled: Plan,
+    plan: Plan,
     say: Say,
     *,
-    num_severest: int = 0,
+    num_most_severe: int = 0,
     held: lease.Lease | None = None,
 ) -> InspectSummary:
-    """Run a plan; ``say`` takes lines of progress. Needs a connected Ray if there is work."""
+    """Carry out a plan. Needs a connected Ray if the plan has work.
+
+    The ``num_most_severe`` images with the largest scores are kept in the summary. Raises
+    LeaseLostError where the lease is lost meanwhile, and Ray's errors.
+    """
     start_s = time.monotonic()
     summary = InspectSummary(
-        run=settled.run,
-        skipped=settled.num_skipped,
-        versions=settled.versions,
+        run=plan.run,
+        skipped=plan.num_skipped,
+        versions=plan.versions,
         orphans_removed=sink.remove_orphans(job.output),
-        superseded_removed=ledger.heal(job.output, settled.ledger),
+        superseded_removed=ledger.remove_superseded(job.output, plan.ledger),
     )
-    if len(settled.todo) or settled.shards:
-        pace = Pace(say, num_todo=settled.num_todo, is_exact=settled.is_exact)
-        holder = held.holder if held else ""
-        for rows in _chain(job, settled, holder).iter_batches(
-            batch_size=None, batch_format="pyarrow"
-        ):
+    if plan.has_work:
+        progress = Progress(say, num_todo=plan.num_todo, is_exact=not plan.num_unread_shards)
+        for rows in _written(job, plan, held.holder if held else ""):
             if held:
                 held.check()
-            for unit in _unpacked(rows):
-                summary.add(unit, num_severest=num_severest)
-            pace.show(summary)
-        pace.show(summary, ended=True)
-    if sink.parts(job.output, "verdicts") - settled.ledger.parts - summary.parts:
-        # Written by a worker of an earlier run that did not know yet that it was over.
-        summary.superseded_removed += ledger.heal(job.output, ledger.read(job.output))
+            summary.add(rows, num_most_severe=num_most_severe)
+            progress.show(summary)
+        progress.show(summary, ended=True)
+    if sink.parts(job.output, "verdicts") - plan.ledger.parts - summary.parts:
+        # A worker of an earlier run wrote them before it noticed that its run was over.
+        summary.superseded_removed += ledger.remove_superseded(job.output, ledger.read(job.output))
     summary.seconds = round(time.monotonic() - start_s, 1)
     return summary
 
 
-# An actor holds about 1.4 GB with the paper's networks and batches of 16 (measured).
-_BYTES_AN_ACTOR = 2 * 2**30
+def _written(job: InspectJob, plan: Plan, holder: str) -> Iterator[pa.Table]:
+    """Rows of ``stages.write``, one unit at a time, as the chain finishes them."""
+    chain = _chain(job, plan, holder)
+    for packed in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from _unpacked(packed)
 
 
 def _num_actors(gpus: float) -> int:
-    """One a share of a GPU; else one a CPU: two threads do less in one process than in two."""
+    """One actor per share of a GPU, else per CPU: two processes do more than two threads of one."""
     if gpus:
         return max(1, int(session.num_gpus() / gpus))
-    return max(1, min(session.num_cpus(), session.memory_bytes() // _BYTES_AN_ACTOR))
+    return max(1, min(session.num_cpus(), session.memory_bytes() // _ACTOR_BYTES))
 
 
-def _half(num_cpus: int) -> int:
-    return max(1, num_cpus // 2)
+def _num_decoders(gpus: float) -> int | None:
+    """Decoding tasks at once; None for as many as their fractions of CPUs allow.
+
+    Where the networks need the CPUs, decoding must keep ahead of them and no more.
+    """
+    return None if gpus else max(1, session.num_cpus() // 2)
 
 
-def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
+def _rows_per_unit(plan: Plan, num_actors: int) -> int:
+    num_rows = -(-plan.num_todo // (_UNITS_PER_ACTOR * num_actors))
+    return min(_MOST_PER_UNIT, max(_FEWEST_PER_UNIT, num_rows))
+
+
+def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
     gpus = job.gpus_per_actor
     if gpus is None:
         gpus = 1.0 if session.num_gpus() >= 1 else 0.0
     num_actors = job.num_actors or _num_actors(gpus)
-    num_rows = -(-settled.num_todo // (_UNITS_AN_ACTOR * num_actors))
-    num_rows = min(_MOST_A_UNIT, max(_FEWEST_A_UNIT, num_rows))
-    options = stages.InspectorOptions(
-        models=job.models,
-        versions=settled.versions,
-        run=settled.run,
-        batch_size=job.batch_size,
-        maps=job.maps,
-        num_threads=max(1, session.num_cpus() // num_actors),
-    )
-    # So that the units of a shard go on one by one, not when all of it is read.
+    num_rows = _rows_per_unit(plan, num_actors)
+    # Small blocks: each unit of a shard goes on as soon as it is decoded, not with the last one.
     ray.data.DataContext.get_current().target_max_block_size = 2**20
     return (
-        ray.data.from_arrow(_inputs(settled, num_rows))
-        # Fractions of a CPU, so that all stages fit on one together and none starves another.
+        ray.data.from_arrow(_inputs(plan, num_rows))
+        # Fractions of a CPU, so that all stages fit on one CPU together and none starves another.
+        # Each stage asks for another fraction: Ray would fuse stages that ask for the same.
         .map_batches(
             _decode,  # type: ignore[arg-type]
-            fn_kwargs={
-                "sizes_px": settled.sizes_px,
-                "output": job.output,
-                "holder": holder,
-                "include": job.include,
-                "num_rows": num_rows,
-                # Each by itself: a worker takes what is known of the members of its own shard.
-                "shards": {each.listed.image: ray.put(each) for each in settled.shards},
-            },
-            # Where the networks need the CPUs, decoding must keep ahead of them and no more.
-            compute=ray.data.TaskPoolStrategy(size=None if gpus else _half(session.num_cpus())),
+            fn_kwargs=_decode_options(job, plan, holder, num_rows),
+            compute=ray.data.TaskPoolStrategy(size=_num_decoders(gpus)),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=0.25,
         )
         .map_batches(
             _Inspector,
-            fn_constructor_kwargs={"options": options},
+            fn_constructor_kwargs={"options": _inspector_options(job, plan, num_actors)},
             compute=ray.data.ActorPoolStrategy(size=num_actors),
-            batch_size=1,  # unit; Ray wants a number where there are GPUs
+            batch_size=1,  # unit; with GPUs Ray refuses None
             batch_format="pyarrow",
             num_cpus=0.6,
             num_gpus=gpus,
@@ -132,7 +178,7 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
         .map_batches(
             _write,  # type: ignore[arg-type]
             fn_kwargs={"output": job.output, "holder": holder},
-            # No more than there is to write, or a slow store would fill the memory with writers.
+            # Bounded: else, on a slow storage, waiting writers would fill the memory.
             compute=ray.data.TaskPoolStrategy(size=num_actors),
             batch_size=None,
             batch_format="pyarrow",
@@ -141,13 +187,36 @@ def _chain(job: InspectJob, settled: Plan, holder: str) -> "ray.data.Dataset":
     )
 
 
-# A unit travels as one row, so that Ray, which cuts and joins blocks as it likes, leaves it whole.
+def _decode_options(job: InspectJob, plan: Plan, holder: str, num_rows: int) -> dict[str, Any]:
+    return {
+        "sizes_px": plan.sizes_px,
+        "output": job.output,
+        "holder": holder,
+        "include": job.include,
+        "num_rows": num_rows,
+        # One object each: a worker fetches only the work of its own shard, with all its entries.
+        "shards": {each.listed.image: ray.put(each) for each in plan.shards},
+    }
 
 
-def _inputs(settled: Plan, num_rows: int) -> list[pa.Table]:
-    """Units of files, and shards, one block each, so that each is a task of its own."""
-    return [_packed(unit) for unit in units(settled.todo, num_rows)] + [
-        _packed(pa.table({"shard": [each.listed.image]})) for each in settled.shards
+def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> stages.InspectorOptions:
+    return stages.InspectorOptions(
+        models=job.models,
+        versions=plan.versions,
+        run=plan.run,
+        batch_size=job.batch_size,
+        maps=job.maps,
+        num_threads=max(1, session.num_cpus() // num_actors),
+    )
+
+
+# A unit travels as one row, because Ray cuts and joins blocks between rows as it likes.
+
+
+def _inputs(plan: Plan, num_rows: int) -> list[pa.Table]:
+    """One block per unit of files and per shard, so that each is a task of its own."""
+    return [_packed(unit) for unit in units(plan.todo, num_rows)] + [
+        _packed(pa.table({"shard": [each.listed.image]})) for each in plan.shards
     ]
 
 
@@ -155,7 +224,7 @@ def _packed(unit: pa.Table) -> pa.Table:
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_stream(buffer, unit.schema) as writer:
         writer.write_table(unit)
-    data = buffer.getvalue()  # not copied, as it would be by pa.array
+    data = buffer.getvalue()  # no copy, which pa.array would make
     ends = pa.py_buffer(np.array([0, data.size], np.int64))
     return pa.table({"unit": pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])})
 
@@ -168,7 +237,7 @@ def _unpacked(packed: Any) -> Iterator[pa.Table]:
 def _decode(
     packed: pa.Table,
     *,
-    shards: "dict[str, ray.ObjectRef[Shard]]",
+    shards: "dict[str, ray.ObjectRef[ShardWork]]",
     sizes_px: dict[str, int],
     **reading: Any,
 ) -> Iterator[pa.Table]:

@@ -1,1 +1,1 @@
-"""Files, folders and objects, and who may write them."""
+"""Read and write files and objects, with retries, conditional writes and a lease."""

@@ -1,8 +1,9 @@
-"""Files that are written only if nobody else wrote them meanwhile.
+"""Compare-and-swap writes: a file is written only if nobody else has written it meanwhile.
 
-On object storage by ``If-None-Match`` and ``If-Match``, so the store decides who was first. In a
-local folder by ``O_EXCL`` and a lock that ends with its process. What is written so is never
-deleted: with a deletion in between, two writers could each believe to be the first.
+On object storage the conditions are ``If-None-Match`` and ``If-Match``, so the store decides
+which writer was first. In a local folder they are ``O_EXCL`` and a file lock, which the system
+releases when the process ends. Files written this way are never deleted: after a deletion, two
+writers could each believe to be the first.
 """
 
 import fcntl
@@ -16,20 +17,20 @@ from typing import Final
 
 from vqad.storage import s3
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import ATTEMPTS, PRECONDITION_FAILED, mendable, persist
+from vqad.storage.retries import ATTEMPTS, PRECONDITION_FAILED, errors_at, with_retries
 from vqad.storage.uris import is_remote, path_of
 
 LARGEST_BYTES: Final = 2**16
 
 
 def read(uri: str) -> tuple[bytes, str] | None:
-    """Content and a tag that changes with it; None where nothing is. Raises ArchiveError."""
-    with mendable(uri):
+    """Content and a tag that changes with it; None if there is no file. Raises ArchiveError."""
+    with errors_at(uri):
         try:
             if is_remote(uri):
                 bucket, key = s3.bucket_and_key(uri)
                 return s3.read_tagged(bucket, key, max_bytes=LARGEST_BYTES)
-            return persist(lambda: _read_locally(Path(path_of(uri))))
+            return with_retries(lambda: _read_locally(Path(path_of(uri))))
         except FetchError as failure:
             if failure.error == "missing" and failure.detail != "no such bucket":
                 return None
@@ -37,17 +38,17 @@ def read(uri: str) -> tuple[bytes, str] | None:
 
 
 def write(uri: str, data: bytes, *, tag: str | None) -> bool:
-    """Write where the content still has this tag, or, with None, where nothing is yet.
+    """Write if the current content has this tag; if ``tag`` is None, only if there is no file.
 
-    Returns whether it was written; raises ArchiveError.
+    Returns whether the content was written; raises ArchiveError.
     """
-    with mendable(uri):
+    with errors_at(uri):
         if is_remote(uri):
             return _put(uri, data, tag)
         path = Path(path_of(uri))
         if tag is None:
-            return persist(lambda: _create_locally(path, data))
-        return persist(lambda: _replace_locally(path, data, tag))
+            return with_retries(lambda: _create_locally(path, data))
+        return with_retries(lambda: _replace_locally(path, data, tag))
 
 
 def _put(uri: str, data: bytes, tag: str | None) -> bool:
@@ -58,7 +59,7 @@ def _put(uri: str, data: bytes, tag: str | None) -> bool:
     except FetchError as failure:
         if failure.detail != PRECONDITION_FAILED:
             raise
-        # Also said of a second try whose first was done, but its answer lost on the way.
+        # A retry gets this answer too, if the first request succeeded but its response was lost.
         found = read(uri)
         return found is not None and found[0] == data
     return True
@@ -102,5 +103,5 @@ def _fill(file: FileIO, data: bytes) -> None:
 
 @contextmanager
 def _locked(file: FileIO) -> Iterator[None]:
-    fcntl.flock(file, fcntl.LOCK_EX)  # closing the file ends it
+    fcntl.flock(file, fcntl.LOCK_EX)  # closing the file releases the lock
     yield

@@ -1,9 +1,11 @@
-"""One run at a time on one output: who holds ``OUTPUT/lease.json`` may write there.
+"""A lease that lets one run at a time write to an output: ``OUTPUT/lease.json``.
 
-The holder renews it every 10 s. A run that finds it held waits for up to the 30 s that it lives:
-where nothing is renewed meanwhile, by the waiter's own clock, its holder is gone and it is taken
-over; so it is at once where the holder was a process of this host that is no more. Otherwise the
-run is refused. A holder that could not renew in time, or finds another's name, has lost it.
+The holder renews the lease every 10 s, and the lease expires 30 s after its last renewal. A run
+that finds the lease held watches it for up to 30 s of its own clock, so the clocks of two hosts
+need not agree. If the lease is not renewed in that time, its holder is gone and the run takes it
+over. It does so at once if the holder was a process of this host that no longer exists. If the
+lease is renewed, the run is refused. A holder loses its lease if it can't renew in time, or if it
+finds another holder's name in the file.
 """
 
 import json
@@ -18,9 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vqad.storage import conditional_writes
+from vqad.storage import conditional_writes, output_layout
 from vqad.storage.errors import ArchiveError, VqadError
-from vqad.storage.uris import join
 
 LIFE_S: Final = 30.0
 RENEWED_EVERY_S: Final = 10.0
@@ -28,15 +29,15 @@ LOOKED_AT_EVERY_S: Final = 1.0
 
 
 class InUseError(VqadError, ValueError):
-    """Another run holds the output."""
+    """Another run has the lease on the output."""
 
 
 class LeaseLostError(VqadError, RuntimeError):
-    """The output belongs to another run now; nothing more may be written."""
+    """The lease has expired or another run has it; this run must write nothing more."""
 
 
 class Lease:
-    """A held lease, renewed by a thread until it is released."""
+    """A lease on an output; a thread renews it until it is released."""
 
     def __init__(self, output: str, content: dict[str, Any], tag: str) -> None:
         self.output, self.holder = output, str(content["holder"])
@@ -47,17 +48,17 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise LeaseLostError where the lease is lost."""
+        """Raise LeaseLostError if the lease is lost."""
         if not self._lost and time.monotonic() - self._renewed_s > LIFE_S:
             self._lost = f"it could not be renewed for {LIFE_S:g} s"
         if self._lost:
             raise LeaseLostError(f"the lease on {self.output} is lost: {self._lost}")
 
     def release(self) -> None:
-        """Leave the output to the next run."""
+        """Stop renewing, and let the next run take the output at once."""
         self._ended.set()
         self._thread.join()
-        with suppress(ArchiveError):  # then it dies by itself
+        with suppress(ArchiveError):  # if this write fails, the lease expires by itself
             if not self._lost:
                 self._write({"released": True})
 
@@ -70,11 +71,13 @@ class Lease:
                     continue
                 found = conditional_writes.read(self._uri)
             except ArchiveError:
-                continue  # the store may be back before the lease has died
+                continue  # the store may answer again before the lease expires
             if found is None or _decoded(found[0]).get("holder") != self.holder:
                 self._lost = f"{_holder_of(found)} has taken it over"
                 return
-            self._tag = found[1]  # of a write of ours that seemed to fail; the next try has it
+            # Our own name is in it: an earlier write of ours failed here but reached the store.
+            # The next renewal must be conditional on that write's tag.
+            self._tag = found[1]
 
     def _write(self, changes: dict[str, Any]) -> bool:
         content = self._content | changes
@@ -87,7 +90,10 @@ class Lease:
 
 @contextmanager
 def held(output: str, run: str) -> Iterator[Lease]:
-    """Hold an output while the block runs. Raises InUseError, naming who has it, after 30 s."""
+    """Have the lease on an output while the block runs.
+
+    Raises InUseError, which names the current holder, after 30 s of waiting.
+    """
     lease = _acquired(output, run)
     try:
         yield lease
@@ -96,7 +102,7 @@ def held(output: str, run: str) -> Iterator[Lease]:
 
 
 def confirm(output: str, holder: str) -> None:
-    """Raise LeaseLostError where the output is not, or no longer, held by this holder."""
+    """Raise LeaseLostError if this holder does not have the lease on the output."""
     found = conditional_writes.read(_uri(output))
     if found is None or _decoded(found[0]).get("holder") != holder:
         raise LeaseLostError(f"the lease on {output} is lost: {_holder_of(found)} has it")
@@ -113,8 +119,8 @@ def _acquired(output: str, run: str) -> Lease:
                 break
         elif waited:
             raise InUseError(
-                f"{output} is in use by {_holder_of(found)}; wait for its end, or give another "
-                "--output"
+                f"{output} is in use by {_holder_of(found)}; wait until that run ends, or give "
+                "another --output"
             )
         seen = seen or found
         time.sleep(LOOKED_AT_EVERY_S)
@@ -138,7 +144,7 @@ def _own(run: str) -> dict[str, Any]:
 
 
 def _is_free(data: bytes) -> bool:
-    """Released, or held by a process of this very system that is no more."""
+    """True if the lease was released, or if its holder was a process here that has ended."""
     content = _decoded(data)
     if content.get("released") is True:
         return True
@@ -149,7 +155,7 @@ def _is_free(data: bytes) -> bool:
 
 
 def _system() -> str:
-    """What only processes that see each other's numbers share; "" where that can't be told."""
+    """Identifies this boot and process namespace, in which a process id is unique; or ""."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -158,9 +164,9 @@ def _system() -> str:
 
 
 def _process_started(pid: int) -> str:
-    """When, in ticks since the system's start; "" where there is no such process."""
+    """Start time of a process in clock ticks since boot; "" if it does not exist."""
     try:
-        # The second field, a name in brackets, may itself hold spaces and brackets.
+        # The second field is a name in brackets, which may contain spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
@@ -176,7 +182,7 @@ def _holder_of(found: tuple[bytes, str] | None) -> str:
 
 
 def _uri(output: str) -> str:
-    return join(output, "lease.json")
+    return output_layout.lease(output)
 
 
 def _encoded(content: dict[str, Any]) -> bytes:
@@ -186,7 +192,7 @@ def _encoded(content: dict[str, Any]) -> bytes:
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
-    except ValueError:  # half written by somebody who died
+    except ValueError:  # a writer was killed half-way
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,9 +1,9 @@
-"""What goes wrong between here and a store, in words that stay the same from run to run.
+"""Retries of storage requests, and one stable sentence per kind of storage error.
 
-Libraries say it with request ids, addresses and sometimes keys; those end up in tables and logs.
-So an exception becomes one of few sentences here, and it is settled what is worth another try:
-servers that are busy or gone for a moment, broken connections, short reads; not what would fail
-again.
+The exceptions of the libraries contain request ids, addresses and sometimes keys, and would put
+them into tables and logs. This module maps every exception to one of a few fixed sentences. It
+also decides which errors are retried: busy or restarting servers, broken connections and short
+reads are; errors that would occur again are not.
 """
 
 import errno
@@ -20,14 +20,14 @@ from botocore import exceptions as boto
 
 from vqad.storage.errors import ArchiveError, FetchError
 
-# Guesses. Five pauses of 9 s on average let a server restart; a person waits for the short ones.
+# Guesses. The five pauses take 9 s on average, long enough for a server to restart. Requests that
+# a person waits for are tried fewer times.
 ATTEMPTS: Final = 6
-ATTEMPTS_WATCHED: Final = 3
+ATTEMPTS_INTERACTIVE: Final = 3
 FIRST_PAUSE_S: Final = 0.4
 
-# The answer to a conditional request whose condition does not hold.
+# Detail of the error that a conditional request raises if its condition is not met.
 PRECONDITION_FAILED: Final = "the object has changed meanwhile"
-
 
 T = TypeVar("T")
 
@@ -37,11 +37,11 @@ class _Failure:
     error: str
     detail: str
     remedy: str
-    passing: bool = False  # worth another try
+    is_transient: bool = False  # a retry may succeed
 
 
-def persist(work: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
-    """What ``work`` returns, trying again what may pass; raises FetchError."""
+def with_retries(work: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
+    """Call ``work`` until it succeeds or fails for good; raises FetchError."""
     for attempt in range(attempts):
         try:
             return work()
@@ -49,16 +49,16 @@ def persist(work: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
             raise
         except Exception as error:  # s3fs, botocore, aiohttp and the system have no common base
             failure = _explain(error)
-            if not failure.passing or attempt == attempts - 1:
-                # Without the cause, whose text may hold what must not be shown.
+            if not failure.is_transient or attempt == attempts - 1:
+                # "from None": the text of the cause may contain secrets.
                 raise FetchError(failure.error, failure.detail, failure.remedy) from None
         pause(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
     raise AssertionError(f"attempts must be at least 1, got {attempts}")
 
 
 @contextmanager
-def mendable(uri: str) -> Iterator[None]:
-    """Say of what failed where it was and what would do; raises ArchiveError."""
+def errors_at(uri: str) -> Iterator[None]:
+    """Turn a FetchError into an ArchiveError that names the place and a remedy."""
     try:
         yield
     except FetchError as failure:
@@ -66,12 +66,12 @@ def mendable(uri: str) -> Iterator[None]:
 
 
 def pause(seconds: float) -> None:
-    """Sleep; with jitter in ``seconds``, many readers that failed together come back apart."""
+    """Sleep. The caller adds jitter, so that readers that fail together retry at other times."""
     time.sleep(seconds)
 
 
 def endpoint() -> str:
-    """Where S3 is by the standard variables; "" if at AWS."""
+    """The S3 endpoint from the standard AWS variables; "" means AWS itself."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
@@ -112,11 +112,11 @@ def _explain(error: BaseException) -> _Failure:
             error="fetch_failed",
             detail="the endpoint cannot be reached",
             remedy=f"it is {endpoint() or 'AWS'}; check AWS_ENDPOINT_URL and the network",
-            passing=True,
+            is_transient=True,
         )
     if isinstance(error, _BROKEN):
         detail, remedy = "the connection broke or timed out", "try again later"
-        return _Failure(error="fetch_failed", detail=detail, remedy=remedy, passing=True)
+        return _Failure(error="fetch_failed", detail=detail, remedy=remedy, is_transient=True)
     if isinstance(error, boto.BotoCoreError):
         detail = f"the S3 client refuses with {type(error).__name__}"
         return _Failure(error="fetch_failed", detail=detail, remedy="check the AWS settings")
@@ -140,12 +140,12 @@ def _explain_answer(answer: boto.ClientError) -> _Failure:
     if status in (401, 403):
         remedy = "check the permissions of the key in AWS_ACCESS_KEY_ID"
         return _Failure(error="denied", detail="access denied", remedy=remedy)
-    passing = status >= 500 or status == 429 or code in _BUSY_CODES
+    is_transient = status >= 500 or status == 429 or code in _BUSY_CODES
     return _Failure(
         error="fetch_failed",
         detail=f"the store answered {code or status}",
-        remedy="try again later" if passing else "check AWS_ENDPOINT_URL and AWS_REGION",
-        passing=passing,
+        remedy="try again later" if is_transient else "check AWS_ENDPOINT_URL and AWS_REGION",
+        is_transient=is_transient,
     )
 
 
@@ -161,5 +161,5 @@ def _explain_local(error: BaseException) -> _Failure:
         error="fetch_failed",
         detail=detail,
         remedy="check the disk",
-        passing=number in _BUSY_ERRNOS,
+        is_transient=number in _BUSY_ERRNOS,
     )

@@ -1,8 +1,8 @@
-"""Object storage: one client a process, and the few requests that are made of it.
+"""Object storage: one client per process, and the requests that the program makes.
 
-Endpoint and credentials come from the standard AWS variables alone. The client is that of s3fs;
-its requests are made by bucket and key, because a path that s3fs splits itself can't hold every
-key. Listings are never kept: the store changes while nobody looks.
+Endpoint and credentials come from the standard AWS variables only. The client is that of s3fs.
+Requests give bucket and key separately, because s3fs can't split every path correctly. Listings
+are not cached, because other programs write to the store as well.
 """
 
 import os
@@ -15,21 +15,21 @@ import s3fs
 from fsspec.asyn import sync
 
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import ATTEMPTS_WATCHED, endpoint, persist
+from vqad.storage.retries import ATTEMPTS_INTERACTIVE, endpoint, with_retries
 from vqad.storage.uris import path_of
 
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
-NUM_CONNECTIONS: Final = 32  # of one process, for as many threads
+NUM_CONNECTIONS: Final = 32  # per process: one for each of up to 32 threads
 
 _LOCK = threading.Lock()
 _clients: dict[tuple[int, frozenset[tuple[str, str]]], Any] = {}
 
 
 def client() -> Any:
-    """The s3fs file system of this process under its present AWS variables."""
+    """The s3fs file system of this process for the current AWS variables."""
     settings = frozenset(pair for pair in os.environ.items() if pair[0].startswith("AWS_"))
-    owner = (os.getpid(), settings)  # connections survive no fork
+    owner = (os.getpid(), settings)  # a forked process can't use its parent's connections
     with _LOCK:
         if owner not in _clients:
             connected = _connected()
@@ -40,9 +40,9 @@ def client() -> Any:
 
 def _connected() -> Any:
     if endpoint() and not re.match(r"https?://[^/@]+(/|$)", endpoint()):
-        # With a user and a password in it no request can be signed, nor may it be shown.
+        # A URL with user and password can't be used for signing, and must not be printed.
         remedy = "set AWS_ENDPOINT_URL to http://HOST:PORT or https://HOST"
-        raise FetchError("fetch_failed", "the endpoint is no plain URL", remedy)
+        raise FetchError("fetch_failed", "the endpoint is not a plain URL", remedy)
     region = os.environ.get("AWS_REGION")  # pyarrow reads it, botocore does not
     store = s3fs.S3FileSystem(
         use_listings_cache=False,
@@ -55,19 +55,19 @@ def _connected() -> Any:
             "retries": {"total_max_attempts": 1},
         },
     )
-    store.retries = 1  # trying again is for vqad.failures alone
-    persist(store.connect, attempts=1)
+    store.retries = 1  # vqad.storage.retries does all retries
+    with_retries(store.connect, attempts=1)
     return store
 
 
-def request(method: str, *, attempts: int = ATTEMPTS_WATCHED, **parameters: Any) -> Any:
-    """The answer to one request, such as ``head_object``; raises FetchError."""
+def request(method: str, *, attempts: int = ATTEMPTS_INTERACTIVE, **parameters: Any) -> Any:
+    """Make one request, such as ``head_object``, and return its response; raises FetchError."""
     store = client()
-    return persist(lambda: store.call_s3(method, **parameters), attempts=attempts)
+    return with_retries(lambda: store.call_s3(method, **parameters), attempts=attempts)
 
 
 def pages(bucket: str, prefix: str, delimiter: str = "") -> Iterator[dict[str, Any]]:
-    """Answers to ``list_objects_v2``, up to 1,000 keys each; raises FetchError."""
+    """Responses of ``list_objects_v2``, up to 1,000 keys each; raises FetchError."""
     position: dict[str, Any] = {}
     while True:
         page = request(
@@ -85,9 +85,9 @@ def read(bucket: str, key: str, *, max_bytes: int) -> bytes:
 
 
 def read_tagged(bucket: str, key: str, *, max_bytes: int, **narrowed: str) -> tuple[bytes, str]:
-    """Bytes and ETag of an object, of which ``Range`` and ``IfMatch`` may narrow the request."""
+    """Bytes and ETag of an object; ``narrowed`` may be ``Range`` and ``IfMatch``."""
     store = client()
-    return persist(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
+    return with_retries(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
 
 
 async def _read(
@@ -105,18 +105,18 @@ async def _read(
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
-    """Of ``s3://bucket/key``, decoded."""
+    """Bucket and decoded key of ``s3://bucket/key``."""
     bucket, _, key = path_of(uri).partition("/")
     return bucket, key
 
 
 def folder(key: str) -> str:
-    """The prefix of what lies below a key."""
+    """The prefix of all keys below a key."""
     return f"{key}/" if key else ""
 
 
 def head(bucket: str, key: str) -> dict[str, Any] | None:
-    """What the store says of an object; None where there is none."""
+    """Size, time and ETag of an object (a HEAD response); None if there is no such object."""
     try:
         answer: dict[str, Any] = request("head_object", Bucket=bucket, Key=key)
     except FetchError as failure:

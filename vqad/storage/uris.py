@@ -1,8 +1,8 @@
-"""Names of places: local paths as they are typed, and URIs as they are written down.
+"""URIs and local paths: conversion, joining and comparison.
 
-A URI (``file:///...``, ``s3://...``) is percent-encoded, a path without a scheme is not. Every
-file has exactly one absolute URI, so that URIs can be compared and looked up, and in it a literal
-``#`` can only separate an archive from its member.
+A URI (``file:///...``, ``s3://...``) is percent-encoded; a path without a scheme is not. Every
+file has exactly one absolute URI, so that URIs can be compared and used as keys. A literal ``#``
+in a URI always separates an archive from its member.
 """
 
 import os
@@ -12,16 +12,16 @@ from urllib.parse import quote, unquote_to_bytes
 
 from vqad.storage.errors import ArchiveError
 
-# What a path in a URI may hold unencoded, less ";", which tells apart members of one name.
+# Characters that a URI path may contain unencoded, except ";": it numbers members of equal name.
 _PLAIN: Final = "/!$&'()*+,=:@"
 
 
 def absolute(uri: str) -> str:
-    """The absolute URI of a local path or URI, without a slash at its end."""
+    """The absolute URI of a local path or URI, without a trailing slash."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if not uri:
-            raise ArchiveError("an empty path names no place; give a folder or s3://bucket/prefix")
+            raise ArchiveError("the path is empty; give a folder or s3://bucket/prefix")
         return "file://" + encoded(os.path.normpath(Path(uri).absolute()))
     path = "#".join(encoded(decoded(part)) for part in rest.split("#")).rstrip("/")
     if scheme == "s3" and path and not path.startswith("/"):
@@ -32,15 +32,15 @@ def absolute(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """A place below another; ``parts`` are names or relative paths, not encoded."""
+    """A path or URI below another; ``parts`` are names or relative paths, not encoded."""
     names = [name for part in parts for name in part.split("/") if name]
     if dots := {".", ".."}.intersection(names):
-        raise ValueError(f"{dots.pop()!r} is no name of a place below {uri}")
+        raise ValueError(f"{dots.pop()!r} is not a valid name below {uri}")
     return "/".join([uri.rstrip("/"), *(encoded(name) if "://" in uri else name for name in names)])
 
 
 def relative(uri: str, archive: str) -> str:
-    """Decoded path of an image below its archive; its name if it is itself the archive."""
+    """Decoded path of an image relative to its archive; its name if it is the archive itself."""
     image, root = path_of(uri), path_of(archive)
     if is_remote(uri) == is_remote(archive):
         if image == root:
@@ -52,17 +52,17 @@ def relative(uri: str, archive: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a place is on object storage."""
+    """True for a URI on object storage."""
     return uri.startswith("s3://")
 
 
 def path_of(uri: str) -> str:
-    """Decoded: an absolute local path, or bucket/key."""
+    """The decoded path of a URI: an absolute local path, or bucket/key."""
     return decoded(absolute(uri).partition("://")[2])
 
 
 def encoded(path: str) -> str:
-    """A decoded path, percent-encoded by its bytes: a local name need not be UTF-8."""
+    """Percent-encode the bytes of a path; a local file name need not be UTF-8."""
     return quote(os.fsencode(path), safe=_PLAIN)
 
 

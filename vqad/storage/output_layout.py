@@ -1,0 +1,111 @@
+"""The layout of OUTPUT, the folder that an inspection writes. Every name in it is spelled here.
+
+    OUTPUT/verdicts/CATEGORY FOLDER/part-*.parquet   one row per image
+    OUTPUT/maps/CATEGORY FOLDER/part-*.parquet       one row per inspected image
+    OUTPUT/runs/RUN.json, OUTPUT/run.json            records of all runs, and of the latest
+    OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
+    OUTPUT/shards/DIGEST.json                        number of images of each shard
+    OUTPUT/lease.json                                the run that may write here
+
+All functions are pure: they make URIs and touch no storage.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from vqad.storage.folder_names import encoded_name
+from vqad.storage.uris import join
+
+Table = Literal["verdicts", "maps"]
+TABLES: Final[tuple[Table, ...]] = ("verdicts", "maps")
+
+_DIGEST_CHARACTERS: Final = 24  # of 64: 96 bits, so that no two names of one output collide
+
+
+def table(output: str, name: Table) -> str:
+    """The folder of a table; it has one folder per category."""
+    return join(output, name)
+
+
+def category_table(output: str, name: Table, category: str) -> str:
+    """The folder of one category's parts of a table."""
+    return join(output, name, category_folder(category))
+
+
+def category_folder(category: str) -> str:
+    """The name of a category's folder in a table.
+
+    Plain, without ``category=``: pandas and pyarrow fail where both a folder and a column of the
+    table name the category.
+    """
+    return encoded_name(category)
+
+
+def part_of(category: str, images: Iterable[str]) -> str:
+    """CATEGORY FOLDER/NAME of the part with these images, which alone decide its name."""
+    return f"{category_folder(category)}/part-{_digest(chr(10).join(sorted(images)))}.parquet"
+
+
+def folder_of_part(part: str) -> str:
+    """The category folder of a part."""
+    return part.partition("/")[0]
+
+
+def part(output: str, name: Table, part: str) -> str:
+    """The file of a part, which has one name in both tables."""
+    return join(output, name, part)
+
+
+def is_part(file_name: str) -> bool:
+    """Whether a file in a category folder is named as a part."""
+    return file_name.startswith("part-") and file_name.endswith(".parquet")
+
+
+def runs(output: str) -> str:
+    """The folder with the records of all runs."""
+    return join(output, "runs")
+
+
+def run_record(output: str, run: str) -> str:
+    """The record of one run."""
+    return join(output, "runs", f"{run}.json")
+
+
+def latest_run_record(output: str) -> str:
+    """A copy of the latest run's record."""
+    return join(output, "run.json")
+
+
+def sheets(output: str, run: str) -> str:
+    """The folder with the contact sheets of a run."""
+    return join(output, "sheets", run)
+
+
+def sheet(output: str, run: str, page: int) -> str:
+    """A contact sheet of a run; pages count from 1."""
+    return join(sheets(output, run), f"sheet-{page:03}.png")
+
+
+def shard_records(output: str) -> str:
+    """The folder with the records of shards."""
+    return join(output, "shards")
+
+
+def shard_record(output: str, shard: str) -> str:
+    """The record of a shard's number of images, by the shard's URI."""
+    return join(output, "shards", shard_record_name(shard))
+
+
+def shard_record_name(shard: str) -> str:
+    """The file name of a shard's record."""
+    return f"{_digest(shard)}.json"
+
+
+def lease(output: str) -> str:
+    """The lease."""
+    return join(output, "lease.json")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
