@@ -1,1 +1,1 @@
-"""What is submitted to a cluster: one command a module."""
+"""The commands: one module each, and how they get their options, help and exit codes."""

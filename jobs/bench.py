@@ -1,18 +1,20 @@
-"""How fast this machine is, and against what."""
+"""`vqad bench`: how fast this machine resamples, inspects and trains."""
 
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from jobs import bench_train
-from jobs.command import Options, Uri, run, say
+from jobs.command import choose, run, say
+from jobs.options import Options, Uri, UsageError
+from vqad.training.options import FormName, PresetName
 
-# Images that the stages are timed on alone; the wholes are timed on all.
+# Images on which each stage is timed by itself; whole pipelines are timed on all images. A guess.
 NUM_FOR_STAGES = 64
 
 
@@ -20,58 +22,72 @@ class BenchOptions(Options):
     """Where detector and images come from."""
 
     models: Uri = Field(
-        default="", description="URI of the folder with the detectors; a random one by default"
+        default="", description="folder with the detectors; default: a detector of random weights"
     )
-    archive: Uri = Field(default="", description="URI of images; drawn ones by default")
-    category: str = Field(default="", description="of detector and images; needed with --models")
-    preset: Literal["paper", "laptop", "tiny"] = Field(
-        default="laptop", description="sizes of the random detector"
+    archive: Uri = Field(default="", description="folder of images; default: drawn images")
+    category: str = Field(
+        default="",
+        description="category of detector and images, needed with --models; default: none",
     )
-    limit: int = Field(default=100, ge=1, description="images at most")
-    batch_size: int = Field(default=16, ge=1, description="images in one pass of the networks")
+    preset: PresetName = Field(default="laptop", description="size of the random detector")
+    limit: int = Field(default=100, ge=1, description="largest number of images")
+    batch_size: int = Field(default=16, ge=1, description="images in one pass through the networks")
     num_threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the networks; all cores by default"
+        default=None, ge=1, description="CPU threads of the networks; default: one per core"
     )
 
 
 class ResampleBench(BenchOptions):
-    """The detector's resampling against raster and jump: passes, times, and whether codes agree."""
+    """Compare the resampling with the algorithms raster and jump: passes, times, equal codes."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad bench resample")
+    example = "--models models --category bottle --archive data/mvtec/bottle/test"
 
     raster_cells: int = Field(
-        default=50, ge=1, description="cells of each image that raster is timed on, made up to all"
+        default=50,
+        ge=1,
+        description="cells per image on which raster is timed; its time is scaled up to all cells",
     )
 
 
 class InspectBench(BenchOptions):
-    """Images a second of every stage, of one process, and of the pipeline on Ray."""
+    """Measure images per second of each stage, of one process, and of the pipeline on Ray."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad bench inspect")
+    example = "--models models --category bottle --archive data/mvtec/bottle/test --limit 400"
 
-    form: Literal["plain", "joined"] | None = Field(
+    form: FormName | None = Field(
         default=None,
-        description="of the anomaly map; the detector's own by default. A plain detector has no "
-        "joined form",
+        description="form of the anomaly map; a plain detector has no joined form; default: the "
+        "detector's own",
     )
-    source_size_px: int = Field(default=900, ge=16, description="width and height of drawn images")
+    source_size_px: int = Field(
+        default=900, ge=16, description="width and height of drawn images, in pixels"
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    kind, *rest = arguments or [""]
-    if kind == "resample":
-        return run("bench resample", ResampleBench, rest, resample)
-    if kind == "inspect":
-        return run("bench inspect", InspectBench, rest, inspect)
-    if kind == "train":
-        return bench_train.main(rest)
-    say("usage: vqad bench resample|inspect|train [OPTIONS]; vqad bench resample --help")
-    return 0 if kind in ("-h", "--help") else 2
+    commands = {
+        "resample": (
+            "compare the resampling with slower algorithms that must give the same codes",
+            lambda rest: run("bench resample", ResampleBench, rest, resample),
+        ),
+        "inspect": (
+            "measure images per second of each stage and of the pipeline on Ray",
+            lambda rest: run("bench inspect", InspectBench, rest, inspect),
+        ),
+        "train": (
+            "measure each stage of training and estimate the time of whole categories",
+            bench_train.main,
+        ),
+    }
+    example = f"vqad bench resample {ResampleBench.example}"
+    return choose("vqad bench", commands, arguments, example=example)
 
 
 def resample(options: ResampleBench) -> tuple[dict[str, Any], int]:
-    """Compare the algorithms; exit code 1 where codes differ from the oracle's."""
+    """Compare the algorithms; the exit code is 1 if codes differ from the oracle's."""
     from vqad.benchmarks import inspection, resampling
 
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as folder:
@@ -94,7 +110,7 @@ def resample(options: ResampleBench) -> tuple[dict[str, Any], int]:
 
 
 def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
-    """Time the stages, the whole in one process before and after, and the pipeline between."""
+    """Time the stages and the pipeline; one process is timed before and after the pipeline."""
     from vqad.benchmarks import inspection
 
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as name:
@@ -133,18 +149,18 @@ def _detector(options: BenchOptions) -> Any:
         torch.set_num_threads(options.num_threads)
     if not options.models:
         say(
-            f"a random detector of preset {options.preset}: its times are a fitted one's, its "
-            "counts of changes mean little; give --models and --category"
+            f"a random detector of preset {options.preset}: it takes as long as a fitted one, but "
+            "its numbers of changed codes mean little; give --models and --category"
         )
         return inspection.random_detector(options.preset)
     if not options.category:
-        raise ValueError("--models needs --category, the detector to measure")
+        raise UsageError("--models needs --category, the category of the detector to measure")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Detector.load(options.models, options.category).to(device)
 
 
 def _listed(options: BenchOptions, folder: Path, size_px: int) -> list[Any]:
-    """Images of the archive, repeated where there are fewer than the limit and none were given."""
+    """Images of the archive; without one, as many copies of drawn images as the limit asks for."""
     from vqad import synthetic
     from vqad.images import listing
     from vqad.storage import files
@@ -171,9 +187,9 @@ def _listed(options: BenchOptions, folder: Path, size_px: int) -> list[Any]:
 def _pipeline(
     options: InspectBench, detector: Any, listed: list[Any], folder: Path
 ) -> tuple[float, float]:
-    """Seconds of a run over one image, which is start-up, and of one over all from start to end.
+    """Seconds of a run over one image, which is start-up, and of a run over all images.
 
-    The second is not without start-up: it begins with workers that run, for a part of it.
+    The second run contains a part of the start-up: only some of the workers run already.
     """
     from vqad.images.routing import Routing
     from vqad.inspection.job import InspectJob
@@ -213,8 +229,8 @@ def _summary(
     for name, rate in rates.items():
         say(f"{name:20}{rate:10.1f} images/s alone")
     for name, note in (
-        ("detector", "Detector.inspect, decoded already"),
-        ("in_process", "fetched, decoded and inspected by one process"),
+        ("detector", "Detector.inspect on decoded images"),
+        ("in_process", "fetching, decoding and inspecting in one process"),
         ("pipeline", f"on Ray from start to end; one image takes {start_up_s:.1f} s"),
     ):
         say(f"{name:20}{wholes[name]:10.1f} images/s {note}")

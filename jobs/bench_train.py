@@ -1,38 +1,48 @@
-"""How fast this machine trains, and how long a night's categories will take."""
+"""`vqad bench train`: how fast this machine trains, and how long whole categories will take."""
 
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, Uri, run, say
+from jobs.command import run, say
+from jobs.options import Kinds, Names, Options, Uri, UsageError
+from vqad.training.options import PresetName
 
-NUM_TO_TRAIN_ON = 64  # images at most; rates do not hang on their number
+NUM_TO_TRAIN_ON = 64  # largest number of images; the rates do not depend on it
 
 
 class TrainBench(Options):
-    """Images a second of every stage of training, and the time of whole categories from them."""
+    """Measure images per second of each stage of training, and estimate whole categories."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad bench train")
+    example = "--data data/mvtec --categories bottle,tile --preset laptop"
 
     data: Uri = Field(
-        default="", description="URI of DATA/CATEGORY/train/good/*; drawn images by default"
+        default="",
+        description="folder with the training images, as in vqad train; default: drawn images",
     )
     categories: Names = Field(
-        default=(), description="names, a,b,c, to project for; all of --data by default"
+        default=(), description="categories to estimate; default: all of --data, or one"
     )
-    kind: dict[str, str] = Field(default={}, description="NAME=texture, ..., as in vqad train")
+    kind: Kinds = Field(
+        default={},
+        description="kind of a category, as in vqad train; default: MVTec AD's categories are "
+        "known, any other is an object",
+    )
     num_images: int = Field(
-        default=209, ge=10, description="images of each category, where there is no --data"
+        default=209, ge=10, description="training images per category, where there is no --data"
     )
-    preset: Literal["paper", "laptop", "tiny"] = Field(
-        default="laptop", description="size of the networks, and budget in optimizer steps"
+    preset: PresetName = Field(
+        default="laptop", description="size of the networks and number of optimizer steps"
     )
-    num_steps: int = Field(default=5, ge=1, description="optimizer steps to time of each network")
+    num_steps: int = Field(
+        default=5, ge=1, description="optimizer steps that are timed, per network"
+    )
     num_threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the networks; all cores by default"
+        default=None, ge=1, description="CPU threads of the networks; default: one per core"
     )
 
 
@@ -42,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def work(options: TrainBench) -> tuple[dict[str, Any], int]:
-    """Time the stages on a few images, and project for all categories."""
+    """Time the stages on a few images, and estimate the time of all categories."""
     import torch
 
     from vqad.benchmarks import training
@@ -53,7 +63,7 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
     torch.set_num_threads(options.num_threads or torch.get_num_threads())
     preset = PRESETS[options.preset]
     with tempfile.TemporaryDirectory(prefix="vqad-bench-") as folder:
-        listed = _learned_from(options, Path(folder))
+        listed = _training_images(options, Path(folder))
         first = next(iter(listed.values()))[:NUM_TO_TRAIN_ON]
         found = dataset.read(first, size_px=preset.vqvae.image_size_px)
     kinds = {name: kind_of(name, options.kind) for name in listed}
@@ -72,8 +82,8 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
     return _projection(options, rates, seconds), 0
 
 
-def _learned_from(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
-    """Images by category; one drawn category's for all where there are no data."""
+def _training_images(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
+    """Training images by category; without data, those of one drawn category for all."""
     from vqad import synthetic
     from vqad.storage import uris
     from vqad.training import dataset
@@ -83,7 +93,9 @@ def _learned_from(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
         listed = {name: dataset.good_images(options.data, name) for name in names}
         missing = [name for name, each in listed.items() if not each]
         if missing:
-            raise ValueError(f"no images in {uris.join(options.data, missing[0])}")
+            raise UsageError(
+                f"there are no images in {uris.join(options.data, missing[0])}; check --categories"
+            )
         return listed
     synthetic.draw_archive(
         folder, categories=["ampoule"], num_train=16, num_good=0, num_defect=0, size_px=256
@@ -100,7 +112,7 @@ def _projection(options: TrainBench, rates: Any, seconds: dict[str, float]) -> d
     for name in ("vqvae", "prior"):
         share = getattr(rates, f"share_{name}")
         say(f"{name:10}{100 * share:10.0f} % of this machine's matrix products")
-    # Categories side by side share the same machine, so that their times add up.
+    # Categories that train at the same time share the machine, so that their times add up.
     total_s = sum(seconds.values()) / max(1, torch.cuda.device_count())
     for name, each in seconds.items():
         say(f"{name:20} {each:8.0f} s by itself")

@@ -1,4 +1,4 @@
-"""A whole night on a laptop, from nothing: draw an archive, train, inspect, evaluate, show."""
+"""`vqad demo`: the whole product on drawn images: draw, train, inspect, evaluate."""
 
 import shutil
 import tempfile
@@ -8,26 +8,27 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Options, UsageError, run, say
+from jobs.command import run, say
+from jobs.options import LocalPath, Options, UsageError
 
 CATEGORIES = ("fabric", "washer", "ampoule")
 
 
 class DemoCommand(Options):
-    """Draw an archive, fit tiny detectors, inspect the archive and leave contact sheets."""
+    """Draw an archive, fit tiny detectors, inspect the archive and write contact sheets."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad demo")
+    example = "--output vqad-demo"
 
-    output: str = Field(
+    output: LocalPath = Field(
         default="",
-        description="folder to leave {data,models,output,evaluation,sheets} in; new by default",
+        description="new or empty local folder for data, models, output, evaluation and sheets; "
+        "default: a new temporary folder",
     )
-    num_train: int = Field(default=120, description="good images a category to learn from", ge=20)
-    num_good: int = Field(default=20, description="good images a category in the archive", ge=1)
-    num_defect: int = Field(
-        default=20, description="defective images a category in the archive", ge=1
-    )
-    seed: int = Field(default=0, description="of the drawing and the training")
+    num_train: int = Field(default=120, description="good training images per category", ge=20)
+    num_good: int = Field(default=20, description="good test images per category", ge=1)
+    num_defect: int = Field(default=20, description="defective test images per category", ge=1)
+    seed: int = Field(default=0, description="random seed for drawing and training")
 
 
 def main(arguments: list[str]) -> int:
@@ -116,6 +117,6 @@ def _inspect(folder: Path) -> tuple[dict[str, Any], int]:
 def _folder(given: str) -> Path:
     folder = Path(given) if given else Path(tempfile.mkdtemp(prefix="vqad-demo-"))
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"--output {folder} is not empty; name a new folder")
+        raise UsageError(f"--output {folder} is not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()

@@ -1,4 +1,4 @@
-"""The paper's tables and figures on one's own data."""
+"""`vqad evaluate`: the paper's tables and figures on your own data."""
 
 import json
 from datetime import UTC, datetime
@@ -7,36 +7,28 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, Uri, UsageError, run, say
+from jobs import declared
+from jobs.command import run, say
+from jobs.options import Names, Options, Uri, UsageError
+from vqad.evaluation.job import EvaluateJob
+
+_FLAGS: Any = declared.flags(EvaluateJob)
 
 
-class EvaluateCommand(Options):
-    """Inspect the test images of an MVTec layout, and hold the verdicts against its masks."""
+class EvaluateCommand(Options, _FLAGS):
+    """Inspect the test images of data in MVTec AD's layout and measure the results by its masks."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad evaluate")
+    example = "--data data/mvtec --models models --output evaluation --categories bottle,tile"
 
-    data: Uri = Field(
-        description="URI of DATA/CATEGORY/test/{good,DEFECT}/* and "
-        "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png"
-    )
-    models: Uri = Field(default="", description="URI of the folder with the detectors")
-    output: Uri = Field(description="URI of the folder for tables, figures and evaluation.json")
     categories: Names = Field(
-        default=(), description="names, a,b,c; all that have test images and a detector by default"
+        default=(),
+        description="categories to evaluate; default: all that have test images and a detector",
     )
     verdicts: Uri | None = Field(
         default=None,
-        description="URI of a finished inspection's output, to be read instead of inspecting",
-    )
-    baselines: bool = Field(
-        default=False,
-        description="fit and measure the autoencoders AE-L2 and AE-SSIM too; needs "
-        "DATA/CATEGORY/train/good/*",
-    )
-    ablations: bool = Field(
-        default=False,
-        description="measure the method with one part taken away at a time too; needs "
-        "DATA/CATEGORY/train/good/*",
+        description="output of a finished inspection, which is read instead of inspecting; "
+        "default: inspect",
     )
 
 
@@ -46,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
-    """Inspect unless that is done, measure, write tables and figures."""
+    """Inspect unless that is already done, measure, and write tables and figures."""
     from contextlib import nullcontext
 
     from vqad.on_ray import evaluate, inspect, session
@@ -56,14 +48,11 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
         raise UsageError("--models is required, or --verdicts of a finished inspection")
     categories = list(options.categories) or _with_tests(options)
     jobs = [] if options.verdicts else _inspections(options, categories)
-    job = evaluate.EvaluateJob(
-        data=options.data,
-        models=options.models,
+    job = declared.made(
+        EvaluateJob,
+        options,
         inspected=options.verdicts or jobs[0].output,
-        output=options.output,
         categories=categories,
-        baselines=options.baselines,
-        ablations=options.ablations,
     )
     evaluate.check(job)
     with session.connected() if options.models else nullcontext():
@@ -102,7 +91,7 @@ def _with_tests(options: EvaluateCommand) -> list[str]:
 
 
 def _summary(found: Any) -> dict[str, Any]:
-    """Metrics of the method itself: the mean, and each category."""
+    """Metrics of the method itself: their mean, and those of each category."""
     from dataclasses import asdict
 
     from vqad.evaluation import measure
@@ -115,7 +104,7 @@ def _summary(found: Any) -> dict[str, Any]:
 
 
 def _write(output: str, data: str, found: Any) -> None:
-    """Leave evaluation.{json,parquet,md} and figures/*.png, the JSON last."""
+    """Write evaluation.{json,parquet,md} and figures/*.png, the JSON last."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,59 +1,42 @@
-"""All images of an archive -> maps and verdicts."""
+"""`vqad inspect`: a verdict and an anomaly map for every image of an archive."""
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Options, Uri, UsageError, run, say
+from jobs import declared
+from jobs.command import run, say
+from jobs.options import Options, UsageError
+from vqad.images.routing import Routing
+from vqad.inspection.job import InspectJob
+
+_FLAGS: Any = declared.flags(InspectJob, Routing)
 
 
-class InspectCommand(Options):
+class InspectCommand(Options, _FLAGS):
     """Inspect every image of an archive that has no verdict yet."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad inspect")
+    example = (
+        "--archive s3://factory/2026-11-22 --models s3://factory/models "
+        "--output s3://factory/inspected"
+    )
 
-    archive: Uri = Field(description="URI of a folder of images, local or s3://bucket/prefix")
-    models: Uri = Field(description="URI of the folder with the detectors")
-    output: Uri = Field(description="URI of the folder for maps, verdicts and run.json")
-    category: str | None = Field(default=None, description="category of all images")
-    category_pattern: str | None = Field(
-        default=None, description="regular expression on the path; its first group is the category"
-    )
-    manifest: Uri | None = Field(
-        default=None, description="URI of a Parquet or CSV file with columns image and category"
-    )
-    include: str | None = Field(default=None, description="glob on the path below the archive")
-    modified_since: datetime | None = Field(
-        default=None, description="only images as new, ISO 8601"
-    )
-    limit: int | None = Field(default=None, description="images of this run at the most")
-    redo: Literal["changed", "all"] | None = Field(
-        default=None,
-        description="inspect again what has its verdict: all, or where image or detector changed",
-    )
-    maps: Literal["all", "defect", "none"] = Field(default="all", description="whose maps are kept")
     sheets: int = Field(
-        default=0, description="contact sheets to leave, most severe images first", ge=0
+        default=0,
+        description="number of contact sheets to write, with the highest scores first",
+        ge=0,
     )
     max_reject_fraction: float = Field(
         default=1.0,
-        description="share of rejects above which the run ends with exit code 1",
+        description="share of rejected images, from 0 to 1, above which the exit code is 1",
         ge=0,
         le=1,
     )
-    num_actors: int | None = Field(
-        default=None,
-        description="detector actors; one a GPU, else one a CPU where memory allows, by default",
-    )
-    gpus_per_actor: float | None = Field(
-        default=None,
-        description="GPUs of each, may be a fraction; 1 by default where there are any",
-    )
-    batch_size: int = Field(default=16, description="images in one pass of the networks")
     dry_run: bool = Field(
-        default=False, description="say what would be done and how long it would take, do nothing"
+        default=False,
+        description="say what would be inspected and how long it would take, and do nothing",
     )
 
 
@@ -97,31 +80,11 @@ def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], i
     return found, 1 if too_many else 0
 
 
-def job_of(options: InspectCommand) -> Any:
+def job_of(options: InspectCommand) -> InspectJob:
     """The job that the options describe. Raises ValueError where it could not start."""
-    from vqad.images.routing import Routing
-    from vqad.inspection.job import InspectJob
-
     since = options.modified_since
     if since is not None and since.tzinfo is None:
         raise UsageError(
             f"--modified-since needs a time zone, such as {since.isoformat()}Z, got {since}"
         )
-    return InspectJob(
-        archive=options.archive,
-        models=options.models,
-        output=options.output,
-        routing=Routing(
-            category=options.category,
-            manifest=options.manifest,
-            category_pattern=options.category_pattern,
-        ),
-        include=options.include,
-        modified_since=since,
-        limit=options.limit,
-        redo=options.redo,
-        maps=options.maps,
-        num_actors=options.num_actors,
-        gpus_per_actor=options.gpus_per_actor,
-        batch_size=options.batch_size,
-    )
+    return declared.made(InspectJob, options, routing=declared.made(Routing, options))

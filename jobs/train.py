@@ -1,85 +1,42 @@
-"""Fit one detector per category, side by side."""
+"""`vqad train`: fit one detector per category."""
 
 import sys
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs.command import Names, Options, PerCategory, Uri, UsageError, run
+from jobs import declared
+from jobs.command import run
+from jobs.options import Kinds, LocalPath, Names, Options, UsageError
+from vqad.storage.errors import work_begun
+from vqad.training.options import TrainJob, TrainOptions
+
+_FLAGS: Any = declared.flags(TrainJob, TrainOptions)
+PerCategory: Any = declared.per_category(TrainOptions)
 
 
-class TrainCommand(Options):
-    """Fit one detector per category, side by side."""
+class TrainCommand(Options, _FLAGS):
+    """Fit one detector per category, several categories at the same time."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad train")
+    example = "--data data/mvtec --models models --categories bottle,tile --kind tile=texture"
 
-    data: Uri = Field(description="URI of DATA/CATEGORY/train/good/* or DATA/CATEGORY/*")
-    models: Uri = Field(description="URI of the folder that the detectors go to")
     categories: Names = Field(
-        default=(), description="names, a,b,c; all that have images by default"
+        default=(), description="categories to train; default: all that have images"
     )
-    preset: Literal["paper", "laptop", "tiny"] = Field(
-        default="laptop", description="size of the networks, and budget in optimizer steps"
-    )
-    run: str = Field(
-        default="", description="name of the run; a hash of all that shapes it by default"
-    )
-    redo: bool = Field(default=False, description="train again what this run has finished")
-    seed: int = Field(
-        default=0, description="of weights, batches, augmentation and held-out images"
-    )
-    kind: dict[str, str] = Field(
+    kind: Kinds = Field(
         default={},
-        description="NAME=texture, NAME=rotatable_object or NAME=object; may be repeated",
+        description="kind of a category: NAME=texture, NAME=rotatable_object or NAME=object; may "
+        "be repeated; default: MVTec AD's categories are known, any other is an object",
     )
-    minimum_area_px: int | None = Field(
-        default=None,
-        description="of a defect, in pixels of the model's input; one latent cell by default",
-    )
-    eta: float | Literal["auto"] = Field(
-        default=5e-4,
-        description="likelihood under which a code is improbable; auto searches for it",
-    )
-    threshold_quantile: float = Field(
-        default=1.0,
-        description="of the held-out scores that sets the threshold; 1 is the paper's rule",
-    )
-    form: Literal["plain", "joined"] | None = Field(
-        default=None,
-        description="of the anomaly map: plain, the paper's, or joined with the codes' surprisal; "
-        "plain with the preset paper, else joined, by default",
-    )
-    only: Literal["calibrate"] | None = Field(
-        default=None,
-        description="calibrate sets eta and threshold of the detectors in force anew, on the "
-        "images that they held out, without fitting",
-    )
-    max_concurrent: int | None = Field(
-        default=None,
-        description="categories at once; as many as there are GPUs, else CPUs, by default",
-    )
-    workers_per_category: int = Field(
-        default=1, description="workers that share each batch of a category"
-    )
-    gpus_per_category: float | None = Field(
-        default=None,
-        description="GPUs of each, may be a fraction; 1 a worker by default where there are any",
-    )
-    checkpoint_seconds: float = Field(
-        default=60.0, description="seconds between two checkpoints, from which a rerun goes on"
-    )
-    cache_bytes: int = Field(
-        default=4 * 2**30,
-        description="of memory for a category's decoded images; more are streamed from the node's "
-        "temporary folder",
-    )
-    tensorboard: str = Field(
-        default="", description="local folder for TensorBoard's event files, one below it each"
+    tensorboard: LocalPath = Field(
+        default="",
+        description="local folder for TensorBoard logs, one subfolder per category; default: none",
     )
     per_category: dict[str, PerCategory] = Field(
-        default={}, description="[categories.NAME] of the configuration file"
+        default={}, description="[categories.NAME] of the configuration file; default: none"
     )
 
 
@@ -97,16 +54,17 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
         raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
     job = job_of(options)
     names = [each.category for each in job.options]
-    with session.connected(), live_table.shown(names, sys.stderr, options.tensorboard) as show:
+    with (
+        session.connected(),
+        work_begun(),
+        live_table.shown(names, sys.stderr, options.tensorboard) as show,
+    ):
         summary = train.train(job, show)
     return asdict(summary), 1 if summary.failed else 0
 
 
-def job_of(options: TrainCommand) -> Any:
+def job_of(options: TrainCommand) -> TrainJob:
     """The job that the options describe. Raises ValueError where it could not start."""
-    from vqad.model.kinds import kind_of
-    from vqad.on_ray.train import TrainJob
-    from vqad.training.category import TrainOptions
     from vqad.training.dataset import categories_in
 
     there = categories_in(options.data)
@@ -116,33 +74,16 @@ def job_of(options: TrainCommand) -> Any:
             f"settings are given for {', '.join(unknown)}, but {options.data} has only "
             f"{', '.join(there)}"
         )
-    kinds = {name: each.kind for name, each in options.per_category.items() if each.kind}
-    kinds |= options.kind
-    each = options.per_category
-    return TrainJob(
-        data=options.data,
-        models=options.models,
-        run=options.run,
-        redo=options.redo,
-        max_concurrent=options.max_concurrent,
-        only=options.only,
-        workers_per_category=options.workers_per_category,
-        gpus_per_category=options.gpus_per_category,
-        checkpoint_seconds=options.checkpoint_seconds,
-        cache_bytes=options.cache_bytes,
-        options=[
-            TrainOptions(
-                category=name,
-                kind=kind_of(name, kinds),
-                preset=options.preset,
-                seed=options.seed,
-                eta=options.eta,
-                threshold_quantile=options.threshold_quantile,
-                form=options.form,
-                minimum_area_px=each.get(name, PerCategory()).minimum_area_px
-                or options.minimum_area_px,
-                heldout_group=each.get(name, PerCategory()).heldout_group,
-            )
-            for name in options.categories or there
-        ],
-    )
+    each = [options_of(name, options) for name in options.categories or there]
+    return declared.made(TrainJob, options, options=each)
+
+
+def options_of(category: str, options: TrainCommand) -> TrainOptions:
+    """The options of one category: those of its table come before those for all categories."""
+    from vqad.model.kinds import kind_of
+
+    table = options.per_category.get(category, PerCategory())
+    own = {name: value for name, value in table if value is not None}
+    in_table = {category: own["kind"]} if "kind" in own else {}
+    own["kind"] = kind_of(category, in_table | options.kind)
+    return declared.made(TrainOptions, options, category=category, **own)

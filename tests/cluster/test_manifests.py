@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from jobs.command import Options, parse
 from jobs.inspect_archive import InspectCommand
+from jobs.options import Options, parse
 from jobs.submit import AWS_PLACES
 from jobs.train import TrainCommand
 from tests.support.kuberay_schemas import ROOT, violations

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import jobs
-from jobs.command import Options, parse
 from jobs.inspect_archive import InspectCommand
+from jobs.options import Options, parse
 from jobs.submit import Submission, SubmitInspect, SubmitTrain, flags
 from jobs.train import TrainCommand
 from tests.support.commands import Ended, clean_environment
@@ -103,8 +103,8 @@ def test_a_path_of_this_machine_is_refused(given: str, tmp_path: Path) -> None:
     uri = f"file://{Path(tmp_path, given)}"
     line = ("--data", given, "--models", "s3://b/m", "--address", "http://127.0.0.1:1")
     expected = (
-        f"train: --data {uri} is a path of single machines, and nothing is copied to the cluster; "
-        "give s3://bucket/prefix, or --shared-paths where every node sees the same files there"
+        f"train: --data {uri} is a local path, and nothing is copied to the cluster; "
+        "give s3://bucket/prefix, or --shared-paths if every node sees the same files there"
     )
     assert_refused(submit("train", *line, home=tmp_path), expected)
 
@@ -164,7 +164,7 @@ def cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ("token", "said"),
     [
         ("b" * 40, "refuses the token; check RAY_AUTH_TOKEN"),
-        ("", "wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to that of its head"),
+        ("", "needs a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to that of its head"),
     ],
 )
 def test_a_wrong_or_absent_token_is_said_and_not_shown(

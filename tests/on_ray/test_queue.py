@@ -9,7 +9,7 @@ import pytest
 from vqad.on_ray import resources, session
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
-from vqad.training.category import TrainOptions
+from vqad.training.options import TrainOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:ray")
 OPTIONS = TrainOptions(category="pill", kind="object", preset="tiny")

@@ -9,9 +9,9 @@ from botocore.credentials import SharedCredentialProvider
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs import submit
-from jobs.command import IncompleteError
 from tests.support.finished_inspection import ON_RAY
 from vqad.on_ray import s3_keys, submission
+from vqad.storage.errors import IncompleteError
 
 pytestmark = ON_RAY
 LOG = 'one\n{"listed": 1}\n\ntwo {"not": "alone"}\n3\nlast'
@@ -36,15 +36,15 @@ def test_a_log_in_pieces_over_broken_connections_is_said_once_line_by_line(size:
         ("SUCCEEDED", 0, "", 0, ""),
         ("FAILED", 1, "its log", 1, ""),
         ("FAILED", 2, "its log", 2, ""),
-        ("FAILED", -9, "", None, "its command was ended with code -9"),
-        ("FAILED", 137, "", None, "its command was ended with code 137"),
+        ("FAILED", -9, "", None, "its command ended with exit code -9"),
+        ("FAILED", 137, "", None, "its command ended with exit code 137"),
         ("FAILED", None, "Traceback\n\nOSError: no space\n", None, "OSError: no space"),
-        ("FAILED", None, "", None, "nothing is known of its end"),
+        ("FAILED", None, "", None, "the job server gives no reason"),
         ("STOPPED", None, "", None, "it was stopped"),
         ("STOPPED", 0, "", None, "it was stopped"),
     ],
 )
-def test_the_end_of_a_job_is_told_in_its_code_or_in_one_line(
+def test_the_end_of_a_job_is_an_exit_code_or_one_line(
     status: str, exit_code: int | None, message: str, code: int | None, reason: str
 ) -> None:
     details = SimpleNamespace(status=JobStatus(status), driver_exit_code=exit_code, message=message)
@@ -53,7 +53,7 @@ def test_the_end_of_a_job_is_told_in_its_code_or_in_one_line(
 
 
 def test_a_key_that_would_break_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^AWS_ACCESS_KEY_ID holds characters that no key has"):
+    with pytest.raises(ValueError, match=r"^AWS_ACCESS_KEY_ID contains characters that no key"):
         s3_keys.write(tmp_path, {"AWS_ACCESS_KEY_ID": "a\n[other]"})
     assert not list(tmp_path.iterdir())
 
@@ -103,10 +103,12 @@ def test_a_head_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         submission.follow(Server(["one\n"], []), "job", lambda line: None)
 
 
-def test_who_stops_following_is_told_that_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_following_says_that_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(submission, "follow", interrupted)
-    with pytest.raises(IncompleteError, match=r"^vqad-1 goes on; it is only not followed any"):
+    with pytest.raises(
+        IncompleteError, match=r"^vqad-1 goes on; only its log is no longer followed"
+    ):
         submit._followed(None, "vqad-1")

@@ -22,8 +22,9 @@ from vqad.detection import calibrate
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
 from vqad.training import eta_search, holdout
-from vqad.training.category import Training, TrainOptions
+from vqad.training.category import Training
 from vqad.training.loop import CollapseError, FitOptions
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS, Preset
 
 __all__ = ["one_thread"]  # a fixture, and used by every test here too

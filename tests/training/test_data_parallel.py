@@ -12,9 +12,10 @@ from tests.model.test_vqvae import CONFIG
 from tests.training.test_networks import PRIOR, easy_maps, one_thread, vqvae_fitting
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.training import data_parallel
-from vqad.training.category import Training, TrainOptions
+from vqad.training.category import Training
 from vqad.training.loop import DivergenceError, FitOptions, Fitting
 from vqad.training.networks import code_maps, fit_prior, fit_vqvae, prior_nats, vqvae_error
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS, Preset
 
 __all__ = ["one_thread"]

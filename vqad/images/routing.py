@@ -18,9 +18,24 @@ class Routing:
     Without any, the category is the name of the first folder below the archive.
     """
 
-    category: str | None = None  # all images are of this category
-    manifest: str | None = None  # URI of a Parquet or CSV file with columns image, category
-    category_pattern: str | None = None  # regex for the path below the archive; its first group
+    category: str | None = field(
+        default=None,
+        metadata={"help": "category of all images; default: the first folder below the archive"},
+    )
+    manifest: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet or CSV file with the columns image and category; default: none",
+            "metavar": "URI",
+        },
+    )
+    category_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "regular expression that is searched in the path below the archive; its first "
+            "group is the category; default: none"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse contradictory fields, and patterns that can't name a category."""

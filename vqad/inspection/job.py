@@ -1,4 +1,8 @@
-"""The options of one inspection."""
+"""The options of one inspection, each declared once: `vqad inspect` derives its flags from them.
+
+A field with ``help`` in its metadata is a flag of the command; ``metavar`` names the kind of value
+where the type does not say it.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,20 +13,63 @@ from vqad.images.routing import Routing
 
 @dataclass(frozen=True, kw_only=True)
 class InspectJob:
-    """All of one `vqad inspect`."""
+    """The options of one `vqad inspect`."""
 
-    archive: str  # URI
-    models: str  # URI
-    output: str  # URI
+    archive: str = field(
+        metadata={
+            "help": "folder of images and shards, or a single image, shard or manifest",
+            "metavar": "URI",
+        }
+    )
+    models: str = field(metadata={"help": "folder with the detectors", "metavar": "URI"})
+    output: str = field(
+        metadata={
+            "help": "folder that verdicts, maps and run.json are written to",
+            "metavar": "URI",
+        }
+    )
     routing: Routing = field(default_factory=Routing)
-    include: str | None = None  # glob on the path below the archive
-    modified_since: datetime | None = None
-    limit: int | None = None  # images of this run, of those still to be done
-    redo: Literal["changed", "all"] | None = None  # of the images that have their verdict
-    maps: Literal["all", "defect", "none"] = "all"
-    num_actors: int | None = None  # None: one a GPU, else one a CPU where memory allows
-    gpus_per_actor: float | None = None  # None: one where the cluster has any, else none
-    batch_size: int = 16  # images in one pass of the networks
+    include: str | None = field(
+        default=None,
+        metadata={"help": "glob on the path below the archive; default: all images"},
+    )
+    modified_since: datetime | None = field(
+        default=None,
+        metadata={
+            "help": "only images modified at or after this time (ISO 8601, with a time zone); "
+            "default: all images"
+        },
+    )
+    limit: int | None = field(
+        default=None,
+        metadata={"help": "inspect at most so many of the images still to do; default: all"},
+    )
+    redo: Literal["changed", "all"] | None = field(
+        default=None,
+        metadata={
+            "help": "inspect images again that have a verdict. changed: if the image or the "
+            "current detector changed, or if the last fetch failed; default: none"
+        },
+    )
+    maps: Literal["all", "defect", "none"] = field(
+        default="all", metadata={"help": "images whose anomaly maps are written"}
+    )
+    num_actors: int | None = field(
+        default=None,
+        metadata={
+            "help": "detectors that inspect at the same time; default: one per GPU, else one per "
+            "CPU as far as the memory allows"
+        },
+    )
+    gpus_per_actor: float | None = field(
+        default=None,
+        metadata={
+            "help": "GPUs per detector, may be a fraction; default: 1 where there are any, else 0"
+        },
+    )
+    batch_size: int = field(
+        default=16, metadata={"help": "images in one pass through the networks"}
+    )
 
     def __post_init__(self) -> None:
         """Refuse sizes that could never run."""

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.fs
 
 from vqad.storage import uris
-from vqad.training.category import TrainOptions
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
 _FORMAT = 1  # of a checkpoint; another number, another folder

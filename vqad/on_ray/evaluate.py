@@ -18,6 +18,7 @@ from vqad.detector import Detector, current_version
 from vqad.evaluation import ablations, figures, measure, methods, results
 from vqad.evaluation.baselines import LOSSES, Loss
 from vqad.evaluation.ground_truth import Truth, read_truth
+from vqad.evaluation.job import EvaluateJob
 from vqad.evaluation.measure import RESAMPLING, Measured
 from vqad.evaluation.results import Inspected
 from vqad.images import listing
@@ -26,24 +27,6 @@ from vqad.inspection.job import InspectJob
 from vqad.on_ray import baselines, evaluate_tasks
 from vqad.storage import uris
 from vqad.training import holdout
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateJob:
-    """All of one `vqad evaluate`, behind the inspection."""
-
-    data: str  # URI, MVTec AD's layout
-    models: str  # URI; "" where only finished tables are read
-    inspected: str  # URI of the inspection's output
-    output: str  # URI; fitted baselines are kept below it
-    categories: Sequence[str]
-    baselines: bool = False
-    ablations: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what needs detectors without any."""
-        if not self.models and (self.baselines or self.ablations):
-            raise ValueError("baselines and ablations need the detectors: give --models")
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,7 @@
-"""A job on a running cluster, by way of its job server: submitted, followed, and how it ended.
+"""Submits a job to a running cluster through its job server, follows it, and reports how it ended.
 
-What is sent is the Python packages alone, from where they are installed: whatever folder a person
-stands in, and whatever data lies there, stays where it is.
+Only the Python packages are sent, from where they are installed. Nothing of the current folder is
+sent, whatever data is in it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from vqad.storage.errors import VqadError
 
-# Who names a token means to use it. Ray reads this while it is imported.
+# If a token is given, it is meant to be used. Ray reads this variable while it is imported.
 if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -33,35 +33,35 @@ from vqad.on_ray import s3_keys, session
 
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 60
-# A connection that says nothing for so long may be dead; asking anew costs little.
+# A connection that is silent for this long may be dead; to ask again costs little. A guess.
 SILENCE_S: Final = 60
-# A head that does not answer for so long while it is followed is given up. A guess.
+# A head that does not answer for this long while its job is followed is given up. A guess.
 GIVE_UP_AFTER_S: Final = 300
 PAUSE_S: Final = 2
 
-# What Ray prefers to the address that it is given.
+# Ray prefers these variables to the address that it is given.
 _OVERRIDING: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
 class ClusterError(VqadError, ValueError):
-    """Nothing was started: the job server can't be reached or refuses; says what would do."""
+    """Nothing was started: the job server cannot be reached, or it refuses the job."""
 
 
 class LostError(VqadError, RuntimeError):
-    """The job was submitted, and what became of it can't be told from here."""
+    """The job was submitted, and it is not known how it ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a job ended."""
 
-    code: int | None  # of its command; None where that did not end by itself
+    code: int | None  # exit code of its command; None if that did not end by itself
     summary: dict[str, Any] | None  # the last line of its standard output
-    reason: str  # in one line, "" where the command ended by itself
+    reason: str  # one line; "" if the command ended by itself
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client, which would wait without end for a server that does not answer."""
+    """Ray's client with a timeout: by itself it waits without end for a server that is silent."""
 
     def _do_request(self, *arguments: Any, **options: Any) -> Any:
         options = {"timeout": (CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S)} | options
@@ -71,7 +71,7 @@ class _Client(JobSubmissionClient):
 def connect(address: str) -> JobSubmissionClient:
     """A client of the job server at ``http://HOST:PORT``. Raises ClusterError."""
     if not re.fullmatch(r"https?://[^/@\s]+/?", address):
-        # With a user and a password in it, it must not be shown.
+        # The address is not shown: it may contain a password.
         raise ClusterError("the address of a job server is http://HOST:PORT or https://HOST:PORT")
     address = address.rstrip("/")
     for handler in logging.getLogger("ray").handlers:
@@ -82,21 +82,25 @@ def connect(address: str) -> JobSubmissionClient:
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(_refused(address, str(error))) from None
     except OSError as error:
-        if isinstance(error, ValueError):  # of a header, whose text holds the token
-            raise ClusterError("the token holds what no header may; check RAY_AUTH_TOKEN") from None
+        if isinstance(error, ValueError):  # an invalid header; its text contains the token
+            raise ClusterError(
+                "the token contains characters that an HTTP header must not; check RAY_AUTH_TOKEN"
+            ) from None
         raise ClusterError(
             f"the cluster at {address} cannot be reached; check --address, that its head runs, and "
             "the network"
         ) from None
     except (RuntimeError, ValueError, KeyError):
-        raise ClusterError(f"what answers at {address} is no job server of Ray") from None
+        raise ClusterError(
+            f"a server answers at {address}, but it is not a job server of Ray; check --address"
+        ) from None
 
 
 def _refused(address: str, said: str) -> str:
     if "Forbidden" in said:
         return f"the cluster at {address} refuses the token; check RAY_AUTH_TOKEN"
     return (
-        f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to "
+        f"the cluster at {address} needs a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to "
         "that of its head"
     )
 
@@ -121,8 +125,8 @@ def submit(
 ) -> None:
     """Start a command on the cluster, with these packages in its working directory.
 
-    The variables of ``environment``, which may be seen, and of ``aws_keys``, which may not, reach
-    the command and all its workers. Raises ValueError.
+    The variables of ``environment`` and ``aws_keys`` reach the command and all its workers; those
+    of ``aws_keys`` are kept secret. Raises ClusterError, or ValueError for a malformed key.
     """
     with tempfile.TemporaryDirectory(prefix="vqad-submit-") as folder:
         for package in packages:
@@ -138,12 +142,12 @@ def submit(
             )
         except (RuntimeError, OSError, ray.exceptions.RayError) as error:
             raise ClusterError(
-                f"the job server did not take the job: {session.reason(error)}"
+                f"the job server did not accept the job: {session.reason(error)}"
             ) from None
 
 
 def follow(client: JobSubmissionClient, submission_id: str, say: Callable[[str], None]) -> Ended:
-    """Hand the job's log line by line to ``say`` until it ends. Raises LostError."""
+    """Pass the job's log line by line to ``say`` until the job ends. Raises LostError."""
     log = _Log(say)
     answered_s = time.monotonic()
     while True:
@@ -162,7 +166,7 @@ def follow(client: JobSubmissionClient, submission_id: str, say: Callable[[str],
 
 
 async def _tail(client: JobSubmissionClient, submission_id: str, log: "_Log") -> None:
-    """Read the log until the job ends, the connection breaks, or nothing comes for a while."""
+    """Read the log until the job ends, the connection breaks, or it is silent for too long."""
     log.rewind()
     stream: Any = client.tail_job_logs(submission_id)
     async with contextlib.aclosing(stream):
@@ -172,20 +176,20 @@ async def _tail(client: JobSubmissionClient, submission_id: str, log: "_Log") ->
 
 
 class _Log:
-    """A log as it comes: whole lines to a person, the command's JSON kept apart."""
+    """A log that arrives in pieces: whole lines go to a person, the command's JSON is kept."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
         self.summary: dict[str, Any] | None = None
-        self.rest = ""  # a line that has begun
-        self.num_seen = self.num_read = 0  # characters ever, and of this connection
+        self.rest = ""  # a line without its end
+        self.num_seen = self.num_read = 0  # characters in all, and of this connection
 
     def rewind(self) -> None:
-        """The next connection begins at the beginning."""
+        """The next connection sends the log from its beginning."""
         self.num_read = 0
 
     def add(self, text: str) -> None:
-        """Take the next piece of this connection, and pass over what was seen before."""
+        """Take the next piece of this connection, and skip what was seen before."""
         new = text[max(0, self.num_seen - self.num_read) :]
         self.num_read += len(text)
         self.num_seen = max(self.num_seen, self.num_read)
@@ -194,7 +198,7 @@ class _Log:
             self._line(line)
 
     def finish(self) -> None:
-        """A last line without an end is one, too."""
+        """Take the last line, which may have no line end."""
         if self.rest:
             self._line(self.rest)
             self.rest = ""
@@ -216,8 +220,8 @@ def _ended(details: Any, log: _Log) -> Ended:
     if details.status == JobStatus.STOPPED:
         code, reason = None, "it was stopped"
     elif code is None:
-        told = (details.message or "").strip().splitlines()
-        reason = told[-1].strip() if told else "nothing is known of its end"
+        lines = (details.message or "").strip().splitlines()
+        reason = lines[-1].strip() if lines else "the job server gives no reason"
     elif code not in (0, 1, 2):
-        code, reason = None, f"its command was ended with code {code}"
+        code, reason = None, f"its command ended with exit code {code}"
     return Ended(code=code, summary=log.summary, reason=reason)

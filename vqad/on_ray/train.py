@@ -5,13 +5,10 @@ number can wait for workers; those of more categories than fit wait in a queue o
 category that fails ends with its own message in the summary, while the others go on.
 """
 
-import hashlib
-import json
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -24,61 +21,13 @@ from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
 from vqad.storage import uris
 from vqad.training import dataset
-from vqad.training.category import TrainOptions
 from vqad.training.events import Event, Show
-from vqad.training.presets import PRESETS
+from vqad.training.options import TrainJob, TrainOptions
 from vqad.training.recalibrate import recalibrate
 
 # A guess: restarts of one category's workers, each from the last checkpoint, before it has failed.
 # Those of nodes that were taken away with notice are not counted.
 MOST_FAILURES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """All of one `vqad train`."""
-
-    data: str  # URI; DATA/CATEGORY/train/good/* or DATA/CATEGORY/*
-    models: str  # URI
-    options: Sequence[TrainOptions]  # one a category
-    run: str  # "" derives it from all that shapes the detectors
-    redo: bool = False
-    only: Literal["calibrate"] | None = None  # None: fit and calibrate
-    max_concurrent: int | None = None  # None: as many as there are GPUs, or CPUs without any
-    workers_per_category: int = 1
-    gpus_per_category: float | None = None  # None: one a worker where the cluster has any
-    checkpoint_seconds: float = 60.0  # a guess: writing takes about one of them
-    cache_bytes: int = dataset.LARGEST_IN_MEMORY_BYTES  # of a category's decoded images
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that could never start."""
-        for name in ("max_concurrent", "workers_per_category"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("gpus_per_category", "checkpoint_seconds", "cache_bytes"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if (self.gpus_per_category or 0) > self.workers_per_category:
-            raise ValueError(
-                "gpus_per_category must be at most one a worker, got "
-                f"{self.gpus_per_category:g} for {self.workers_per_category}; "
-                "give more --workers-per-category"
-            )
-        for each in self.options:
-            preset = PRESETS[each.preset]
-            most = min(preset.fit_vqvae.batch_size, preset.fit_prior.batch_size)
-            if self.workers_per_category > most:
-                raise ValueError(
-                    f"workers_per_category must be at most {most}, an image of each batch for "
-                    f"everyone, got {self.workers_per_category}"
-                )
-
-    @property
-    def run_name(self) -> str:
-        """Name of the run: the given one, or a hash of data, categories, preset and settings."""
-        shaping = [self.data, [asdict(each) for each in self.options]]
-        digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
-        return self.run or f"run-{digest[:12]}"
 
 
 @dataclass(kw_only=True)

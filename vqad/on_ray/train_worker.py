@@ -21,10 +21,11 @@ from vqad.images import listing
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
 from vqad.training import curves, data_parallel, dataset, provenance
-from vqad.training.category import Training, TrainOptions
+from vqad.training.category import Training
 from vqad.training.dataset import Examples
 from vqad.training.events import Event, of_record
 from vqad.training.loop import Record
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
 

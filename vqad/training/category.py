@@ -6,8 +6,8 @@ any two of them its state can be saved and taken up again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Form, Usual
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
-from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAE
@@ -34,42 +33,11 @@ from vqad.training.networks import (
     fit_vqvae,
     vqvae_error,
 )
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
 FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
 _OF_ETA = ("eta_found_by", "eta_pixel_auroc")  # what a detector has recorded of how it was found
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How one category is fitted."""
-
-    category: str
-    kind: Kind
-    preset: str = "laptop"
-    seed: int = 0
-    minimum_area_px: int | None = None  # of a defect; None: one latent cell
-    eta: float | Literal["auto"] = calibrate.DEFAULT_ETA
-    threshold_quantile: float = 1.0  # of the held-out scores
-    form: Form | None = None  # of the anomaly map; None: the preset's
-    heldout_group: str | None = None  # pattern; its first group stays on one side
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be fitted, before anything is."""
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset}")
-        if self.minimum_area_px is not None and self.minimum_area_px < 1:
-            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
-        if self.eta != "auto":
-            ResampleOptions(eta=self.eta)
-            if self.eta <= 0 and (self.form or PRESETS[self.preset].form) == "joined":
-                raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
-        if not 0 < self.threshold_quantile <= 1:
-            raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
-        if self.heldout_group is not None:
-            holdout.check_group(self.heldout_group)
 
 
 class Training:

@@ -11,7 +11,8 @@ from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, uris
 from vqad.training import curves, dataset, holdout
-from vqad.training.category import Training, TrainOptions
+from vqad.training.category import Training
+from vqad.training.options import TrainOptions
 
 
 def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus: float) -> Any:

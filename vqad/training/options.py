@@ -1,0 +1,188 @@
+"""The options of a training, each declared once: `vqad train` derives its flags from them.
+
+A field with ``help`` in its metadata is a flag of the command, and one with ``per_category`` is a
+key of ``[categories.NAME]`` in a configuration file. ``metavar`` names the kind of value where the
+type does not say it. The module loads no torch, so that `vqad train --help` is quick; only the
+checks of an options object do.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
+FormName = Literal["plain", "joined"]  # as in `detection.surprisal.Form`
+KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How one category is fitted."""
+
+    category: str
+    kind: KindName = field(metadata={"per_category": "texture, rotatable_object or object"})
+    preset: PresetName = field(
+        default="laptop",
+        metadata={"help": "size of the networks and number of optimizer steps"},
+    )
+    seed: int = field(
+        default=0,
+        metadata={"help": "random seed for weights, batches, augmentation and the held-out split"},
+    )
+    minimum_area_px: int | None = field(
+        default=None,
+        metadata={
+            "help": "smallest area of a defect, in pixels of the model's input; default: the area "
+            "of one latent cell",
+            "per_category": "smallest area of a defect, in pixels of the model's input",
+        },
+    )
+    eta: float | Literal["auto"] = field(
+        default=5e-4,  # the paper's (4.3.3)
+        metadata={
+            "help": "likelihood below which a code is improbable; auto searches for the best value "
+            "per category"
+        },
+    )
+    threshold_quantile: float = field(
+        default=1.0,
+        metadata={
+            "help": "quantile of the held-out scores that becomes the threshold; 1 is the paper's "
+            "rule, the largest score"
+        },
+    )
+    form: FormName | None = field(
+        default=None,
+        metadata={
+            "help": "form of the anomaly map: plain is the paper's, joined adds the surprisal of "
+            "the codes; default: plain with the preset paper, else joined"
+        },
+    )
+    heldout_group: str | None = field(
+        default=None,
+        metadata={
+            "per_category": "regular expression; images with the same first group stay on one side "
+            "of the held-out split"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted, before anything is fitted."""
+        from vqad.model.resample import ResampleOptions
+        from vqad.training import holdout
+        from vqad.training.presets import PRESETS
+
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset}")
+        if self.minimum_area_px is not None and self.minimum_area_px < 1:
+            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        if self.eta != "auto":
+            ResampleOptions(eta=self.eta)
+            if self.eta <= 0 and (self.form or PRESETS[self.preset].form) == "joined":
+                raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
+        if not 0 < self.threshold_quantile <= 1:
+            raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
+        if self.heldout_group is not None:
+            holdout.check_group(self.heldout_group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """The options of one `vqad train`."""
+
+    data: str = field(
+        metadata={
+            "help": "folder with the training images: DATA/CATEGORY/train/good/* or "
+            "DATA/CATEGORY/*",
+            "metavar": "URI",
+        }
+    )
+    models: str = field(
+        metadata={"help": "folder that the detectors are written to", "metavar": "URI"}
+    )
+    options: Sequence[TrainOptions]  # one per category
+    run: str = field(
+        default="",
+        metadata={
+            "help": "name of the run; default: a hash of the data's URI, the categories and all "
+            "options that shape a detector"
+        },
+    )
+    redo: bool = field(
+        default=False, metadata={"help": "train the categories again that this run has finished"}
+    )
+    only: Literal["calibrate"] | None = field(
+        default=None,
+        metadata={
+            "help": "calibrate: set eta and threshold of the current detectors again, on the "
+            "images that they held out, without fitting; default: fit and calibrate"
+        },
+    )
+    max_concurrent: int | None = field(
+        default=None,
+        metadata={
+            "help": "categories that are trained at the same time; default: as many as there are "
+            "GPUs, or CPUs where there is no GPU"
+        },
+    )
+    workers_per_category: int = field(
+        default=1, metadata={"help": "workers that share each batch of a category"}
+    )
+    gpus_per_category: float | None = field(
+        default=None,
+        metadata={
+            "help": "GPUs per category, may be a fraction; default: one per worker where there "
+            "are any, else none"
+        },
+    )
+    checkpoint_seconds: float = field(
+        default=60.0,  # a guess: writing a checkpoint takes about one second
+        metadata={"help": "seconds between two checkpoints; a rerun continues from the last one"},
+    )
+    cache_bytes: int = field(
+        default=4 * 2**30,  # a guess: 20,000 images of 256 x 256 pixels
+        metadata={
+            "help": "bytes of memory for the decoded images of a category; what is larger is read "
+            "from a file in the node's temporary folder"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that could never start."""
+        for name in ("max_concurrent", "workers_per_category"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("gpus_per_category", "checkpoint_seconds", "cache_bytes"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if (self.gpus_per_category or 0) > self.workers_per_category:
+            raise ValueError(
+                "gpus_per_category must be at most one per worker, got "
+                f"{self.gpus_per_category:g} for {self.workers_per_category}; "
+                "give more --workers-per-category"
+            )
+        self._check_batches()
+
+    def _check_batches(self) -> None:
+        """Every worker needs at least one image of each batch."""
+        from vqad.training.presets import PRESETS
+
+        for each in self.options:
+            preset = PRESETS[each.preset]
+            most = min(preset.fit_vqvae.batch_size, preset.fit_prior.batch_size)
+            if self.workers_per_category > most:
+                raise ValueError(
+                    f"workers_per_category must be at most {most}: every worker needs at least "
+                    f"one image per batch; got {self.workers_per_category}"
+                )
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run: the given one, or a hash of data, categories, preset and settings."""
+        shaping = [self.data, [asdict(each) for each in self.options]]
+        digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+        return self.run or f"run-{digest[:12]}"
