@@ -31,13 +31,13 @@ __all__ = ["one_thread"]  # a fixture, and used by every test here too
 
 NAMES = [f"file:///washers/{number:02}.png" for number in range(24)]
 PIXELS = drawn_pixels(24)
-OPTIONS = {"category": "washer", "kind": "rotatable_object", "preset": "test"}
+OPTIONS = {"category": "washer", "kind": "rotatable_object", "preset": "tiny"}
 
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     preset = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE_BUDGET, fit_prior=PRIOR_BUDGET)
-    monkeypatch.setitem(PRESETS, "test", preset)
+    monkeypatch.setitem(PRESETS, "tiny", preset)
 
 
 def training_of(**changes) -> Training:
@@ -77,7 +77,7 @@ def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -
 def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other() -> None:
     training = trained(seed=5)
     washer = training.detector()
-    assert washer.settings.form == training.form == PRESETS["test"].form == "joined"
+    assert washer.settings.form == training.form == PRESETS["tiny"].form == "joined"
     images = to_images(training.held_out)
     evidence = washer.evidence(images)
     expected, maps = calibrate.usual_of(
@@ -193,7 +193,7 @@ def test_a_codebook_that_collapses_ends_the_training(monkeypatch: pytest.MonkeyP
         fit_vqvae=budget,
         fit_prior=budget,
     )
-    monkeypatch.setitem(PRESETS, "test", preset)
+    monkeypatch.setitem(PRESETS, "tiny", preset)
     with pytest.raises(CollapseError, match=r"the codebook collapsed: \d of 64 codes in use over"):
         list(training_of().records())
 
@@ -208,7 +208,7 @@ def test_sixteen_bit_pictures_train_as_well() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preset": "huge"}, "preset must be one of paper, laptop, tiny, test, got huge"),
+        ({"preset": "huge"}, "preset must be one of paper, laptop, tiny, got huge"),
         ({"minimum_area_px": 0}, "minimum_area_px must be at least 1, got 0"),
         ({"eta": 1.5}, "eta must be in [0, 1), got 1.5"),
         ({"threshold_quantile": 0.0}, "threshold_quantile must be in (0, 1], got 0.0"),

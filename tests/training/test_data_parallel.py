@@ -70,8 +70,8 @@ def ruined() -> str:
 
 def calibrated() -> float:
     """Held-out error of a detector that the first worker calibrates while the others go on."""
-    PRESETS["test"] = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE, fit_prior=PRIOR_STEPS)
-    options = TrainOptions(category="pill", kind="object", preset="test")
+    PRESETS["tiny"] = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE, fit_prior=PRIOR_STEPS)
+    options = TrainOptions(category="pill", kind="object", preset="tiny")
     names = [f"{number:02}.png" for number in range(20)]
     training = Training(names, pixels()[:20].numpy(), options)
     assert len(list(training.records())) == 4
