@@ -208,7 +208,6 @@ def test_sixteen_bit_pictures_train_as_well() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preset": "huge"}, "preset must be one of paper, laptop, tiny, got huge"),
         ({"minimum_area_px": 0}, "minimum_area_px must be at least 1, got 0"),
         ({"eta": 1.5}, "eta must be in [0, 1), got 1.5"),
         ({"threshold_quantile": 0.0}, "threshold_quantile must be in (0, 1], got 0.0"),
