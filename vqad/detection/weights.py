@@ -1,4 +1,8 @@
-"""Weights and JSON on storage: bounded in size, checked against hashes, and nothing executed."""
+"""Read and write the files of a detector: weights as safetensors, records as JSON.
+
+A file on storage may be broken or come from anywhere. So its size is bounded before it is read,
+weights must match the hash in the detector's record, and neither format can contain code.
+"""
 
 import hashlib
 import json
@@ -15,22 +19,25 @@ LARGEST_WEIGHTS_BYTES: Final = 2**30
 
 
 class DetectorError(VqadError, ValueError):
-    """A fitted thing that is not there, or not what it says it is."""
+    """A detector that is missing, broken, or does not match its own record."""
 
 
 def record_of(data: bytes) -> dict[str, Any]:
-    """What a record says of a file, so that no other is taken for it."""
+    """Hash and size of a file, by which ``load_weights`` recognises it."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def weights_of(network: nn.Module) -> bytes:
-    """A network's weights as safetensors."""
+    """A network's weights in the format safetensors."""
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     return safetensors.torch.save(state)
 
 
 def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
-    """Load weights that match what was recorded of them: ``{"sha256": ..., "bytes": ...}``."""
+    """Load weights into a network; raises DetectorError unless they match what is recorded.
+
+    ``recorded`` comes from detector.json and should be ``{"sha256": ..., "bytes": ...}``.
+    """
     if not isinstance(recorded, dict):
         raise DetectorError(f"{uri} is not in the detector's record; save the detector again")
     try:
@@ -49,7 +56,7 @@ def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
 
 
 def read_json(uri: str) -> dict[str, Any]:
-    """A JSON object."""
+    """The JSON object in a file; raises DetectorError if there is none."""
     try:
         found = json.loads(files.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
     except errors.FetchError as error:
@@ -62,5 +69,5 @@ def read_json(uri: str) -> dict[str, Any]:
 
 
 def to_json(value: dict[str, Any]) -> bytes:
-    """An object as JSON, as it is written."""
+    """A JSON object as the bytes of a file."""
     return (json.dumps(value, indent=2) + "\n").encode()

@@ -113,6 +113,8 @@ _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Header:
+    # The end marker is looked for from marker to marker, not from the end of the file: a thumbnail
+    # inside has an end marker of its own, and cameras append data to the last one.
     header, position = None, 2
     while found := _JPEG_MARKER.search(data, position):
         marker, position = found[1][0], found.end()
@@ -132,6 +134,8 @@ def _jpeg(data: bytes, max_pixels: int) -> Header:
 
 def _webp(data: bytes, max_pixels: int) -> Header:
     length, kind, flags = struct.unpack_from("<I4x4s4xB", data, 4)
+    # Each of the three kinds of WebP keeps its size elsewhere: 24 bits each, less one, after the
+    # flags of an extended file; 14 bits each in the bit stream of a lossless or a lossy one.
     if kind == b"VP8X":
         width_px, height_px = (1 + (struct.unpack_from("<I", data, at)[0] >> 8) for at in (23, 26))
         if flags & 0x02:
@@ -159,7 +163,7 @@ def _bmp(data: bytes, max_pixels: int) -> Header:
         raise ImageError("unreadable", "not a picture of any known format")
     if header_bytes == 12:
         width_px, height_px, bits = struct.unpack_from("<HH2xH", data, 18)
-    else:
+    else:  # a negative height means that the rows are stored from top to bottom
         width_px, height_px, bits, compression, length = struct.unpack_from("<ii2xHII", data, 18)
     header = _admit("BMP", width_px, abs(height_px), max_pixels)
     if compression > 3:
