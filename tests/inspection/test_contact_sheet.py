@@ -141,7 +141,18 @@ def test_a_sheet_without_rows_and_tiles_too_small_are_refused() -> None:
         sheet([row()], tile_px=64)
 
 
-@pytest.mark.parametrize("threshold", [0.0, -3.0, float("nan"), float("inf")])
-def test_a_threshold_that_gives_heat_no_scale_is_refused(threshold: float) -> None:
-    with pytest.raises(ValueError, match=f"threshold must be above 0 and finite, got {threshold}"):
+@pytest.mark.parametrize("threshold", [-3.0, float("nan"), float("inf")])
+def test_a_threshold_that_no_detector_has_is_refused(threshold: float) -> None:
+    expected = f"threshold must be finite and not negative, got {threshold}"
+    with pytest.raises(ValueError, match=expected):
         replace(row(), threshold=threshold)
+
+
+def test_with_a_threshold_of_zero_all_above_zero_is_brightest_and_outlined() -> None:
+    anomaly_map = np.zeros((64, 64), np.float32)
+    anomaly_map[16:32, 8:48] = 1e-6
+    colours = heat(anomaly_map, 0.0)
+    assert (colours[20, 20] == heat(np.full((1, 1), 9.0, np.float32), 1.0)[0, 0]).all()
+    assert (colours[0, 0] == heat(np.zeros((1, 1), np.float32), 1.0)[0, 0]).all()
+    drawn = sheet([replace(row(), anomaly_map=anomaly_map, threshold=0.0)])
+    assert (drawn[LINE:] == PREDICTED).all(axis=-1).any()

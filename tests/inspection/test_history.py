@@ -62,7 +62,7 @@ def test_the_time_of_an_image_is_that_of_the_last_runs() -> None:
     assert history.seconds_per_image(runs) == pytest.approx(0.4)
 
 
-def summary_of(normal: int, defect: int) -> InspectSummary:
+def summary_of(normal: int, defect: int, *, threshold: float = 1.0) -> InspectSummary:
     summary = InspectSummary(run="r", skipped=3)
     verdicts = ["normal"] * normal + ["defect"] * defect
     rows = [
@@ -72,7 +72,7 @@ def summary_of(normal: int, defect: int) -> InspectSummary:
             "verdict": verdict,
             "error": "",
             "score": float(at),
-            "threshold": 1.0,
+            "threshold": threshold,
             "part": "pill/part-1.parquet",
             **{f"{stage}_seconds": 0.5 for stage in ("fetch", "decode", "inspect", "write")},
         }
@@ -87,6 +87,11 @@ def test_a_summary_adds_up_counts_seconds_and_the_most_severe() -> None:
     assert (summary.images, summary.listed, summary.count("defect")) == (8, 11, 2)
     assert summary.stage_seconds == dict.fromkeys(("fetch", "decode", "inspect", "write"), 4.0)
     assert [row["image"] for row in summary.most_severe] == ["7", "6"]
+
+
+def test_a_threshold_of_zero_has_a_most_severe_image_too() -> None:
+    summary = summary_of(1, 2, threshold=0.0)  # the first one's score is 0, too
+    assert [row["image"] for row in summary.most_severe] == ["1", "2"]
 
 
 def test_progress_says_what_is_done_of_how_much_and_the_time_left() -> None:

@@ -84,6 +84,18 @@ def test_a_shard_that_is_done_is_not_opened_again(
     assert narrowed.num_unread_shards == 2
 
 
+def test_a_shard_without_images_is_not_opened_again(
+    packed: InspectJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(packed.archive)
+    pack(Path(packed.archive) / "texts.tar", [("fabric/notes.txt", b"no picture")])
+    assert inspect(packed).num_unread_shards == 1
+    monkeypatch.delattr(shards, "members")
+    plan = inspect(packed)
+    assert (plan.num_todo, plan.num_skipped, plan.num_unread_shards) == (0, 0, 0)
+    assert not plan.has_work
+
+
 def test_a_shard_that_was_left_half_way_is_completed(packed: InspectJob) -> None:
     first = inspect(packed, most_units=1)
     done = runs(packed)

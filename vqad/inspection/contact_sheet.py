@@ -4,7 +4,8 @@ One row per image: the image, the image as the detector restores it, the anomaly
 and the image with the predicted region outlined. All tiles are squares, as the model's input is.
 The colours are scaled by each row's own threshold: black is 0, the middle colour the threshold, and
 the brightest is twice the threshold or more. So rows and sheets of different categories compare:
-all that is brighter than the tick in the legend is outlined.
+all that is brighter than the tick in the legend is outlined. A threshold of 0 gives no scale: then
+all that is above 0 is outlined and has the brightest colour.
 """
 
 import unicodedata
@@ -50,9 +51,9 @@ class SheetRow:
     caption: str  # usually the image's name
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that gives the colours no scale."""
-        if not 0 < self.threshold < np.inf:
-            raise ValueError(f"threshold must be above 0 and finite, got {self.threshold}")
+        """Refuse a threshold that no detector has."""
+        if not 0 <= self.threshold < np.inf:
+            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
 
 
 def sheet(rows: Sequence[SheetRow], *, tile_px: int = 256) -> RGBPicture:
@@ -72,8 +73,8 @@ def encode(picture: RGBPicture) -> bytes:
 
 def heat(anomaly_map: AnomalyMap, threshold: float) -> RGBPicture:
     """Colour a map: black at 0, the middle colour at the threshold, the brightest at twice it."""
-    levels = np.clip(anomaly_map / (2 * threshold) * 255, 0, 255).astype(np.uint8)
-    coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    levels = anomaly_map / (2 * threshold) * 255 if threshold else (anomaly_map > 0) * 255.0
+    coloured = cv2.applyColorMap(np.clip(levels, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB)
 
 

@@ -3,8 +3,10 @@
 A plan is made from the survey and the ledger before the run writes anything.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import pyarrow as pa
 
@@ -101,7 +103,7 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
 def _part_to_write(
     job: InspectJob, surveyed: Survey, listed: listing.Listed, entry: Entry | None
 ) -> str | None:
-    """The part whose row will be replaced, "" for a new row, None to skip the image."""
+    """The part whose row will be replaced; "" for a new row; None if the image is skipped."""
     if entry is None:
         return ""
     category = surveyed.router.category(listed.image)
@@ -117,7 +119,8 @@ def _shard_work(job: InspectJob, surveyed: Survey, done: Ledger) -> Iterator[Sha
     listed = [each for each in surveyed.listed if listing.is_shard(each.image)]
     members: dict[str, dict[str, Entry]] = {each.image: {} for each in listed}
     for image, entry in done.entries.items() if listed else ():
-        # A row with the shard's own URI stands for the members that could not be read.
+        # A row's image may also be the shard itself: that row represents the members that could
+        # not be read, and is kept or redone like a member's row.
         shard = image.partition("#")[0]
         if shard in members:
             members[shard][image] = entry
@@ -145,20 +148,19 @@ def _num_expected(
     job: InspectJob, shard: listing.Listed, known: dict[str, Entry], redo: frozenset[str]
 ) -> int | None:
     """Members to inspect, if the shard was read to its end before; else None."""
-    if not known:
-        return None
     recorded = ledger.recorded_shard(job.output, shard.image, etag=shard.etag, include=job.include)
     if recorded is None:
         return None
-    # Counted per ETag: rows made from an older content of the shard say nothing of the new one.
-    missing = 0
-    for etag, number in recorded.items():
-        missing += max(0, number - sum(each.etag == etag for each in known.values()))
+    # A record says how many members the shard has, by the ETag of their verdicts. Rows that are no
+    # longer in the table (their part was deleted) are missing and have to be made again. They are
+    # counted for each ETag alone: rows of an older content must not make up for missing new ones.
+    num_rows = Counter(each.etag for each in known.values())
+    missing = sum(max(0, number - num_rows[etag]) for etag, number in recorded.items())
     return missing + len(redo)
 
 
 def _limited(shards: Sequence[ShardWork], limit: int | None) -> list[ShardWork]:
-    """The shards that have work left, as many as the limit allows, and its rest for each."""
+    """The shards that have work left, each with its share of the limit, until that is used up."""
     unfinished = [each for each in shards if each.num_expected != 0]
     if limit is None:
         return unfinished
@@ -166,10 +168,12 @@ def _limited(shards: Sequence[ShardWork], limit: int | None) -> list[ShardWork]:
     for shard in unfinished:
         if limit == 0:
             break
-        # A shard of unknown size may need all that is left of the limit.
-        num_members = limit if shard.num_expected is None else min(shard.num_expected, limit)
-        expected = None if shard.num_expected is None else num_members
-        planned.append(replace(shard, limit=limit, num_expected=expected))
+        if shard.num_expected is None:
+            # It may have more members than the limit leaves, so no other shard is begun after it.
+            planned.append(replace(shard, limit=limit))
+            break
+        num_members = min(shard.num_expected, limit)
+        planned.append(replace(shard, limit=limit, num_expected=num_members))
         limit -= num_members
     return planned
 
@@ -196,20 +200,16 @@ def units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
     old verdict: all that share an old part, because that part is rewritten once.
     """
     order = todo.sort_by([("part", "ascending"), ("category", "ascending"), ("image", "ascending")])
-    keys = order.group_by(["part", "category"], use_threads=False).aggregate([([], "count_all")])
     at = 0
-    for part, counts in _lengths(keys):
-        for count in counts:
-            most = count if part else num_rows
-            for start in range(at, at + count, most):
-                yield order.slice(start, min(most, at + count - start))
-            at += count
+    for part, count in _runs_of_rows(order):
+        most = count if part else num_rows
+        for start in range(at, at + count, most):
+            yield order.slice(start, min(most, at + count - start))
+        at += count
 
 
-def _lengths(keys: pa.Table) -> Iterator[tuple[str, list[int]]]:
-    """Each part with its number of rows, or, without a part, the number of each category."""
-    by_part: dict[str, list[int]] = {}
-    for key in keys.to_pylist():
-        by_part.setdefault(key["part"], []).append(key["count_all"])
-    for part, counts in by_part.items():
-        yield part, [sum(counts)] if part else counts
+def _runs_of_rows(order: pa.Table) -> Iterator[tuple[str, int]]:
+    """Numbers of successive sorted rows with one old part, or with none and of one category."""
+    pairs = zip(order["part"].to_pylist(), order["category"].to_pylist(), strict=True)
+    for (part, _), rows in groupby((part, "" if part else category) for part, category in pairs):
+        yield part, sum(1 for _ in rows)

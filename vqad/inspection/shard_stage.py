@@ -99,15 +99,18 @@ def read_shard(
     if holder:
         lease.confirm(output, holder)
     yield from _update_shard_row(reading, output)
+    _record(reading, output, include)
+
+
+def _record(reading: _Reading, output: str, include: str | None) -> None:
+    """Record the number of images of a shard that was read to its end."""
     # Storage errors may be transient, so do not mark this shard as fully read.
-    if reading.failure is None or reading.failure.error not in OF_THE_STORE:
-        ledger.record_shard(
-            output,
-            shard.listed.image,
-            etag=shard.listed.etag,
-            include=include,
-            num_images=dict(reading.num_images),
-        )
+    if reading.failure is not None and reading.failure.error in OF_THE_STORE:
+        return
+    listed, num_images = reading.shard.listed, dict(reading.num_images)
+    ledger.record_shard(
+        output, listed.image, etag=listed.etag, include=include, num_images=num_images
+    )
 
 
 def _members(shard: ShardWork, include: str | None) -> Iterator[shards.Member]:

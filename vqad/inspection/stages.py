@@ -205,24 +205,24 @@ def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
     start_s = time.monotonic()
     if holder:
         lease.confirm(output, holder)
-    written = []
-    for key in inspected.group_by(["category", "part"]).aggregate([]).to_pylist():
-        is_of = pc.and_(
-            pc.equal(inspected["category"], key["category"]),
-            pc.equal(inspected["part"], key["part"]),
-        )
-        rows = inspected.filter(is_of)
-        part = _write(output, key["part"], rows)
-        parts = pa.array([part] * len(rows), pa.string())
-        at = rows.schema.get_field_index("part")
-        written.append(
-            rows.select([*_COUNTED, *_TIMED]).set_column(
-                _COUNTED.index("part"), rows.schema.field(at), parts
-            )
-        )
-    done = pa.concat_tables(written)
+    keys = inspected.group_by(["category", "part"]).aggregate([]).to_pylist()
+    done = pa.concat_tables([_write_rows(_rows_of(inspected, key), output) for key in keys])
     share_s = (time.monotonic() - start_s) / max(1, len(done))
     return done.append_column("write_seconds", pa.array([share_s] * len(done), pa.float32()))
+
+
+def _rows_of(inspected: pa.Table, key: dict[str, str]) -> pa.Table:
+    return inspected.filter(
+        pc.and_(*(pc.equal(inspected[name], value) for name, value in key.items()))
+    )
+
+
+def _write_rows(rows: pa.Table, output: str) -> pa.Table:
+    """Write rows of one category and one old part; returns their columns for the summary."""
+    part = _write(output, rows["part"][0].as_py(), rows)
+    parts = pa.array([part] * len(rows), pa.string())
+    counted = rows.select([*_COUNTED, *_TIMED])
+    return counted.set_column(_COUNTED.index("part"), TODO.field("part"), parts)
 
 
 def _write(output: str, part: str, rows: pa.Table) -> str:

@@ -1,5 +1,6 @@
 """The summary of a run: rows are counted as they leave the pipeline, and progress is shown."""
 
+import math
 import sys
 import time
 from collections import Counter
@@ -67,8 +68,11 @@ class InspectSummary:
 
 
 def _severity(row: dict[str, Any]) -> float:
-    """Scores in units of the threshold, so that categories compare."""
-    severity: float = row["score"] / row["threshold"]
+    """The score in units of the threshold, so that images of different categories compare."""
+    score, threshold = row["score"], row["threshold"]
+    if not threshold:  # then any score above 0 is a defect, and none of them is the larger one
+        return math.inf if score else 0.0
+    severity: float = score / threshold
     return severity
 
 

@@ -106,9 +106,7 @@ def inspect(
     )
     if plan.has_work:
         progress = Progress(say, num_todo=plan.num_todo, is_exact=not plan.num_unread_shards)
-        for rows in _written(job, plan, held.holder if held else ""):
-            if held:
-                held.check()
+        for rows in _written(job, plan, held):
             summary.add(rows, num_most_severe=num_most_severe)
             progress.show(summary)
         progress.show(summary, ended=True)
@@ -119,11 +117,19 @@ def inspect(
     return summary
 
 
-def _written(job: InspectJob, plan: Plan, holder: str) -> Iterator[pa.Table]:
+def _written(job: InspectJob, plan: Plan, held: lease.Lease | None) -> Iterator[pa.Table]:
     """Rows of ``stages.write``, one unit at a time, as the chain finishes them."""
-    chain = _chain(job, plan, holder)
+    chain = _chain(job, plan, held.holder if held else "")
     for packed in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
+        if held:
+            held.check()
         yield from _unpacked(packed)
+
+
+def _gpus_per_actor(job: InspectJob) -> float:
+    if job.gpus_per_actor is not None:
+        return job.gpus_per_actor
+    return 1.0 if session.num_gpus() >= 1 else 0.0
 
 
 def _num_actors(gpus: float) -> int:
@@ -147,9 +153,7 @@ def _rows_per_unit(plan: Plan, num_actors: int) -> int:
 
 
 def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
-    gpus = job.gpus_per_actor
-    if gpus is None:
-        gpus = 1.0 if session.num_gpus() >= 1 else 0.0
+    gpus = _gpus_per_actor(job)
     num_actors = job.num_actors or _num_actors(gpus)
     num_rows = _rows_per_unit(plan, num_actors)
     # Small blocks: each unit of a shard goes on as soon as it is decoded, not with the last one.
