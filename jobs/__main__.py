@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
+import vqad
 from jobs import command
 
 # Name, module, one line. A module is imported only when its command is called.
@@ -19,11 +20,16 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        sys.stdout.write(f"vqad {vqad.__version__}\n")
+        return 0
     return command.choose(
         "vqad",
         {name: (line, _loaded(module)) for name, (module, line) in COMMANDS.items()},
-        sys.argv[1:] if arguments is None else arguments,
+        given,
         example="vqad demo --output vqad-demo",
+        more=("vqad --version shows the version.",),
     )
 
 

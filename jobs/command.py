@@ -15,13 +15,14 @@ from typing import Any
 from jobs import help as help_text
 from jobs.options import OptionsT, UsageError, parse
 from vqad.storage.errors import IncompleteError, VqadError
+from vqad.storage.uris import without_secrets
 
 _HELP = ("-h", "--help")
 
 
 def say(line: str) -> None:
-    """Write a line for a person to standard error."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line for a person to standard error, without any user and password of a URL."""
+    sys.stderr.write(without_secrets(f"{line}\n"))
     sys.stderr.flush()
 
 
@@ -31,14 +32,19 @@ def choose(
     arguments: list[str],
     *,
     example: str,
+    more: Sequence[str] = (),
 ) -> int:
-    """Run the command below ``name`` that the first argument names; returns the exit code."""
+    """Run the command below ``name`` that the first argument names; returns the exit code.
+
+    ``more`` are the last lines of the help.
+    """
     first, *rest = arguments or [""]
     if first in commands:
         return commands[first][1](rest)
     if first in (*_HELP, "help"):
         lines = {each: line for each, (line, _) in commands.items()}
-        sys.stdout.write(help_text.of_group(name, lines, example=example) + "\n")
+        text = help_text.of_group(name, lines, example=example)
+        sys.stdout.write("\n".join([text, *more]) + "\n")
         return 0
     found = f"there is no command {first!r}" if first else "a command is missing"
     say(f"{name}: {found}; there are: {', '.join(commands)}; see {name} --help")

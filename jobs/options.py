@@ -138,7 +138,9 @@ def _complaint(found: Any) -> str:
         return f"{flag} is required"
     if found["type"] == "extra_forbidden":
         return f"{flag} is not an option of this command"
-    return f"{flag}: {found['msg'].removeprefix('Value error, ')}, got {found['input']!r}"
+    if found["type"] == "value_error":  # of our own: it says what was found, if it may be said
+        return f"{flag}: {found['msg'].removeprefix('Value error, ')}"
+    return f"{flag}: {found['msg']}, got {found['input']!r}"
 
 
 class _Toml(TomlConfigSettingsSource):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from jobs import declared
+from jobs import categories, declared
 from jobs.command import run
 from jobs.options import Kinds, LocalPath, Names, Options, UsageError
 from vqad.storage.errors import work_begun
@@ -47,12 +47,13 @@ def main(arguments: list[str]) -> int:
 
 def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
     """Train; a category that failed makes the exit code 1."""
-    from vqad.on_ray import session, train
-    from vqad.training import live_table
-
     if "://" in options.tensorboard:
         raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
     job = job_of(options)
+    # Ray takes seconds to import, so mistakes are looked for first.
+    from vqad.on_ray import session, train
+    from vqad.training import live_table
+
     names = [each.category for each in job.options]
     with (
         session.connected(),
@@ -68,13 +69,14 @@ def job_of(options: TrainCommand) -> TrainJob:
     from vqad.training.dataset import categories_in
 
     there = categories_in(options.data)
-    unknown = sorted({*options.kind, *options.per_category} - {*there, *options.categories})
-    if unknown:
-        raise UsageError(
-            f"settings are given for {', '.join(unknown)}, but {options.data} has only "
-            f"{', '.join(there)}"
-        )
-    each = [options_of(name, options) for name in options.categories or there]
+    for option, given in (
+        ("--categories", options.categories),
+        ("--kind", options.kind),
+        ("[categories.NAME]", options.per_category),
+    ):
+        categories.check(given, there, options.data, option=option)
+    names = dict.fromkeys(options.categories or there)  # each once
+    each = [options_of(name, options) for name in names]
     return declared.made(TrainJob, options, options=each)
 
 

@@ -89,7 +89,10 @@ NOT_STARTED = {
     f"{TRAIN} --preset huge": r".*--preset: .*(invalid choice|'paper', 'laptop' or 'tiny').*",
     f"{TRAIN} --eta 1.5": r"eta must be in \[0, 1\), got 1.5$",
     f"{TRAIN} --threshold-quantile 0": r"threshold_quantile must be in \(0, 1\], got 0.0$",
-    f"{TRAIN} --kind pill=object": (r"settings are given for pill, but .* has only .*ampoule.*"),
+    f"{TRAIN} --kind pill=object": r"--kind: file://.*/archive has no pill; there are: ampoule, ",
+    f"{TRAIN} --categories ampule,fabrik": (
+        r"--categories: .*/archive has no ampule, fabrik; did you mean ampoule or fabric\?$"
+    ),
     f"{TRAIN} --kind ampoule=soft": r".*soft.*",
     f"{TRAIN} --max-concurrent 0": r"max_concurrent must be at least 1, got 0$",
     f"{TRAIN} --only fit": r".*--only: .*(invalid choice|'calibrate').*",

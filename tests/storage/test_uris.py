@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqad.storage.errors import ArchiveError
-from vqad.storage.uris import absolute, encoded, join, path_of, relative
+from vqad.storage.uris import absolute, encoded, join, path_of, relative, without_secrets
 
 names = (
     st.text(min_size=1, max_size=20)
@@ -76,6 +76,45 @@ def test_a_place_of_another_kind_is_refused(uri: str) -> None:
         absolute(uri)
     expected = f"{uri} is neither a local path nor s3://bucket/prefix nor file:///path"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://KEY:SECRET@bucket/prefix",
+        "s3://KEY:SE/CRET@bucket/prefix",
+        "s3://KEY%3ASECRET%40bucket/prefix",
+        "s3://KEY@bucket/SECRET",
+        "https://KEY:SECRET@host/path",
+        "https://host/path?user=KEY:SECRET@x",
+        "file://KEY:SECRET@host/path",
+    ],
+)
+def test_a_uri_with_a_secret_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        absolute(uri)
+    assert str(caught.value) == (
+        "a URI with a user name or a key in it is refused, and not repeated here; give "
+        "s3://bucket/prefix, and the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+
+
+def test_a_signature_in_a_query_is_not_repeated() -> None:
+    with pytest.raises(ArchiveError) as caught:
+        absolute("https://bucket.host/key?X-Amz-Signature=SECRET")
+    assert str(caught.value).startswith("https://bucket.host/key is neither ")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a:b@c.png", "file:///a:b@c", "s3://bucket/12:30"])
+def test_colons_and_at_signs_in_paths_are_no_secrets(uri: str) -> None:
+    assert absolute(uri) == uri
+    assert without_secrets(f"{uri}: no such object") == f"{uri}: no such object"
+
+
+@pytest.mark.parametrize("secret", ["KEY:SECRET@", "KEY:SE/CRET+@", ":SECRET@"])
+def test_users_and_passwords_are_taken_out_of_what_others_say(secret: str) -> None:
+    said = f"cannot open https://{secret}host:443/a or s3://{secret}b"
+    assert without_secrets(said) == "cannot open https://***@host:443/a or s3://***@b"
 
 
 def test_an_empty_path_is_refused() -> None:

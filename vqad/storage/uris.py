@@ -6,6 +6,7 @@ in a URI always separates an archive from its member.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
@@ -15,20 +16,46 @@ from vqad.storage.errors import ArchiveError
 # Characters that a URI path may contain unencoded, except ";": it numbers members of equal name.
 _PLAIN: Final = "/!$&'()*+,=:@"
 
+# User and password of a URL. A secret key may contain slashes; a user name does not.
+_USER_AND_PASSWORD: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s@]*@")
+
 
 def absolute(uri: str) -> str:
-    """The absolute URI of a local path or URI, without a trailing slash."""
+    """The absolute URI of a local path or URI, without a trailing slash.
+
+    Raises ArchiveError, also for a URI with a user name or a key in it, which is not repeated.
+    """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if not uri:
             raise ArchiveError("the path is empty; give a folder or s3://bucket/prefix")
         return "file://" + encoded(os.path.normpath(Path(uri).absolute()))
+    _refuse_secrets(scheme, rest)
     path = "#".join(encoded(decoded(part)) for part in rest.split("#")).rstrip("/")
     if scheme == "s3" and path and not path.startswith("/"):
         return f"s3://{path}"
     if scheme == "file" and rest.startswith("/"):
         return "file://" + os.path.normpath(path or "/")
-    raise ArchiveError(f"{uri} is neither a local path nor s3://bucket/prefix nor file:///path")
+    shown = uri.partition("?")[0]  # a query may contain a signature
+    raise ArchiveError(f"{shown} is neither a local path nor s3://bucket/prefix nor file:///path")
+
+
+def _refuse_secrets(scheme: str, rest: str) -> None:
+    """Refuse what looks like a user or a key before the host or bucket; the text is not shown."""
+    first = decoded(rest.partition("/")[0])
+    # No bucket has a colon in its name, but for the long names of access points. A colon before a
+    # slash may also be the beginning of a secret that has a slash in it.
+    has_key = scheme == "s3" and ":" in first and not first.startswith("arn:")
+    if "@" in first or has_key or (scheme not in ("s3", "file") and "@" in decoded(rest)):
+        raise ArchiveError(
+            "a URI with a user name or a key in it is refused, and not repeated here; give "
+            "s3://bucket/prefix, and the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+
+
+def without_secrets(text: str) -> str:
+    """The text without users and passwords of URLs, for errors of other libraries."""
+    return _USER_AND_PASSWORD.sub("***@", text)
 
 
 def join(uri: str, *parts: str) -> str:
