@@ -32,6 +32,57 @@ def test_every_room_has_a_line_in_the_tree_of_the_first_readme() -> None:
         assert (ROOT / name).exists() or (ROOT / "vqad" / name).exists(), name
 
 
+def test_files_named_in_the_tree_are_in_the_room_of_their_line() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    named, room = set(), ROOT / "jobs"
+    for line in tree.partition("```\n\n")[0].splitlines():
+        if found := re.match(r"^  ([a-z_]+)/ ", line):
+            room = ROOT / "vqad" / found[1]
+        for name in re.findall(r"(?<=[(, ])[a-z_]+\.py(?=[),;])", line):
+            assert (room / name).exists(), (room, name)
+            named.add(name)
+    assert named >= {"calibrate.py", "tar_members.py", "sink.py", "incremental_prior.py", "job.py"}
+
+
+def figure(text: str, pattern: str) -> float:
+    """The number that a pattern finds in a README, at one place and no more."""
+    (found,) = re.findall(pattern, text)
+    return float(found.replace(",", ""))
+
+
+def test_the_costs_follow_from_the_figures_that_were_measured() -> None:
+    """All READMEs speak of one run of `vqad bench inspect`, and cluster/README.md calculates."""
+    first, method, costs = (
+        re.sub(r"\s+", " ", (ROOT / folder / "README.md").read_text())
+        for folder in ("", "vqad", "cluster")
+    )
+    pipeline = figure(method, r"pipeline +([\d.]+) images/s on Ray")
+    detector = figure(method, r"detector +([\d.]+) images/s Detector")
+    decode = figure(method, r"decode +([\d.]+) images/s alone")
+    flops = figure(method, r'"matrix_product_gflops": ([\d.]+)')
+    share = figure(method, r'"model_share_of_matrix_product": ([\d.]+)')
+    start_s = figure(method, r'"start_up_seconds": ([\d.]+)')
+    of_core = round(pipeline / 2, 1)
+    assert figure(first, r"about ([\d.]+) images per second on each CPU core") == of_core
+    assert figure(costs, r"CPU-hours = images / \(3600 \* ([\d.]+)\)") == of_core
+    assert figure(costs, r"the pipeline's ([\d.]+) on two cores") == pipeline
+    assert figure(costs, r"such images take ([\d.]+) core-hours") == round(1e6 / 3600 / of_core)
+    assert figure(costs, r"reached ([\d.]+) % of") == round(100 * share, 1)
+    assert figure(costs, r"% of ([\d.]+) GFLOP/s") == flops
+    assert figure(costs, r"matrix products at ([\d.]+) images/s") == detector
+    of_image = figure(costs, r"costs a detector ([\d.]+) GFLOP:")
+    assert of_image == round(share * flops / detector, 1)
+    assert figure(costs, r"would do ([\d.]+) images/s") == round(3000 / of_image)
+    assert figure(costs, r"\| ([\d.]+) images/s of a process on two cores") == decode
+    assert figure(costs, r"347 / 2\.6 \| ([\d.]+) cores") == -(-347 // of_core)
+    assert figure(costs, r"cores, ([\d,]+) core-hours") == round(1e7 / 3600 / of_core)
+    assert figure(costs, r"Starting a pipeline took ([\d.]+) s") == start_s
+    dates = [
+        re.findall(r"2026-11-\d\d", text)[-1] for text in (method, costs.partition("A has")[0])
+    ]
+    assert dates == ["2026-11-25", "2026-11-25"]
+
+
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_named_modules_exist(readme: Path) -> None:
     text = readme.read_text()
