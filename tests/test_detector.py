@@ -19,6 +19,7 @@ from tests.model.test_vqvae import CONFIG, model_of
 from tests.training.test_networks import PRIOR, drawn_pixels
 from vqad import detector
 from vqad.detection import weights
+from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import FORMAT_VERSION, Settings
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector, Inspection, current_version
@@ -52,7 +53,7 @@ def detector_of(*, eta: float = 0.02, seed: int = 0, **changes: Any) -> Detector
             "resample": ResampleOptions(eta=eta),
             "threshold": 2.5,
             "minimum_area_px": 4,
-            "found": {"held_out": ["a.png"], "options": {"seed": 0}},
+            "found": FitRecord(held_out=["a.png"], options={"seed": 0}),
             **changes,
         }
     )

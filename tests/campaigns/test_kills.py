@@ -15,6 +15,7 @@ from tests.support.finished_inspection import ON_RAY
 from tests.support.s3_server import S3Server
 from tests.support.training_runs import Night, night
 from vqad import synthetic
+from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 
 pytestmark = [*ON_RAY, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -41,8 +42,8 @@ class Place:
         more = ("--kind=washer=rotatable_object", "--checkpoint-seconds", SECONDS, "--eta=auto")
         return night(*line, *more, home=self.home, **STEPS, **self.environment)
 
-    def found(self, models: str) -> dict:
-        """What the detector has recorded."""
+    def found(self, models: str) -> FitRecord:
+        """The detector's record of its fit."""
         return Detector.load(f"{self.models}/{models}", "washer").settings.found
 
 
@@ -107,11 +108,11 @@ def test_a_driver_killed_in_any_stage_loses_two_intervals_at_most(
         ours = place.found(stage)
         say(f"{place.models[:5]} {how.__name__} in {stage}: {lost:.1f} s lost of {SECONDS} s")
         for name in ("held_out_error", "held_out_nats"):
-            say(f"{name} {ours[name]:.5f}, undisturbed {theirs[name]:.5f}")
+            one, other = getattr(ours, name), getattr(theirs, name)
+            say(f"{name} {one:.5f}, undisturbed {other:.5f}")
+            assert one == pytest.approx(other, rel=0.02)
         assert lost <= 2 * SECONDS + SLACK_S
-        assert ours["steps"] == theirs["steps"]
-        assert ours["held_out_error"] == pytest.approx(theirs["held_out_error"], rel=0.02)
-        assert ours["held_out_nats"] == pytest.approx(theirs["held_out_nats"], rel=0.02)
+        assert ours.steps == theirs.steps
 
 
 def test_a_killed_worker_goes_on_without_a_rerun(place: Place) -> None:
@@ -124,4 +125,4 @@ def test_a_killed_worker_goes_on_without_a_rerun(place: Place) -> None:
         ended = running.end()
     assert ended.code == 0, ended.err
     assert ended.summary["trained"] == ["washer"]
-    assert set(place.found("healed")["steps"].values()) == {int(STEPS["NIGHT_STEPS"])}
+    assert set(place.found("healed").steps.values()) == {int(STEPS["NIGHT_STEPS"])}

@@ -37,9 +37,9 @@ def test_two_workers_fit_as_well_as_one_on_the_same_budget(
             more = ("--models", models, "--workers-per-category", num_workers, "--seed", seed)
             assert vqad("train", *line, *more).code == 0
             settings = Detector.load(str(models), "bottle").settings
-            assert settings.found["made_with"]["num_workers"] == num_workers
+            assert settings.found.made_with["num_workers"] == num_workers
             for name, values in found.items():
-                values.setdefault(num_workers, []).append(settings.found[name])
+                values.setdefault(num_workers, []).append(getattr(settings.found, name))
     for name, values in found.items():
         say(f"{name}: one worker {values[1]}, two {values[2]}, over seeds {list(SEEDS)}")
         # Another seed also holds out other images: what the seeds are apart is the noise.

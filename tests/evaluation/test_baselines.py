@@ -14,6 +14,7 @@ from tests.model.test_vqvae import CONFIG
 from tests.test_detector import detector_of
 from tests.training.test_networks import one_thread
 from vqad.detection import score
+from vqad.detection.fit_record import FitRecord
 from vqad.detection.weights import DetectorError
 from vqad.evaluation.autoencoder import Autoencoder, AutoencoderConfig, similarity
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget, maps_of
@@ -101,7 +102,7 @@ def test_the_budget_is_the_vqvae_s() -> None:
 
 def fitted(loss: Loss, *, seed: int = 0) -> tuple[list[Record], Baseline]:
     vqvae = replace(CONFIG, image_size_px=32)
-    found = {"options": {"seed": seed, "threshold_quantile": 1.0}}
+    found = FitRecord(options={"category": "washer", "kind": "rotatable_object", "seed": seed})
     settings = replace(detector_of().settings, vqvae=vqvae, found=found)
     *records, baseline = baseline_of(
         PIXELS[4:],

@@ -48,8 +48,8 @@ def test_the_demo_trained_one_detector_a_category_and_recorded_how(demo: Demo) -
     for category in CATEGORIES:
         settings = Detector.load(str(demo.folder / "models"), category).settings
         assert settings.kind == synthetic.KINDS[category]
-        assert settings.found["num_images"] == 60
-        assert len(settings.found["held_out"]) == 6
+        assert settings.found.num_images == 60
+        assert len(settings.found.held_out) == 6
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -16,6 +16,7 @@ from tests.support.finished_inspection import ON_RAY
 from tests.support.s3_server import S3Server
 from tests.support.training_runs import INTERVAL_STEPS, NUM_STEPS, Night, night
 from vqad import synthetic
+from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector, current_version
 from vqad.images import listing
 from vqad.images.tensors import to_images, to_tensor
@@ -36,7 +37,7 @@ class Trained:
     models: Path
     ended: Ended
 
-    def found(self, category: str) -> dict:
+    def found(self, category: str) -> FitRecord:
         return Detector.load(str(self.models), category).settings.found
 
 
@@ -85,7 +86,7 @@ def test_a_torn_image_is_left_out_counted_and_named(trained: Trained) -> None:
     told = trained.ended.summary["categories"]
     assert (told["fabric"]["images"], told["fabric"]["unreadable"]) == (30, 1)
     assert told["washer"]["unreadable"] == 0
-    (unreadable,) = trained.found("fabric")["unreadable"]
+    (unreadable,) = trained.found("fabric").unreadable
     assert "/torn.png: " in unreadable
 
 
@@ -98,16 +99,16 @@ def test_every_interval_is_kept_beside_the_detector_and_drawn(trained: Trained) 
     assert steps == [(stage, step) for stage in ("vqvae", "prior") for step in expected]
     assert all(np.isfinite(each["loss"]) for each in records)
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
-    told = trained.found("washer")["held_out_nats"]
+    told = trained.found("washer").held_out_nats
     assert told == min(each["held_out"] for each in records if each["stage"] == "prior")
 
 
 def test_a_detector_says_what_made_it(trained: Trained) -> None:
     found = trained.found("washer")
     listed = dataset.good_images(str(trained.data), "washer")
-    assert found["data_fingerprint"] == dataset.fingerprint(listed)
-    assert (found["options"]["seed"], found["options"]["preset"]) == (0, "tiny")
-    made_with = found["made_with"]
+    assert found.data_fingerprint == dataset.fingerprint(listed)
+    assert (found.options["seed"], found.options["preset"]) == (0, "tiny")
+    made_with = found.made_with
     assert len(made_with["vqad_sha256"]) == 64
     assert made_with["torch"] == torch.__version__
     assert (made_with["num_workers"], made_with["device"][:3]) == (1, "cpu")
@@ -131,9 +132,9 @@ def assert_as_good(models: Path | str, trained: Trained) -> None:
     """The undisturbed detector, to the last bit: one seed, and one thread for each of them."""
     ours = Detector.load(str(models), "washer").settings.found
     theirs = trained.found("washer")
-    assert (ours["made_with"]["num_threads"], theirs["made_with"]["num_threads"]) == (1, 1)
+    assert (ours.made_with["num_threads"], theirs.made_with["num_threads"]) == (1, 1)
     for name in ("steps", "held_out", "held_out_error", "held_out_nats", "held_out_scores"):
-        assert ours[name] == theirs[name], name
+        assert getattr(ours, name) == getattr(theirs, name), name
     version = current_version(str(models), "washer")
     assert version[-8:] == current_version(str(trained.models), "washer")[-8:]  # of the weights
 
@@ -199,11 +200,11 @@ def test_only_calibrate_changes_threshold_and_eta_and_no_weight(
             assert torch.equal(tensor, theirs[name]), name
     assert (old.settings.resample.eta, new.settings.resample.eta) == (5e-4, 0.3)
     ours, before = new.settings.found, old.settings.found
-    assert ours["calibrated_from"] == old.version
-    assert ours["held_out_scores"] != before["held_out_scores"]
-    assert new.settings.threshold == max(1.0, *ours["held_out_scores"])
+    assert ours.calibrated_from == old.version
+    assert ours.held_out_scores != before.held_out_scores
+    assert new.settings.threshold == max(1.0, *ours.held_out_scores)
     kept = ("held_out", "run", "data_fingerprint", "steps", "held_out_nats", "made_with")
-    assert all(ours[name] == before[name] for name in kept)
+    assert all(getattr(ours, name) == getattr(before, name) for name in kept)
     assert (trained.models / "washer" / new.version / "training.png").exists()
 
 
@@ -239,7 +240,7 @@ def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
     assert [each.settings.form for each in found] == ["plain", "joined", "joined"]
     assert found[1].settings.usual == found[2].settings.usual is not None
     assert {each.version[-8:] for each in found} == {old.version[-8:]}  # the weights' hash
-    assert found[1].settings.found["held_out_scores"] != found[0].settings.found["held_out_scores"]
+    assert found[1].settings.found.held_out_scores != found[0].settings.found.held_out_scores
     test = listing.list_images(str(trained.data / "ampoule" / "test"))
     pixels = dataset.read(test, size_px=old.settings.vqvae.image_size_px).pixels
     assert len(found[1].inspect(to_images(to_tensor(pixels))).verdicts) == len(test) > 0

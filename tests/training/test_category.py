@@ -25,7 +25,7 @@ from vqad.training import eta_search, holdout
 from vqad.training.category import Training
 from vqad.training.loop import CollapseError, FitOptions
 from vqad.training.options import TrainOptions
-from vqad.training.presets import PRESETS, Preset
+from vqad.training.presets import PRESETS, Preset, preset_of
 
 __all__ = ["one_thread"]  # a fixture, and used by every test here too
 
@@ -57,17 +57,17 @@ def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -
     assert (settings.category, settings.kind) == ("washer", "rotatable_object")
     assert settings.minimum_area_px == CONFIG.cell_area_px == 16
     assert settings.resample.eta == 5e-4
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(asdict(found))) == asdict(found)
     held_out = holdout.hold_out(NAMES, seed=5)
-    assert found["held_out"] == [NAMES[at] for at in held_out]
-    assert found["eta_found_by"] == "given"
-    assert found["steps"] == {"vqvae": 40, "prior": 40}
-    assert found["options"] == asdict(training.options)
-    assert found["num_images"] == 24
-    assert found["codes_used"] == training.codes_used > 1
+    assert found.held_out == [NAMES[at] for at in held_out]
+    assert found.eta_found_by == "given"
+    assert found.steps == {"vqvae": 40, "prior": 40}
+    assert found.options == asdict(training.options)
+    assert found.num_images == 24
+    assert found.codes_used == training.codes_used > 1
     images = to_images(to_tensor(PIXELS))
-    assert found["held_out_scores"] == washer.inspect(images[held_out]).scores
-    assert settings.threshold == max(1.0, *found["held_out_scores"])
+    assert found.held_out_scores == washer.inspect(images[held_out]).scores
+    assert settings.threshold == max(1.0, *found.held_out_scores)
     washer.save(str(tmp_path))
     again = Detector.load(str(tmp_path), "washer")
     assert again.settings == settings
@@ -77,7 +77,7 @@ def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -
 def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other() -> None:
     training = trained(seed=5)
     washer = training.detector()
-    assert washer.settings.form == training.form == PRESETS["tiny"].form == "joined"
+    assert washer.settings.form == PRESETS["tiny"].form == "joined"
     images = to_images(training.held_out)
     evidence = washer.evidence(images)
     expected, maps = calibrate.usual_of(
@@ -92,7 +92,7 @@ def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other
     )
     assert washer.settings.usual.fine_share == pytest.approx(expected.fine_share, abs=1e-4)
     scores = [washer.score_of(each) for each in maps]
-    assert washer.settings.found["held_out_scores"] == pytest.approx(scores, abs=1e-2)
+    assert washer.settings.found.held_out_scores == pytest.approx(scores, abs=1e-2)
     assert washer.settings.threshold == pytest.approx(max(1.0, *scores), abs=1e-2)
 
 
@@ -100,7 +100,7 @@ def test_no_held_out_image_is_called_defective_at_the_threshold() -> None:
     training = trained(eta=0.3)
     washer = training.detector()
     found = washer.settings.found
-    assert found["held_out_maps_not_zero"] > 0
+    assert found.held_out_maps_not_zero > 0
     verdicts = washer.inspect(to_images(training.held_out)).verdicts
     assert verdicts == ["normal"] * len(training.held_out)
 
@@ -160,9 +160,9 @@ def test_stopped_and_taken_up_again_it_ends_in_the_same_detector(num_records: in
 def test_eta_is_found_on_painted_rectangles_when_asked_for() -> None:
     settings = trained(eta="auto").detector().settings
     assert settings.resample.eta in eta_search.ETA_GRID
-    assert settings.found["eta_found_by"] == "painted rectangles"
-    assert 0 <= settings.found["eta_pixel_auroc"] <= 1
-    assert json.loads(json.dumps(settings.found)) == settings.found
+    assert settings.found.eta_found_by == "painted rectangles"
+    assert 0 <= settings.found.eta_pixel_auroc <= 1
+    assert json.loads(json.dumps(asdict(settings.found))) == asdict(settings.found)
 
 
 def test_a_quantile_lowers_the_threshold_and_a_minimum_area_is_kept() -> None:
@@ -172,8 +172,8 @@ def test_a_quantile_lowers_the_threshold_and_a_minimum_area_is_kept() -> None:
         training.vqvae.decoder[-1].weight.mul_(100)
     settings = training.detector().settings
     assert settings.minimum_area_px == 7
-    expected = calibrate.threshold(settings.found["held_out_scores"], quantile=0.5)
-    assert settings.threshold == expected < max(settings.found["held_out_scores"])
+    expected = calibrate.threshold(settings.found.held_out_scores, quantile=0.5)
+    assert settings.threshold == expected < max(settings.found.held_out_scores)
 
 
 def test_few_held_out_images_are_warned_of_and_enough_are_not() -> None:
@@ -218,6 +218,11 @@ def test_sixteen_bit_pictures_train_as_well() -> None:
 def test_options_that_cannot_be_fitted_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         TrainOptions(**{**OPTIONS, **change})
+
+
+def test_a_preset_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match="preset must be one of paper, laptop, tiny, got huge"):
+        preset_of("huge")
 
 
 def test_a_single_image_is_too_few() -> None:

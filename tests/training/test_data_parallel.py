@@ -77,7 +77,8 @@ def calibrated() -> float:
     assert len(list(training.records())) == 4
     if data_parallel.rank() > 0:
         return training.held_out_error
-    error: float = training.detector().settings.found["held_out_error"]
+    error = training.detector().settings.found.held_out_error
+    assert error is not None
     return error
 
 

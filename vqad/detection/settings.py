@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from vqad.detection.fit_record import FitRecord
 from vqad.detection.surprisal import Form, Usual
 from vqad.detection.weights import DetectorError
 from vqad.images import decoding
@@ -32,7 +33,7 @@ class Settings:
     form: Form = "plain"  # the paper's map, or with the codes' surprisal joined to it
     usual: Usual | None = None  # surprisal on normal images; of the joined form
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
-    found: dict[str, Any] = field(default_factory=dict)  # how: data, seed, held-out images, ...
+    found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
     def __post_init__(self) -> None:
         """Refuse what no verdict can be made with."""

@@ -44,6 +44,7 @@ from vqad.training.loop import (
     is_interval,
 )
 from vqad.training.networks import batches, draw_images
+from vqad.training.options import recorded_options
 from vqad.training.presets import Preset
 
 Loss = Literal["AE-L2", "AE-SSIM"]
@@ -195,8 +196,8 @@ def baseline_of(
     ``settings`` are those of the detector that it is to be compared with.
     """
     start_s = time.perf_counter()
-    asked = settings.found["options"]
-    torch.manual_seed(asked["seed"])
+    asked = recorded_options(settings.found.options, settings.category)
+    torch.manual_seed(asked.seed)
     config = AutoencoderConfig(image_size_px=settings.vqvae.image_size_px, code_dim=code_dim)
     network = Autoencoder(config).to(pixels.device)
     fitting = Fitting.begin(network, options)
@@ -207,7 +208,7 @@ def baseline_of(
         loss=loss,
         kind=settings.kind,
         options=options,
-        seed=asked["seed"],
+        seed=asked.seed,
     )
     for record in records:
         last = record
@@ -228,8 +229,8 @@ def baseline_of(
         "held_out_scores": scores,
         "held_out_loss": last.held_out,
         "fit": asdict(options),
-        "seed": asked["seed"],
+        "seed": asked.seed,
         "seconds": round(time.perf_counter() - start_s, 1),
     }
-    threshold = calibrate.threshold(scores, quantile=asked["threshold_quantile"])
+    threshold = calibrate.threshold(scores, quantile=asked.threshold_quantile)
     yield Baseline(network, replace(plain, threshold=threshold, found=found))

@@ -19,6 +19,7 @@ from vqad.on_ray import evaluate_tasks, event_log
 from vqad.storage import files, uris
 from vqad.training import dataset, holdout
 from vqad.training.events import Event, of_record
+from vqad.training.options import recorded_options
 from vqad.training.presets import PRESETS
 
 
@@ -61,10 +62,10 @@ def _fit_baseline(
     told: Any,
 ) -> None:
     settings = Detector.load(models, category, version=version).settings
-    preset = settings.found["options"]["preset"]
+    preset = PRESETS[recorded_options(settings.found.options, category).preset]
     held_out, others = holdout.split(data, settings)
     listed = {each.image: each for each in dataset.good_images(data, category)}
-    size_px = PRESETS[preset].vqvae.image_size_px
+    size_px = preset.vqvae.image_size_px
     kept = dataset.read([listed[image] for image in held_out], size_px=size_px).pixels
     pixels = dataset.read(others, size_px=size_px).pixels
     device = detector.device()
@@ -73,7 +74,7 @@ def _fit_baseline(
         to_tensor(kept).to(device),
         loss=loss,
         settings=settings,
-        options=budget(PRESETS[preset]),
+        options=budget(preset),
     ):
         if isinstance(found, Baseline):
             found.network.cpu()

@@ -27,6 +27,7 @@ from vqad.inspection.job import InspectJob
 from vqad.on_ray import baselines, evaluate_tasks
 from vqad.storage import uris
 from vqad.training import holdout
+from vqad.training.options import recorded_options
 
 
 @dataclass(kw_only=True)
@@ -187,7 +188,7 @@ def _others(
         for name in way.names:
             threshold = calibrate.threshold(
                 evaluate_tasks.scores_of(calibrating.pop(name)),
-                quantile=settings.found["options"]["threshold_quantile"],
+                quantile=recorded_options(settings.found.options, category).threshold_quantile,
                 smallest=ablations.smallest_threshold(name),
             )
             parts = ray.get(testing.pop(name))

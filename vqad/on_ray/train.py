@@ -184,4 +184,4 @@ def _is_finished(job: TrainJob, category: str, fingerprint: str) -> bool:
         found = Detector.load(job.models, category).settings.found
     except DetectorError:
         return False
-    return (found.get("run"), found.get("data_fingerprint")) == (job.run_name, fingerprint)
+    return (found.run, found.data_fingerprint) == (job.run_name, fingerprint)

@@ -6,7 +6,7 @@ Ray's doing or by the same command's, goes on from the last registered one.
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +190,14 @@ def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str])
     for line in training.warnings():
         task.tell(f"warning: {line.removeprefix(f'{task.options.category}: ')}")
     detector = training.detector()
-    found = {
-        "run": task.run,
-        "data_fingerprint": task.fingerprint,
-        "unreadable": unreadable,
-        "made_with": provenance.made_with(training.held_out.device, data_parallel.num_workers()),
-    }
-    detector.settings.found.update(found)
+    record = replace(
+        detector.settings.found,
+        run=task.run,
+        data_fingerprint=task.fingerprint,
+        unreadable=unreadable,
+        made_with=provenance.made_with(training.held_out.device, data_parallel.num_workers()),
+    )
+    detector = detector.with_settings(found=record)
     beside = curves.beside(training.history, f"{task.options.category}, {task.options.preset}")
     version = detector.to("cpu").save(task.models, beside)
     return {

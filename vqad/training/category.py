@@ -6,22 +6,20 @@ any two of them its state can be saved and taken up again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqad.detection import calibrate, surprisal
-from vqad.detection.settings import Settings
-from vqad.detection.surprisal import Form, Usual
+from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
-from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAE
-from vqad.training import eta_search, holdout
+from vqad.training import holdout
+from vqad.training.calibration import Calibration
 from vqad.training.loop import Fitting, Record
 from vqad.training.networks import (
     OnDisk,
@@ -37,7 +35,6 @@ from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
 FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
-_OF_ETA = ("eta_found_by", "eta_pixel_auroc")  # what a detector has recorded of how it was found
 
 
 class Training:
@@ -78,26 +75,6 @@ class Training:
         }
         self.codes_used, self.held_out_error = 0, float("nan")
         self.history: list[Record] = []
-        self.recorded: dict[str, Any] = {}
-
-    @classmethod
-    def with_networks(
-        cls, detector: Detector, held_out: Tensor, options: TrainOptions
-    ) -> "Training":
-        """One whose networks are fitted already, to calibrate anew; pixels of its held-out images.
-
-        What fitting came to is as the detector has it recorded.
-        """
-        training = cls.__new__(cls)
-        training.options, settings = options, detector.settings
-        training.preset = replace(
-            PRESETS[options.preset], vqvae=settings.vqvae, prior=settings.prior
-        )
-        training.vqvae, training.prior = detector.vqvae, detector.prior
-        training.held_out = held_out
-        fitted = {name: each for name, each in settings.found.items() if name not in _OF_ETA}
-        training.recorded = fitted | {"options": asdict(options)}
-        return training
 
     def records(self) -> Iterator[Record]:
         """Fit both networks, from wherever they are. Raises CollapseError, DivergenceError."""
@@ -137,47 +114,28 @@ class Training:
 
     def detector(self) -> Detector:
         """Calibrate on the held-out images, on one worker; the networks must be fitted."""
-        eta, how = self._eta()
-        form = self.form
-        blank = self._detector(eta, form=form)
-        found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(16)]
-        differences = [each for evidence in found for each in evidence.differences]
-        surprisals = [each for evidence in found for each in evidence.surprisals]
-        usual, maps = None, differences
-        if form == "joined":
-            usual, maps = calibrate.usual_of(
-                differences, surprisals, self.options.kind, eta=eta, score=blank.score_of
-            )
-        scores = [blank.score_of(each) for each in maps]
-        threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
-        course = {
-            **self._course(),
-            "held_out_scores": scores,
-            "held_out_maps_not_zero": sum(int(each.any()) for each in differences),
-            **how,
-        }
-        return self._detector(eta, form=form, threshold=threshold, usual=usual, found=course)
+        calibration = Calibration(
+            vqvae=self.vqvae,
+            prior=self.prior,
+            held_out=self.held_out,
+            options=self.options,
+            form=self.options.form or self.preset.form,
+        )
+        return calibration.detector(self.record())
 
-    @property
-    def form(self) -> Form:
-        """The form of the map: as asked, else the preset's."""
-        return self.options.form or self.preset.form
-
-    def _course(self) -> dict[str, Any]:
-        """What was asked, and what fitting came to."""
-        if self.recorded:
-            return self.recorded
-        return {
-            "options": asdict(self.options),
-            "num_images": len(self.learned_from) + len(self.held_out),
-            "held_out": self.held_out_names,
-            "held_out_error": self.held_out_error,
-            "held_out_nats": self.fittings["prior"].best,
-            "codes_used": self.codes_used,
-            "steps": {stage: fitting.step for stage, fitting in self.fittings.items()},
-            "fit_vqvae": asdict(self.preset.fit_vqvae),
-            "fit_prior": asdict(self.preset.fit_prior),
-        }
+    def record(self) -> FitRecord:
+        """The options, the held-out images, and the results of both fits."""
+        return FitRecord(
+            options=asdict(self.options),
+            num_images=len(self.learned_from) + len(self.held_out),
+            held_out=self.held_out_names,
+            held_out_error=self.held_out_error,
+            held_out_nats=self.fittings["prior"].best,
+            codes_used=self.codes_used,
+            steps={stage: fitting.step for stage, fitting in self.fittings.items()},
+            fit_vqvae=asdict(self.preset.fit_vqvae),
+            fit_prior=asdict(self.preset.fit_prior),
+        )
 
     def warnings(self) -> list[str]:
         """What a person should know about this category's calibration."""
@@ -187,47 +145,6 @@ class Training:
             f"{self.options.category}: only {len(self.held_out)} held-out images set the threshold;"
             f" at least {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
         ]
-
-    def _eta(self) -> tuple[float, dict[str, Any]]:
-        if self.options.eta != "auto":
-            return self.options.eta, {"eta_found_by": "given"}
-        normal = to_images(self.held_out).movedim(1, -1).cpu().numpy()
-        pictures, masks = eta_search.painted(normal, seed=self.options.seed)
-        painted = torch.from_numpy(pictures).movedim(-1, 1)
-
-        def maps_at(eta: float) -> np.ndarray:
-            detector = self._detector(eta, form="plain")
-            parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(16)]
-            return np.stack([each for part in parts for each in part])
-
-        eta, auroc = eta_search.search_eta(maps_at, masks)
-        return eta, {"eta_found_by": "painted rectangles", "eta_pixel_auroc": auroc}
-
-    def _detector(
-        self,
-        eta: float,
-        *,
-        form: Form,
-        threshold: float = 0.0,
-        usual: Usual | None = None,
-        found: dict[str, Any] | None = None,
-    ) -> Detector:
-        area = self.options.minimum_area_px
-        if form == "joined":
-            usual = usual or surprisal.unknown(self.preset.vqvae.latent_size)
-        settings = Settings(
-            category=self.options.category,
-            kind=self.options.kind,
-            vqvae=self.preset.vqvae,
-            prior=self.preset.prior,
-            resample=ResampleOptions(eta=eta),
-            threshold=threshold,
-            minimum_area_px=self.preset.vqvae.cell_area_px if area is None else area,
-            form=form,
-            usual=usual,
-            found=found or {},
-        )
-        return Detector(self.vqvae, self.prior, settings)
 
     def state(self) -> dict[str, Tensor | Any]:
         """All that a restart needs, loadable with ``weights_only=True``."""

@@ -64,7 +64,7 @@ def split(data: str, settings: Settings) -> tuple[list[str], list[listing.Listed
     marker = f"/{encoded(settings.category)}/"
     listed = good_images(data, settings.category)
     by_path = {each.image.rpartition(marker)[2]: each for each in listed}
-    wanted = [image.rpartition(marker)[2] for image in settings.found.get("held_out", [])]
+    wanted = [image.rpartition(marker)[2] for image in settings.found.held_out]
     missing = [path for path in wanted if path not in by_path]
     if missing or not wanted:
         raise ValueError(

@@ -8,9 +8,9 @@ checks of an options object do.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined"]  # as in `detection.surprisal.Form`
@@ -72,15 +72,14 @@ class TrainOptions:
         """Refuse what cannot be fitted, before anything is fitted."""
         from vqad.model.resample import ResampleOptions
         from vqad.training import holdout
-        from vqad.training.presets import PRESETS
+        from vqad.training.presets import preset_of
 
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset}")
+        preset = preset_of(self.preset)
         if self.minimum_area_px is not None and self.minimum_area_px < 1:
             raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
         if self.eta != "auto":
             ResampleOptions(eta=self.eta)
-            if self.eta <= 0 and (self.form or PRESETS[self.preset].form) == "joined":
+            if self.eta <= 0 and (self.form or preset.form) == "joined":
                 raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
         if not 0 < self.threshold_quantile <= 1:
             raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
@@ -88,6 +87,19 @@ class TrainOptions:
             raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
         if self.heldout_group is not None:
             holdout.check_group(self.heldout_group)
+
+
+def recorded_options(recorded: Mapping[str, Any], category: str) -> TrainOptions:
+    """The options that a detector was fitted with, from its record. Raises ValueError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(TrainOptions).validate_python(recorded)
+    except ValidationError as error:
+        raise ValueError(
+            f"the {category} detector has no valid record of the options that it was fitted with "
+            f"({error.errors()[0]['msg']}); train it again"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,3 +54,10 @@ PRESETS: dict[str, Preset] = {
         fit_prior=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, interval_steps=25),
     ),
 }
+
+
+def preset_of(name: str) -> Preset:
+    """The preset of this name. Raises ValueError."""
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name}")
+    return PRESETS[name]

@@ -1,67 +1,72 @@
-"""Setting eta and threshold of fitted detectors anew, on the images that they held out."""
+"""Set eta and threshold of a fitted detector again, from the images that it held out."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 
+from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, uris
 from vqad.training import curves, dataset, holdout
-from vqad.training.category import Training
-from vqad.training.options import TrainOptions
+from vqad.training.calibration import Calibration
+from vqad.training.options import TrainOptions, recorded_options
 
 
 def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus: float) -> Any:
-    """Save the detector in force under a new eta and threshold; returns how it ended.
+    """Save the current detector with a new eta and threshold; returns the outcome.
 
-    The split is the one that it was fitted with. What it was fitted by stays as it is recorded;
-    eta and quantile are as asked for, and so are minimum area and form, where they are given.
+    Its networks, its held-out images and its record of the fit stay as they are. Eta and quantile
+    are those of ``asked``, and so are minimum area and form where ``asked`` has them.
     """
     start_s = time.monotonic()
     torch.set_num_threads(cpus)
     try:
         old = Detector.load(models, asked.category)
         options = _options(old, asked)
-        held_out, _ = holdout.split(data, old.settings)
-        by_uri = {each.image: each for each in dataset.good_images(data, asked.category)}
-        size_px = old.settings.vqvae.image_size_px
-        found = dataset.read([by_uri[uri] for uri in held_out], size_px=size_px)
-        if found.unreadable:
-            raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
+        pixels = _held_out_pixels(data, old.settings)
     except ValueError as error:
         return {"failed": str(error)}
-    device = "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
-    training = Training.with_networks(old.to(device), to_tensor(found.pixels).to(device), options)
-    detector = training.detector()
-    detector.settings.found.update(calibrated_from=old.version)
+    old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+    calibration = Calibration(
+        vqvae=old.vqvae,
+        prior=old.prior,
+        held_out=to_tensor(pixels).to(old.device),
+        options=options,
+        form=options.form or old.settings.form,
+    )
+    record = replace(old.settings.found, options=asdict(options), calibrated_from=old.version)
+    detector = calibration.detector(record)
     version = detector.to("cpu").save(models, _beside(models, old))
     return {
         "calibrated": True,
         "seconds": round(time.monotonic() - start_s, 1),
         "version": version,
-        "codes_used": detector.settings.found["codes_used"],
+        "codes_used": record.codes_used,
         "threshold": detector.settings.threshold,
         "eta": detector.settings.resample.eta,
-        "images": detector.settings.found["num_images"],
-        "held_out": len(held_out),
-        "unreadable": len(detector.settings.found.get("unreadable", ())),
+        "images": record.num_images,
+        "held_out": len(pixels),
+        "unreadable": len(record.unreadable),
     }
 
 
+def _held_out_pixels(data: str, settings: Settings) -> np.ndarray:
+    held_out, _ = holdout.split(data, settings)
+    by_uri = {each.image: each for each in dataset.good_images(data, settings.category)}
+    listed = [by_uri[uri] for uri in held_out]
+    found = dataset.read(listed, size_px=settings.vqvae.image_size_px)
+    if found.unreadable:
+        raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
+    return found.pixels
+
+
 def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
-    """As the detector was fitted, with what a calibration is asked for."""
-    recorded = detector.settings.found.get("options")
-    try:
-        fitted = TypeAdapter(TrainOptions).validate_python(recorded)
-    except ValidationError as error:
-        raise ValueError(
-            f"the {asked.category} detector has no record of how it was fitted "
-            f"({error.errors()[0]['msg']}); train it again"
-        ) from error
+    """The options of the fit, with those that are asked for in a calibration."""
+    fitted = recorded_options(detector.settings.found.options, asked.category)
     area_px = asked.minimum_area_px
     return replace(
         fitted,

@@ -1,0 +1,35 @@
+"""The record of how a detector was fitted and calibrated, kept in its ``detector.json``.
+
+No verdict depends on it. Evaluation and recalibration read it to find the held-out images, and
+people read it to learn where a detector comes from.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRecord:
+    """How a detector came about. Detectors of older programs lack some of these values.
+
+    A value that is not recorded is empty or None.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)  # of the training, as in `TrainOptions`
+    num_images: int = 0  # that could be read, held-out images included
+    held_out: list[str] = field(default_factory=list)  # URIs
+    unreadable: list[str] = field(default_factory=list)  # "URI: reason", of images left out
+    held_out_error: float | None = None  # VQ-VAE: mean squared error, images in [-1, 1]
+    held_out_nats: float | None = None  # prior: mean negative log-likelihood per code
+    codes_used: int = 0  # distinct codes on the training images
+    steps: dict[str, int] = field(default_factory=dict)  # optimizer steps by stage
+    fit_vqvae: dict[str, int | float] = field(default_factory=dict)  # as in `FitOptions`
+    fit_prior: dict[str, int | float] = field(default_factory=dict)
+    held_out_scores: list[float] = field(default_factory=list)  # grey levels
+    held_out_maps_not_zero: int | None = None  # held-out images of which a code was resampled
+    eta_found_by: str = ""  # "given", or "painted rectangles" after a search
+    eta_pixel_auroc: float | None = None  # of the search
+    run: str = ""  # name of the training run
+    data_fingerprint: str = ""  # hash over names and contents of the training images
+    made_with: dict[str, int | str] = field(default_factory=dict)  # code, library, device, threads
+    calibrated_from: str = ""  # the version whose networks a recalibration took over

@@ -1,0 +1,100 @@
+"""Eta, threshold and usual surprisal of fitted networks, from the held-out images (4.2, 4.3.3).
+
+The end of a training and a recalibration both come here, so that they follow one rule.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqad.detection import calibrate, surprisal
+from vqad.detection.fit_record import FitRecord
+from vqad.detection.settings import Settings
+from vqad.detection.surprisal import Form, Usual
+from vqad.detector import Detector
+from vqad.images.tensors import to_images
+from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.resample import ResampleOptions
+from vqad.model.vqvae import VQVAE
+from vqad.training import eta_search
+from vqad.training.options import TrainOptions
+
+BATCH_SIZE = 16  # held-out images that are inspected at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Fitted networks of one category, and everything that turns them into a detector."""
+
+    vqvae: VQVAE
+    prior: PixelSNAIL
+    held_out: Tensor  # decoded pixels (num, size, size, 3), on the networks' device
+    options: TrainOptions
+    form: Form
+
+    def detector(self, fitted: FitRecord) -> Detector:
+        """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
+        eta, auroc = self._eta()
+        blank = self._detector(eta, form=self.form)
+        found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(BATCH_SIZE)]
+        differences = [each for evidence in found for each in evidence.differences]
+        surprisals = [each for evidence in found for each in evidence.surprisals]
+        usual, maps = None, differences
+        if self.form == "joined":
+            usual, maps = calibrate.usual_of(
+                differences, surprisals, self.options.kind, eta=eta, score=blank.score_of
+            )
+        scores = [blank.score_of(each) for each in maps]
+        threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
+        record = replace(
+            fitted,
+            held_out_scores=scores,
+            held_out_maps_not_zero=sum(int(each.any()) for each in differences),
+            eta_found_by="given" if auroc is None else "painted rectangles",
+            eta_pixel_auroc=auroc,
+        )
+        return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
+
+    def _eta(self) -> tuple[float, float | None]:
+        """The eta that was asked for; or the best one, with its AUROC on painted rectangles."""
+        if self.options.eta != "auto":
+            return self.options.eta, None
+        normal = to_images(self.held_out).movedim(1, -1).cpu().numpy()
+        pictures, masks = eta_search.painted(normal, seed=self.options.seed)
+        painted = torch.from_numpy(pictures).movedim(-1, 1)
+
+        def maps_at(eta: float) -> np.ndarray:
+            detector = self._detector(eta, form="plain")
+            parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(BATCH_SIZE)]
+            return np.stack([each for part in parts for each in part])
+
+        return eta_search.search_eta(maps_at, masks)
+
+    def _detector(
+        self,
+        eta: float,
+        *,
+        form: Form,
+        threshold: float = 0.0,
+        usual: Usual | None = None,
+        found: FitRecord | None = None,
+    ) -> Detector:
+        """A detector of these networks; before calibration, with a usual surprisal of nothing."""
+        vqvae, area_px = self.vqvae.config, self.options.minimum_area_px
+        if form == "joined":
+            usual = usual or surprisal.unknown(vqvae.latent_size)
+        settings = Settings(
+            category=self.options.category,
+            kind=self.options.kind,
+            vqvae=vqvae,
+            prior=self.prior.config,
+            resample=ResampleOptions(eta=eta),
+            threshold=threshold,
+            minimum_area_px=vqvae.cell_area_px if area_px is None else area_px,
+            form=form,
+            usual=usual,
+            found=found or FitRecord(),
+        )
+        return Detector(self.vqvae, self.prior, settings)
