@@ -157,13 +157,16 @@ def test_a_header_that_asks_for_gigabytes_is_not_believed(tmp_path: Path) -> Non
 
 
 def test_a_member_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    sink = io.BytesIO()
     header = tarfile.TarInfo("huge.png")
     header.size = shards.MAX_BYTES + 1
-    sink.write(header.tobuf() + bytes(1024))
-    uri = (tmp_path / "x.tar").as_uri()
-    files.write_bytes(uri, sink.getvalue())
-    assert read(uri, sink.getvalue()) == ({"#huge.png": "too_large"}, "archive_truncated")
+    with (tmp_path / "x.tar").open("wb") as file:
+        file.write(header.tobuf())
+        file.seek(1024 + shards.MAX_BYTES)  # a hole, which takes no room on the disk
+        file.write(tar_of("b.png"))
+    size_bytes = (tmp_path / "x.tar").stat().st_size
+    found = list(shards.members((tmp_path / "x.tar").as_uri(), size_bytes=size_bytes))
+    assert [(each.name, each.error) for each in found] == [("huge.png", "too_large"), ("b.png", "")]
+    assert found[0].error_detail == f"{shards.MAX_BYTES + 1} bytes, more than {shards.MAX_BYTES}"
 
 
 @pytest.mark.parametrize("layout", ["plain", "struct", "unnamed"])

@@ -10,13 +10,23 @@ from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vqad.images.listing import is_excluded
-from vqad.images.shard_contents import Content, ShardError, cut_short
-from vqad.storage.errors import FetchError
+from vqad.images.shard_contents import (
+    Content,
+    ShardError,
+    check_num_members,
+    cut_short,
+    first_look,
+    reading_on,
+)
 
-_ROWS_PER_BATCH: Final = 16
+# One row at a time: a value is stored once however many rows repeat it, so that a few kilobytes
+# can become sixteen images of a gigabyte each in a batch of sixteen.
+_ROWS_PER_BATCH: Final = 1
+_MAGIC: Final = b"PAR1"
 
 # Columns that may contain the name of an image, best first. Without one, the row number is used.
 _NAME_COLUMNS: Final = ("path", "file_name", "filename", "name", "key", "id")
@@ -24,41 +34,54 @@ _NAME_COLUMNS: Final = ("path", "file_name", "filename", "name", "key", "id")
 
 def read(file: Any) -> Iterator[Content]:
     """The image of every row in order; raises ShardError where the file is broken."""
+    stored_bytes = file.seek(0, io.SEEK_END)
     table = open_table(file)
-    content_column, name_column = _columns(table.schema_arrow)
-    num_rows = 0
-    try:
-        for row in _rows(table, content_column, name_column):
-            name, data = _image_of(row[content_column])
-            name = name or (row[name_column] if name_column else "") or f"{num_rows:06}"
-            num_rows += 1
-            if not is_excluded(name) or ".." in name.split("/"):
-                yield name, len(data), partial(bytes, data), ""
-    except pa.ArrowException:
-        cut_short(num_rows)
+    with first_look("not a Parquet file"):
+        content_column, name_column = _columns(table.schema_arrow)
+    names = [content_column] if name_column is None else [content_column, name_column]
+    batches, num_rows = table.iter_batches(batch_size=_ROWS_PER_BATCH, columns=names), 0
+    while True:
+        with reading_on(num_rows):
+            check_num_members(num_rows, stored_bytes)
+            batch = next(batches, None)
+            if batch is None:
+                return
+            path, data = _image_of(batch.column(content_column))
+            name = path or (_text_of(batch.column(name_column)) if name_column else "")
+        name = name or f"{num_rows:06}"
+        num_rows += 1
+        if not is_excluded(name) or ".." in name.split("/"):
+            yield name, data.size, partial(data.to_pybytes), ""
 
 
 def open_table(file: Any) -> pq.ParquetFile:
     """Read the footer; raises ShardError if there is none."""
-    magic = file.read(4)
-    file.seek(-4, io.SEEK_END)
-    if magic == b"PAR1" and file.read(4) != b"PAR1":
-        cut_short(0)
     file.seek(0)
-    try:
+    starts_well = file.read(len(_MAGIC)) == _MAGIC
+    if starts_well:
+        file.seek(-len(_MAGIC), io.SEEK_END)
+        if file.read(len(_MAGIC)) != _MAGIC:
+            cut_short(0)
+    file.seek(0)
+    with first_look("not a Parquet file"):
         # With pre_buffer, a column of a whole row group (all its pixels) would be read at once.
-        return pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FetchError):
-            raise
-        raise ShardError("unreadable", "not a Parquet file") from None
+        return pq.ParquetFile(
+            file, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True
+        )
 
 
 def is_text(schema: pa.Schema, name: str) -> bool:
     """True if there is exactly one column of this name and it contains text."""
     at = schema.get_field_index(name)
-    kind = schema.field(at).type if at >= 0 else None
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return at >= 0 and _is_text(schema.field(at).type)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _columns(schema: pa.Schema) -> tuple[str, str | None]:
@@ -68,21 +91,32 @@ def _columns(schema: pa.Schema) -> tuple[str, str | None]:
         kind = field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             kind = kind.field("bytes").type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if _is_bytes(kind):
             return str(field.name), name_column
     raise ShardError("unsupported", "Parquet without a column of image bytes")
 
 
-def _rows(
-    table: pq.ParquetFile, content_column: str, name_column: str | None
-) -> Iterator[dict[str, Any]]:
-    columns = [content_column] if name_column is None else [content_column, name_column]
-    for batch in table.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns):
-        yield from batch.to_pylist()
+def _image_of(column: pa.Array) -> tuple[str, pa.Buffer]:
+    """The path ("" if there is none) and the bytes in the one value of the column of images."""
+    if not pa.types.is_struct(column.type):
+        return "", _bytes_of(column)
+    has_path = column.type.get_field_index("path") >= 0
+    path = _text_of(pc.struct_field(column, "path")) if has_path else ""
+    return path, _bytes_of(pc.struct_field(column, "bytes"))
 
 
-def _image_of(value: Any) -> tuple[str, bytes]:
-    """The path ("" if there is none) and the bytes in one value of the column of image bytes."""
-    if isinstance(value, dict):
-        return value.get("path") or "", value["bytes"] or b""
-    return "", value or b""
+def _text_of(column: pa.Array) -> str:
+    """The one value of a column of text; "" if it is null or no text.
+
+    Parquet doesn't check that text is UTF-8. Like a file name that is not, it keeps its bytes.
+    """
+    if not _is_text(column.type):
+        return ""
+    kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
+    value = column.cast(kind)[0].as_py()
+    return (value or b"").decode("utf-8", "surrogateescape")
+
+
+def _bytes_of(column: pa.Array) -> pa.Buffer:
+    """The one value of a column of bytes, without a copy; no bytes if it is null."""
+    return column[0].as_buffer() or pa.py_buffer(b"")

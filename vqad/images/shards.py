@@ -5,10 +5,12 @@ disk. The URI of a member is ``SHARD#NAME``. If a shard has several members of o
 gets the suffix ``;2``, the third ``;3``, and so on.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -21,6 +23,10 @@ from vqad.storage.errors import FetchError
 from vqad.storage.random_access import opened
 from vqad.storage.retries import with_retries
 from vqad.storage.uris import encoded, is_remote, path_of
+
+# Linux's longest path. A longer name is shortened in the member's URI, and the member not read.
+_LONGEST_NAME_BYTES: Final = 4096
+_SHORTENED_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +48,14 @@ def members(shard: str, *, size_bytes: int, etag: str = "") -> Iterator[Member]:
     """
     if not size_bytes:
         raise ShardError("empty", "no bytes")
-    seen: Counter[str] = Counter()
+    seen: Counter[bytes] = Counter()
     read_contents = tar_members.read if shard.lower().endswith(TARS) else parquet_rows.read
     with opened(shard, size_bytes=size_bytes, etag=etag) as file:
-        for name, member_bytes, read, refusal in read_contents(file):
-            seen[name] += 1
-            number = "" if seen[name] == 1 else f";{seen[name]}"
-            error, detail = _refusal(name, member_bytes, refusal)
+        for full_name, member_bytes, read, refusal in read_contents(file):
+            name, digest = _shortened(full_name)
+            seen[digest] += 1
+            number = "" if seen[digest] == 1 else f";{seen[digest]}"
+            error, detail = _refusal(full_name, member_bytes, refusal)
             yield Member(
                 image=f"{shard}#{encoded(name)}{number}",
                 name=name,
@@ -57,6 +64,18 @@ def members(shard: str, *, size_bytes: int, etag: str = "") -> Iterator[Member]:
                 error=error,
                 error_detail=detail,
             )
+
+
+def _shortened(name: str) -> tuple[str, bytes]:
+    """A name that fits into a table, and a digest of the full name.
+
+    Names are counted by their digests: the names of a shard could fill the memory.
+    """
+    name_bytes = name.encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(name_bytes).digest()[:16]
+    if len(name_bytes) > _LONGEST_NAME_BYTES:
+        name = f"{name[:_SHORTENED_CHARACTERS]}...{digest.hex()}"
+    return name, digest
 
 
 def read_member(image: str, *, size_bytes: int) -> bytes:
@@ -90,6 +109,8 @@ def _refusal(name: str, size_bytes: int, refusal: str) -> tuple[str, str]:
     """Error word and detail of a member that must not be read, else two empty strings."""
     if refusal:
         return "unsupported", refusal
+    if len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME_BYTES:
+        return "unsupported", f"a name of more than {_LONGEST_NAME_BYTES} bytes"
     if leads_out(name):
         return "unsupported", "the name leads out of the archive"
     if size_bytes > MAX_BYTES:

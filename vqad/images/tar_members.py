@@ -1,76 +1,84 @@
-"""The images of a tar archive, in one pass over a stream that is never unpacked to disk."""
+"""The images of a tar archive, plain or gzipped, in one pass that unpacks nothing to disk."""
 
+import gzip
+import io
 import tarfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
 from vqad.images.listing import is_excluded, is_image
-from vqad.images.shard_contents import Content, ShardError, cut_short, leads_out
-from vqad.storage.errors import FetchError
+from vqad.images.shard_contents import (
+    BrokenShardError,
+    Content,
+    ShardError,
+    check_num_members,
+    first_look,
+    leads_out,
+    reading_on,
+)
+from vqad.images.tar_headers import Header, TarHeaders
 
-_LARGEST_HEADER_BYTES: Final = 2**20  # of the extended header of a member
-
-
-class _Header(tarfile.TarInfo):
-    """Records whether the archive has its end marker, and limits the size of extended headers."""
-
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Header":
-        header = super().frombuf(buf, encoding, errors)
-        is_extended = header.type in (*b"xgLK", b"x", b"g", b"L", b"K")
-        if header.size < 0 or (is_extended and header.size > _LARGEST_HEADER_BYTES):
-            raise tarfile.HeaderError("bad size")
-        return header
-
-    @classmethod
-    def fromtarfile(cls, tarfile: Any) -> "_Header":
-        try:
-            return super().fromtarfile(tarfile)
-        except _END_OF_TAR:
-            tarfile.ended = True
-            raise
-
-
-_END_OF_TAR: Final = tarfile.EOFHeaderError  # type: ignore[attr-defined]
-
-
-class _Tar(tarfile.TarFile):
-    tarinfo = _Header
-    ended = False
-    members: list[tarfile.TarInfo]
+_GZIP: Final = b"\x1f\x8b"
+# Others can make gigabytes of a kilobyte. They are refused by name.
+_REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def read(file: Any) -> Iterator[Content]:
     """Every image of the archive in its order; raises ShardError where the archive is broken."""
-    num_members = 0
-    try:
-        with _Tar.open(fileobj=file, mode="r|*") as tar:
-            while header := tar.next():
-                tar.members = []  # TarFile would keep the headers of all members
-                num_members += 1
-                name = header.name.removeprefix("./")
-                if not header.isdir() and _is_listed(name):
-                    refusal = "" if header.isreg() else "a link or device, not a file"
-                    read_bytes = partial(_bytes_of, tar, header, num_members - 1)
-                    yield name, header.size, read_bytes, refusal
-            if not tar.ended:
-                cut_short(num_members)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, FetchError):
-            raise
-        if not num_members:
-            raise ShardError("unreadable", "not a tar archive") from None
-        cut_short(num_members)
+    stored_bytes = file.seek(0, io.SEEK_END)
+    unpacked, is_packed = _unpacked(file)
+    _check_is_tar(unpacked)
+    headers = TarHeaders(file=unpacked, stored_bytes=stored_bytes, is_packed=is_packed)
+    found, num_members = iter(headers), 0
+    while True:
+        with reading_on(num_members):
+            header = next(found, None)
+            check_num_members(num_members, stored_bytes)
+        if header is None:
+            return
+        num_members += 1
+        name = header.name.removeprefix("./")
+        if not header.is_folder and _is_listed(name):
+            read_bytes = partial(_bytes_of, unpacked, header, num_members - 1)
+            yield name, header.size_bytes, read_bytes, _refusal(header)
 
 
-def _bytes_of(tar: tarfile.TarFile, header: tarfile.TarInfo, num_before: int) -> bytes:
-    content = tar.extractfile(header)
-    assert content is not None, header.name
-    try:
-        return content.read()
-    except tarfile.TarError:
-        cut_short(num_before)
+def _unpacked(file: Any) -> tuple[Any, bool]:
+    """The file itself, or its decompressed content and True; compression is seen from the bytes."""
+    file.seek(0)
+    start = file.read(6)
+    file.seek(0)
+    for signature, name in _REFUSED.items():
+        if start.startswith(signature):
+            detail = f"a tar archive compressed by {name}; pack it as .tar or .tar.gz"
+            raise ShardError("unsupported", detail)
+    if start.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=file, mode="rb"), True
+    return file, False
+
+
+def _check_is_tar(file: Any) -> None:
+    """Raise ShardError unless the file begins with a header or with the end marker."""
+    with first_look("not a tar archive"):
+        block = file.read(tarfile.BLOCKSIZE)
+        if any(block) or len(block) < tarfile.BLOCKSIZE:
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+
+
+def _bytes_of(file: Any, header: Header, num_before: int) -> bytes:
+    with reading_on(num_before):
+        file.seek(header.start_byte)
+        data = file.read(header.size_bytes)
+        if len(data) < header.size_bytes:
+            raise BrokenShardError
+    return bytes(data)
+
+
+def _refusal(header: Header) -> str:
+    if header.is_sparse:
+        return "a sparse file; pack it without holes"
+    return "" if header.is_file else "a link or device, not a file"
 
 
 def _is_listed(name: str) -> bool:

@@ -1,6 +1,7 @@
 """A file or object opened for reading at any position."""
 
 import io
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,49 @@ from vqad.storage.retries import PRECONDITION_FAILED, with_retries
 from vqad.storage.uris import is_remote, path_of
 
 CHUNK_BYTES: Final = 8 * 2**20  # read per request
+LOCAL_CHUNK_BYTES: Final = 2**18
 
 
 @contextmanager
 def opened(uri: str, *, size_bytes: int, etag: str = "") -> Iterator[Any]:
-    """A seekable binary file. Reading raises FetchError if the object's ETag is another one."""
+    """A seekable binary file. Reading raises FetchError, also if the object's ETag is another one.
+
+    Any other exception of a program that reads from it is therefore about what it read.
+    """
     if is_remote(uri):
         yield io.BufferedReader(_Object(uri, size_bytes, etag), CHUNK_BYTES)
         return
-    with with_retries(lambda: Path(path_of(uri)).open("rb")) as file:
-        yield file
+    with with_retries(lambda: _open_locally(Path(path_of(uri)))) as file:
+        yield io.BufferedReader(_Local(file), LOCAL_CHUNK_BYTES)
+
+
+def _open_locally(path: Path) -> io.FileIO:
+    # Opening a pipe waits until another program opens it too, perhaps for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FetchError("fetch_failed", "not a regular file", "give a file")
+    return path.open("rb", buffering=0)
+
+
+class _Local(io.RawIOBase):
+    """A local file, with retries: a share on a network fails as a store does."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        return with_retries(lambda: self._file.readinto(buffer))
 
 
 class _Object(io.RawIOBase):
