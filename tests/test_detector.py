@@ -20,6 +20,7 @@ from tests.training.test_networks import PRIOR, drawn_pixels
 from vqad import detector
 from vqad.detection import weights
 from vqad.detection.fit_record import FitRecord
+from vqad.detection.saved_categories import saved_categories
 from vqad.detection.settings import FORMAT_VERSION, Settings
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector, Inspection, current_version
@@ -28,6 +29,7 @@ from vqad.images.tensors import to_images, to_tensor
 from vqad.model.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
 from vqad.storage import errors, files, uris
+from vqad.storage.folder_names import readable_name
 
 
 def pictures(num: int = 8) -> Tensor:
@@ -276,7 +278,7 @@ def test_images_that_are_not_finite_are_refused() -> None:
         ({"minimum_area_px": 0}, "minimum_area_px must be at least 1, got 0"),
         ({"threshold": -1.0}, "threshold must be finite and not negative, got -1.0"),
         ({"threshold": np.inf}, "threshold must be finite and not negative, got inf"),
-        ({"category": "../x"}, "category must be a folder's name, got '../x'"),
+        ({"category": ""}, "category must not be empty"),
         (
             {"prior": PixelSNAILConfig(num_codes=9, latent_size=4)},
             "prior and VQ-VAE must have the same num_codes, got 9 and 16",
@@ -466,6 +468,31 @@ def test_names_that_lead_out_of_their_folder_are_refused(
 ) -> None:
     message = f"no detector can be called 'washer', version {trick!r}"
     assert_refused(models, message, version=trick)
-    assert_refused(models, f"no detector can be called {trick!r}", category=trick)
-    with pytest.raises(DetectorError, match="no detector can be called"):
+    with pytest.raises(DetectorError, match=f"no detector for category {re.escape(trick)} in "):
         current_version(models, trick)
+
+
+@pytest.mark.parametrize(
+    "category", ["../x", "..", "/etc", "a/b", "Größe 螺丝", ".hidden", "螺" * 100, "x" * 300]
+)
+def test_any_category_has_a_folder_of_its_own_below_the_models(
+    tmp_path: Path, category: str
+) -> None:
+    models = tmp_path / "a" / "models"
+    before = detector_of(category=category)
+    before.save(str(models))
+    (folder,) = models.iterdir()
+    assert [each.name for each in (tmp_path / "a").iterdir()] == ["models"]
+    assert folder.name == readable_name(category)
+    assert Detector.load(str(models), category).settings.category == category
+    assert saved_categories(str(models)) == [category]
+
+
+def test_saved_categories_passes_over_what_is_no_detector_in_use(models: str, saved: Path) -> None:
+    (Path(models) / ".runs" / "monday").mkdir(parents=True)
+    (Path(models) / "notes.txt").write_text("ours")
+    (Path(models) / "begun" / "20260101T000000Z-00000000").mkdir(parents=True)
+    assert saved_categories(models) == ["washer"]
+    saved.parent.rename(Path(models) / "other")
+    with pytest.raises(DetectorError, match="holds a detector of washer; put the folder back"):
+        saved_categories(models)

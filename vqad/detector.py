@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
 from vqad.detection import anomaly_map, score, surprisal
-from vqad.detection.settings import FORMAT_VERSION, Settings, is_name, read_settings
+from vqad.detection.settings import FORMAT_VERSION, Settings, read_settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import (
     LARGEST_WEIGHTS_BYTES,
@@ -37,7 +37,7 @@ from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
 from vqad.model.vqvae import VQVAE
-from vqad.storage import files, uris
+from vqad.storage import files, models_layout, uris
 
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 
@@ -219,14 +219,14 @@ class Detector:
             raise ValueError("images must be finite, RGB in [0, 1]")
 
     def save(self, models: str, beside: Mapping[str, bytes] | None = None) -> str:
-        """Save under ``models/CATEGORY/VERSION`` and put it in force; returns the version.
+        """Save in ``models``, in a folder of its own, and put it in use; returns the version.
 
         ``beside`` are files for people, by name, that loading does not look at.
         """
         weights = [weights_of(network) for network in (self.vqvae, self.prior)]
         digest = hashlib.sha256(b"".join(weights)).hexdigest()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
-        folder = uris.join(models, self.settings.category, version)
+        folder = models_layout.version(models, self.settings.category, version)
         record = {
             "format_version": FORMAT_VERSION,
             "version": version,
@@ -235,9 +235,9 @@ class Detector:
         }
         for name, data in (*(beside or {}).items(), *zip(WEIGHTS, weights, strict=True)):
             files.write_bytes(uris.join(folder, name), data)
-        files.write_bytes(uris.join(folder, "detector.json"), to_json(record))
+        files.write_bytes(models_layout.record(folder), to_json(record))
         # Last, so that whatever is in force is whole.
-        current = uris.join(models, self.settings.category, "current.json")
+        current = models_layout.current(models, self.settings.category)
         files.write_bytes(current, to_json({"version": version}))
         self.version = version
         return version
@@ -246,10 +246,10 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the version in force, or the one named. Raises DetectorError."""
         version = version or current_version(models, category)
-        if not is_name(category) or not _is_version(version):
+        if not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
-        folder = uris.join(models, category, version)
-        record = read_json(uris.join(folder, "detector.json"))
+        folder = models_layout.version(models, category, version)
+        record = read_json(models_layout.record(folder))
         settings = read_settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
@@ -264,10 +264,7 @@ class Detector:
 
 def current_version(models: str, category: str) -> str:
     """The version in force of a category's detector. Raises DetectorError where there is none."""
-    # A category may come from a manifest: a plain name, never a way out of the folder.
-    if not is_name(category):
-        raise DetectorError(f"no detector can be called {category!r}")
-    uri = uris.join(models, category, "current.json")
+    uri = models_layout.current(models, category)
     if not files.exists(uri):
         raise DetectorError(
             f"no detector for category {category} in {models}; train one with: "

@@ -37,6 +37,17 @@ def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
         manifests.read(f"{tmp_path}/m.parquet")
 
 
+def test_an_image_that_is_no_place_is_refused_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image,category\na.png,pill\nftp://a/b.png,pill\n")
+    message = f"manifest {tmp_path}/m.csv, row 2: ftp://a/b.png is neither a local path nor s3://"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        manifests.read(f"{tmp_path}/m.csv")
+
+
+def test_a_name_that_no_disk_takes_is_listed_and_rejected_later() -> None:
+    assert [each.modified_at for each in manifests.look_up({"file:///a%00b.png": "pill"})] == [None]
+
+
 def test_a_manifest_that_is_not_there_is_refused_with_its_place(tmp_path: Path) -> None:
     message = f"manifest {tmp_path}/none.csv: no such file"
     with pytest.raises(ValueError, match=re.escape(message)):

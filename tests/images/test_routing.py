@@ -1,15 +1,19 @@
 """Every image gets a category or `_unknown`, by one rule at a time."""
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
 from vqad.images import listing, manifests
 from vqad.images.routing import Routing, router
-from vqad.storage import uris
+from vqad.storage import output_layout, uris
 from vqad.tables import UNKNOWN_CATEGORY
 
 ARCHIVE = "s3://plant/night"
@@ -37,6 +41,57 @@ def categories(routing: Routing, *paths: str, archive: str = ARCHIVE) -> list[st
 def test_the_first_folder_below_the_archive_is_the_category() -> None:
     found = categories(Routing(), "bottle/1.png", "pill/test/crack/2.png", "metal nut/3.png")
     assert found == ["bottle", "pill", "metal nut"]
+
+
+@pytest.mark.parametrize(
+    ("shard", "member", "category"),
+    [
+        ("a.tar", "/fabric/2.png", "fabric"),
+        ("a.tar", ".//2.png", UNKNOWN_CATEGORY),
+        ("a.tar", "/2.png", UNKNOWN_CATEGORY),
+        ("a.tar", "././fabric//2.png", "fabric"),
+        ("a.tar", "../fabric/2.png", UNKNOWN_CATEGORY),
+        ("a.tar", "t\udce4st/1.png", UNKNOWN_CATEGORY),
+        ("pill/a.parquet", "/x/0.png", "pill"),
+        ("a.parquet", "/x/0.png", "x"),
+        ("a.tar", "螺" * 35 + "/1.png", "螺" * 35),
+        ("a.tar", "x" * 300 + "/1.png", "x" * 300),
+    ],
+)
+def test_a_members_first_folder_is_its_category_however_it_is_spelled(
+    shard: str, member: str, category: str
+) -> None:
+    found = router(ARCHIVE, Routing())
+    assert found.category(f"{ARCHIVE}/{shard}#{uris.encoded(member)}") == category
+
+
+# What a tar or a file system may contain: any text, bytes that are not UTF-8 among it.
+NAMES = st.binary(max_size=60).map(os.fsdecode) | st.text(max_size=300)
+
+
+@settings(deadline=None)
+@given(name=NAMES, pattern=st.sampled_from([None, "(.*)", "^([^/]*)"]))
+@example(name="t\udce4st/1.png", pattern="^([^/]*)")
+def test_any_name_has_a_category_that_a_table_and_a_folder_take(
+    name: str, pattern: str | None
+) -> None:
+    try:
+        member = uris.encoded(name)
+    except UnicodeEncodeError:  # half a surrogate pair that no byte gives
+        assume(False)
+    category = router(ARCHIVE, Routing(category_pattern=pattern)).category(
+        f"{ARCHIVE}/a.tar#{member}"
+    )
+    assert category
+    assert pa.array([category], pa.string()).to_pylist() == [category]
+    part = output_layout.part_of(category, ["file:///a.tar#1.png"])
+    assert len(part.split("/")) == 2
+    assert all(0 < len(each.encode()) <= 255 for each in part.split("/"))
+
+
+def test_an_empty_category_is_refused() -> None:
+    with pytest.raises(ValueError, match="category must not be empty; give a name or leave it out"):
+        Routing(category="")
 
 
 def test_an_image_in_no_folder_has_no_category_that_can_be_told() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import small_detectors
 from tests.support.inspection_by_hand import again, decoded, home, inspect, job, moments, rows, runs
+from vqad.detector import Detector
 from vqad.images import shards
 from vqad.images.routing import Routing
 from vqad.inspection import sink
@@ -166,6 +167,41 @@ def test_every_odd_and_every_bad_member_gets_its_row(packed: InspectJob) -> None
     assert found[f"{encoded(last)};2"] == named[last]
     assert found["../out.png"] == found["link.png"] == "unsupported"
     assert len(found) == len(named) + 3
+
+
+def test_odd_names_of_folders_cost_no_other_member_a_row(packed: InspectJob) -> None:
+    picture = next(iter(pictures(again(packed, archive=f"{packed.archive}/../archive")).values()))
+    names = ["fabric/1.png", "washer/2.png", "/fabric/3.png", ".//4.png", "t\udce4st/5.png"]
+    names += [f"{'x' * 300}/6.png", f"{'螺' * 35}/7.png", "Größe 螺丝/8.png", "fabric/9.png"]
+    shutil.rmtree(packed.archive)
+    pack(Path(packed.archive) / "a.tar", [(name, picture) for name in names])
+    inspect(packed)
+    found = {row["image"].rpartition("#")[2]: row for row in rows(packed)}
+    assert set(found) == {encoded(name).removeprefix("./") for name in names}
+    categories = [found[encoded(name).removeprefix("./")]["category"] for name in names]
+    assert categories == [
+        *("fabric", "washer", "fabric", "_unknown", "_unknown"),
+        *("x" * 300, "螺" * 35, "Größe 螺丝", "fabric"),
+    ]
+    assert [row["image"] for row in rows(packed) if row["verdict"] != "reject"] == [
+        f"{Path(packed.archive).as_uri()}/a.tar#{name}"
+        for name in ("fabric/1.png", "fabric/9.png", "washer/2.png")
+    ]
+    assert {len(part.split("/")) for part in sink.parts(packed.output, "verdicts")} == {2}
+    again_plan = inspect(packed)
+    assert (again_plan.num_todo, again_plan.num_skipped) == (0, len(names))
+
+
+def test_a_detector_of_any_category_inspects_the_members_of_its_folder(packed: InspectJob) -> None:
+    category = "螺" * 35 + "丝" * 80
+    found = pictures(again(packed, archive=f"{packed.archive}/../archive"))
+    Detector.load(packed.models, "fabric").with_settings(category=category).save(packed.models)
+    shutil.rmtree(packed.archive)
+    members = [(f"{category}/{at}.png", data) for at, data in enumerate(found.values())]
+    pack(Path(packed.archive) / "a.tar", members)
+    plan = inspect(packed)
+    assert plan.versions.keys() == {"fabric", "washer", category}
+    assert {(row["category"], row["error"]) for row in rows(packed)} == {(category, "")}
 
 
 def test_a_shard_is_never_decoded_ahead_of_who_takes_its_units(

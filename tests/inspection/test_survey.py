@@ -68,6 +68,13 @@ def test_a_manifest_may_name_members_or_whole_shards(job: InspectJob) -> None:
     }
 
 
+def test_a_shard_that_a_manifest_names_and_that_is_gone_is_missing(job: InspectJob) -> None:
+    gone = Path(job.output).parent / "gone.tar"
+    night = by_manifest(job, {gone.as_uri(): "fabric"})
+    inspect(night)
+    assert [(row["image"], row["error"]) for row in rows(night)] == [(gone.as_uri(), "missing")]
+
+
 def test_a_manifest_is_narrowed_by_whole_paths_and_may_leave_the_category_to_others(
     job: InspectJob,
 ) -> None:

@@ -41,8 +41,8 @@ class Settings:
             raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
         if not 0 <= self.threshold < np.inf:
             raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
-        if not is_name(self.category):
-            raise ValueError(f"category must be a folder's name, got {self.category!r}")
+        if not self.category:
+            raise ValueError("category must not be empty")
         for name in ("num_codes", "latent_size"):
             ours, theirs = getattr(self.prior, name), getattr(self.vqvae, name)
             if ours != theirs:
@@ -60,11 +60,6 @@ class Settings:
         ours, size = len(self.usual.broad), self.vqvae.latent_size
         if (ours, len(self.usual.fine)) != (size, size):
             raise ValueError(f"usual must have {size} rows of cells, got {ours}")
-
-
-def is_name(category: str) -> bool:
-    """Whether it can be a folder's name, and no way out of the folder above."""
-    return category not in ("", ".", "..") and "/" not in category
 
 
 def read_settings(record: dict[str, Any], folder: str) -> Settings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
+import pyarrow as pa
 
 from vqad.images import parquet_rows, shards
 from vqad.images.listing import Listed, object_of, of_local
@@ -38,12 +39,22 @@ def read(uri: str) -> dict[str, str]:
             else pd.read_parquet(BytesIO(data), columns=list(_COLUMNS))
         )
         images, categories = (table[name].fillna("").astype(str) for name in _COLUMNS)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
         raise ValueError(
             f"manifest {uri} must be Parquet or CSV with columns image and category: {error}"
         ) from error
-    rows = zip(images, categories, strict=True)
-    return {absolute(image): category or UNKNOWN_CATEGORY for image, category in rows}
+    rows = enumerate(zip(images, categories, strict=True), start=1)
+    return {
+        _image_in(uri, number, image): category or UNKNOWN_CATEGORY
+        for number, (image, category) in rows
+    }
+
+
+def _image_in(manifest: str, row: int, image: str) -> str:
+    try:
+        return absolute(image)
+    except errors.ArchiveError as error:
+        raise ValueError(f"manifest {manifest}, row {row}: {error}") from error
 
 
 def is_manifest(archive: str) -> bool:
@@ -67,7 +78,7 @@ def look_up(by_image: Mapping[str, str]) -> list[Listed]:
 
 def _look_up(uri: str) -> Listed:
     # The same error occurs again, and is reported, when the image is read.
-    with suppress(FetchError, OSError):
+    with suppress(FetchError, OSError, ValueError):  # ValueError: a zero byte in a path
         if not is_remote(uri):
             path = path_of(uri)
             return of_local(path, Path(path).stat())

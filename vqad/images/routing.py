@@ -48,6 +48,8 @@ class Routing:
             raise ValueError(
                 f"give only one of category, manifest and category_pattern, got {given}"
             )
+        if self.category == "":
+            raise ValueError("category must not be empty; give a name or leave it out")
         if self.category_pattern is not None:
             _check_pattern(self.category_pattern)
 
@@ -75,21 +77,28 @@ class Router:
     by_image: Mapping[str, str] = field(default_factory=dict)  # categories in the manifest
 
     def category(self, image: str) -> str:
-        """The category of an image URI; ``_unknown`` if the rule gives none."""
+        """The category of an image URI; ``_unknown`` if the rule gives none.
+
+        Nor is a folder whose name is not UTF-8 a category: no table can contain such a name.
+        """
+        found = self._found(image)
+        return found if found and _is_unicode(found) else UNKNOWN_CATEGORY
+
+    def _found(self, image: str) -> str | None:
         if self.routing.category is not None:
             return self.routing.category
         if self.routing.manifest is not None:
             shard = image.partition("#")[0]
-            return self.by_image.get(image) or self.by_image.get(shard, UNKNOWN_CATEGORY)
+            return self.by_image.get(image) or self.by_image.get(shard)
         if self.routing.category_pattern is not None:
             found = re.search(self.routing.category_pattern, self.path(image))
-            return (found.group(1) if found else None) or UNKNOWN_CATEGORY
+            return found.group(1) if found else None
         shard, separator, member = image.partition("#")
         path = self.path(shard)
         if separator:  # the folders in a shard may name a category, the shard's file name may not
-            path = posixpath.join(posixpath.dirname(path), _name(member))
-        folder, _, rest = path.partition("/")
-        return folder if rest else UNKNOWN_CATEGORY
+            # Not joined as paths: a member's "/x/1.png" is not at the root of this machine.
+            path = f"{posixpath.dirname(path)}/{_name(member)}"
+        return _first_folder(path)
 
     def path(self, image: str) -> str:
         """Decoded path of an image below the archive; a shard counts as a folder of its name."""
@@ -106,6 +115,20 @@ class Router:
             if image == shard or image.startswith(below)
         }
         return replace(self, by_image=kept)
+
+
+def _first_folder(path: str) -> str | None:
+    """The first folder of a path as an archive may spell it: ``a/1.png``, ``/a/1.png``, ``.//a/1``.
+
+    None if there is no folder, or if the path leads out of the archive.
+    """
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    return names[0] if len(names) > 1 and names[0] != ".." else None
+
+
+def _is_unicode(text: str) -> bool:
+    """False if a byte of a file name that is not UTF-8 is in the text, as half a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _name(member: str) -> str:

@@ -115,7 +115,10 @@ def _record(reading: _Reading, output: str, include: str | None) -> None:
 
 def _members(shard: ShardWork, include: str | None) -> Iterator[shards.Member]:
     listed = shard.listed
-    found = shards.members(listed.image, size_bytes=listed.size_bytes, etag=_etag(listed))
+    # A manifest may name a shard that could not be looked up: then its size is not known.
+    is_known = listed.modified_at is not None
+    size_bytes = listed.size_bytes if is_known else shards.size_of(listed.image)
+    found = shards.members(listed.image, size_bytes=size_bytes, etag=_etag(listed))
     whole = include is None or listing.is_included(shard.router.path(listed.image), include)
     for member in found:
         if whole or listing.is_included(shard.router.path(member.image), include):

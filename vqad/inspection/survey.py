@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vqad import tables
+from vqad.detection.saved_categories import saved_categories
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import listing, manifests
 from vqad.images.routing import Router, Routing, router
 from vqad.inspection.job import InspectJob
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files, models_layout
 from vqad.storage.uris import path_of
 
 
@@ -93,7 +94,7 @@ def _categories(
     certain = {routing.category(image) for image in images} - {tables.UNKNOWN_CATEGORY}
     found = dict.fromkeys(sorted(certain), True)
     if len(images) < len(listed):  # the members of shards are not known before they are read
-        found |= {name: False for name in _categories_of_models(job) if name not in found}
+        found |= {name: False for name in _saved(job.models) if name not in found}
     if not found:
         raise ValueError(
             f"cannot tell the category of any image in {job.archive}: they are not in category "
@@ -102,31 +103,36 @@ def _categories(
     return found
 
 
-def _categories_of_models(job: InspectJob) -> list[str]:
+def _saved(models: str) -> list[str]:
     try:
-        return [name for name in files.list_names(job.models) if not name.startswith(".")]
-    except errors.ArchiveError:
+        return saved_categories(models)
+    except errors.ArchiveError:  # no such folder
         return []
+
+
+def _saved_names(models: str) -> str:
+    try:
+        return ", ".join(_saved(models)) or "none"
+    except DetectorError:  # a broken detector of another category is not what is to be said
+        return "some that are broken"
 
 
 def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, int]]:
     """Version and input size of each category's detector; each is loaded once to check it."""
     found: dict[str, tuple[str, int]] = {}
     for category in categories:
-        if "/" in category or category.startswith("."):
-            continue
         try:
             detector = Detector.load(job.models, category)
             found[category] = (detector.version, detector.settings.vqvae.image_size_px)
         except DetectorError:
             # A damaged detector ends the run; where there is none, the images are rejected.
-            if files.exists(uris.join(job.models, category, "current.json")):
+            if files.exists(models_layout.current(job.models, category)):
                 raise
     if not found:
         wanted = [name for name, is_certain in categories.items() if is_certain] or ["its shards"]
         raise ValueError(
             f"no detector in {job.models} for any of {', '.join(wanted)}; "
-            f"there are: {', '.join(_categories_of_models(job)) or 'none'}; "
+            f"there are: {_saved_names(job.models)}; "
             "train one with vqad train, or give --category"
         )
     return found

@@ -1,0 +1,33 @@
+"""The categories that have a detector in MODELS."""
+
+from vqad.detection.weights import DetectorError, read_json
+from vqad.storage import files, models_layout
+
+
+def saved_categories(models: str) -> list[str]:
+    """Sorted categories of the detectors in use, as their records name them.
+
+    A folder's name alone doesn't give the category: where a category can't be a folder's name, it
+    has another one. Raises DetectorError where a record is broken or its folder has another name,
+    and ArchiveError where MODELS can't be listed.
+    """
+    found = []
+    for folder in filter(models_layout.is_category_folder, files.list_names(models)):
+        current = models_layout.current_in(models, folder)
+        if files.exists(current):
+            found.append(_category_of(models, folder, str(read_json(current).get("version"))))
+    return sorted(found)
+
+
+def _category_of(models: str, folder: str, version: str) -> str:
+    if "/" in version or version in ("", ".", ".."):
+        current = models_layout.current_in(models, folder)
+        raise DetectorError(f'{current} names no version; write {{"version": "NAME"}} into it')
+    place = models_layout.version_in(models, folder, version)
+    settings = read_json(models_layout.record(place)).get("settings")
+    category = settings.get("category") if isinstance(settings, dict) else None
+    if not isinstance(category, str) or models_layout.category_folder(category) != folder:
+        raise DetectorError(
+            f"{place} holds a detector of {category}; put the folder back where it was saved"
+        )
+    return category

@@ -1,0 +1,47 @@
+"""The layout of MODELS, the folder with the detectors. Every name of a place in it is spelled here.
+
+    MODELS/CATEGORY FOLDER/VERSION/detector.json, *.safetensors   a detector
+    MODELS/CATEGORY FOLDER/current.json                           names the version in use
+
+All functions are pure: they make URIs and touch no storage. A category's folder is the category
+itself wherever that can be a folder's name, else a short name with a digest. So detector.json, and
+not the folder, says which category a detector is of.
+"""
+
+from vqad.storage.folder_names import readable_name
+from vqad.storage.uris import join
+
+
+def category_folder(category: str) -> str:
+    """The name of a category's folder."""
+    return readable_name(category)
+
+
+def is_category_folder(name: str) -> bool:
+    """True if a name in MODELS may be a category's folder: the program's own begin with a dot."""
+    return not name.startswith(".")
+
+
+def current(models: str, category: str) -> str:
+    """The file that names the version in use."""
+    return current_in(models, category_folder(category))
+
+
+def current_in(models: str, folder: str) -> str:
+    """The same file, by the name of the category's folder."""
+    return join(models, folder, "current.json")
+
+
+def version(models: str, category: str, version: str) -> str:
+    """The folder of one version of a category's detector."""
+    return version_in(models, category_folder(category), version)
+
+
+def version_in(models: str, folder: str, version: str) -> str:
+    """The same folder, by the name of the category's folder."""
+    return join(models, folder, version)
+
+
+def record(version_folder: str) -> str:
+    """The detector's record in the folder of its version."""
+    return join(version_folder, "detector.json")
