@@ -71,16 +71,13 @@ def _inspections(options: EvaluateCommand, categories: list[str]) -> list[Any]:
 
 
 def _with_tests(options: EvaluateCommand) -> list[str]:
-    from vqad.storage import files, uris
-
-    def has(*parts: str) -> bool:
-        return files.exists(uris.join(*parts))
+    from vqad.storage import files, models_layout, uris
 
     found = [
         name
         for name in files.list_names(options.data)
-        if has(options.data, name, "test")
-        and (options.verdicts or has(options.models, name, "current.json"))
+        if files.exists(uris.join(options.data, name, "test"))
+        and (options.verdicts or files.exists(models_layout.current(options.models, name)))
     ]
     if not found:
         raise ValueError(

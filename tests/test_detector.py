@@ -28,7 +28,7 @@ from vqad.images.decoding import PREPROCESSING
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files, models_layout, uris
 from vqad.storage.folder_names import readable_name
 
 
@@ -140,7 +140,7 @@ def test_the_record_holds_all_settings_and_the_preprocessing(saved: Path) -> Non
 
 
 def test_a_version_is_a_time_and_eight_digits_of_the_weights_hash(saved: Path) -> None:
-    saved_weights = [(saved / name).read_bytes() for name in detector.WEIGHTS]
+    saved_weights = [(saved / name).read_bytes() for name in models_layout.WEIGHTS]
     digest = hashlib.sha256(b"".join(saved_weights)).hexdigest()
     assert re.fullmatch(r"\d{8}T\d{6}Z-" + digest[:8], saved.name)
 

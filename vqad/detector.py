@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -38,8 +38,7 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
 from vqad.model.vqvae import VQVAE
 from vqad.storage import files, models_layout, uris
-
-WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
+from vqad.storage.models_layout import WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from vqad.storage import uris
+from vqad.storage import models_layout, uris
 from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
@@ -35,8 +35,8 @@ class CheckpointFolder:
         """The folder for these options and this data."""
         shaping = [_FORMAT, fingerprint, asdict(options), asdict(PRESETS[options.preset])]
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
-        folder = uris.absolute(uris.join(models, ".runs", run))
-        return cls(run=folder, name=f"{options.category}-{digest[:12]}")
+        folder = uris.absolute(models_layout.run(models, run))
+        return cls(run=folder, name=models_layout.checkpoints_name(options.category, digest[:12]))
 
     @property
     def uri(self) -> str:

@@ -1,15 +1,23 @@
 """The layout of MODELS, the folder with the detectors. Every name of a place in it is spelled here.
 
-    MODELS/CATEGORY FOLDER/VERSION/detector.json, *.safetensors   a detector
-    MODELS/CATEGORY FOLDER/current.json                           names the version in use
+    MODELS/CATEGORY FOLDER/VERSION/detector.json          settings, record of the fit, hashes
+    MODELS/CATEGORY FOLDER/VERSION/*.safetensors          weights of the two networks
+    MODELS/CATEGORY FOLDER/VERSION/training.{jsonl,png}   curves of the fit, for people
+    MODELS/CATEGORY FOLDER/current.json                   names the version in use
+    MODELS/.runs/RUN/NAME/                                checkpoints of a category in training
 
 All functions are pure: they make URIs and touch no storage. A category's folder is the category
 itself wherever that can be a folder's name, else a short name with a digest. So detector.json, and
 not the folder, says which category a detector is of.
 """
 
-from vqad.storage.folder_names import readable_name
+from typing import Final
+
+from vqad.storage.folder_names import encoded_name, readable_name
 from vqad.storage.uris import join
+
+WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
+CURVES: Final = ("training.jsonl", "training.png")
 
 
 def category_folder(category: str) -> str:
@@ -45,3 +53,13 @@ def version_in(models: str, folder: str, version: str) -> str:
 def record(version_folder: str) -> str:
     """The detector's record in the folder of its version."""
     return join(version_folder, "detector.json")
+
+
+def run(models: str, run: str) -> str:
+    """The folder in which a run of `vqad train` keeps checkpoints."""
+    return join(models, ".runs", readable_name(run))
+
+
+def checkpoints_name(category: str, digest: str) -> str:
+    """The name of a category's folder in that of a run; ASCII, because Ray encodes it so."""
+    return f"{encoded_name(category)}-{digest}"

@@ -8,15 +8,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vqad.storage.models_layout import CURVES
 from vqad.training.loop import Record
 
-FILES = ("training.jsonl", "training.png")
 _FITTED, _HELD_OUT, _CODES = "#3d6fb4", "#e58a2e", "#3a9d5d"
 
 
 def beside(records: Sequence[Record], title: str) -> dict[str, bytes]:
     """Both, by the name that they have beside a detector."""
-    return dict(zip(FILES, (lines(records), picture(records, title)), strict=True))
+    return dict(zip(CURVES, (lines(records), picture(records, title)), strict=True))
 
 
 def lines(records: Sequence[Record]) -> bytes:

@@ -11,7 +11,8 @@ from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
-from vqad.training import curves, dataset, holdout
+from vqad.storage.models_layout import CURVES
+from vqad.training import dataset, holdout
 from vqad.training.calibration import Calibration
 from vqad.training.options import TrainOptions, recorded_options
 
@@ -80,7 +81,7 @@ def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
 def _beside(models: str, old: Detector) -> dict[str, bytes]:
     """The curves of the fit, where the old version has them."""
     folder = models_layout.version(models, old.settings.category, old.version)
-    places = {name: uris.join(folder, name) for name in curves.FILES}
+    places = {name: uris.join(folder, name) for name in CURVES}
     return {
         name: files.read_bytes(uri, max_bytes=2**26)
         for name, uri in places.items()
