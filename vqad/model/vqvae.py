@@ -1,15 +1,12 @@
-"""The VQ-VAE: pictures to a small map of codes and back (section 3.1, eq. 1 to 3, and 4.3.2).
+"""The VQ-VAE: images to a small map of codes and back (section 3.1, eq. 1 to 3, and 4.3.2).
 
 A strided encoder, a nearest-neighbour lookup in a codebook, and the mirrored decoder. It is
-meant to reconstruct anything well, defects included; telling normal from not is the prior's work.
-As the paper writes it, the codebook collapses onto a few codes; the rule that keeps it in use
-(k-means, moving averages, restarts) is the default here, the paper's is the option ``gradient``.
+meant to reconstruct every image well, defects included: the prior decides what is normal.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from vqad.array_types import Codes, Images, Latents
+from vqad.model.codebook import Codebook, CodebookConfig
 
 # Guesses, far above the paper's: the most that a detector on storage may ask for.
 LARGEST_SIZES: Final = {
     "image_size_px": 4096,
     "latent_size": 256,
-    "num_codes": 2**16,
-    "code_dim": 1024,
     "width": 1024,
     "residual_width": 1024,
     "num_residual_blocks": 64,
@@ -31,23 +27,19 @@ LARGEST_SIZES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQVAEConfig:
-    """Sizes of the network and how its codebook learns. Defaults are the paper's (4.3.2)."""
+class VQVAEConfig(CodebookConfig):
+    """Sizes of the network and of its codebook. Defaults are the paper's (4.3.2)."""
 
     image_size_px: int = 256
     latent_size: int = 32  # cells a side of the code map
-    num_codes: int = 512  # K
-    code_dim: int = 32  # D
     width: int = 128  # channels of every convolution; the paper gives none
     residual_width: int = 32  # channels inside a residual block
     num_residual_blocks: int = 8  # each side
     commitment: float = 0.25  # beta of eq. 3
-    codebook: Literal["moving_average", "gradient"] = "moving_average"
-    decay: float = 0.99  # of the moving averages, a step
-    restart_below: float = 0.03  # share of an even split of a batch under which a code restarts
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
+        super().__post_init__()
         for name, largest in LARGEST_SIZES.items():
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be in [1, {largest}], got {getattr(self, name)}")
@@ -58,11 +50,6 @@ class VQVAEConfig:
             )
         if not 0 <= self.commitment < math.inf:
             raise ValueError(f"commitment must be finite and not negative, got {self.commitment}")
-        for name in ("decay", "restart_below"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.codebook not in ("moving_average", "gradient"):
-            raise ValueError(f"codebook must be moving_average or gradient, got {self.codebook}")
 
     @property
     def num_halvings(self) -> int:
@@ -149,110 +136,6 @@ def _decoder(config: VQVAEConfig) -> nn.Sequential:
         channels = config.width if left else 3
         layers += [nn.ReLU(), Upsample(config.width, channels)]
     return nn.Sequential(*layers)
-
-
-class Codebook(nn.Module):
-    """K vectors of D numbers, and the running counts from which they are learned."""
-
-    vectors: Tensor
-    counts: Tensor
-    sums: Tensor
-
-    def __init__(self, config: VQVAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        vectors = torch.randn(config.num_codes, config.code_dim)
-        if config.codebook == "gradient":
-            self.vectors = nn.Parameter(vectors)
-        else:
-            self.register_buffer("vectors", vectors)
-        self.register_buffer("counts", torch.ones(config.num_codes))
-        self.register_buffer("sums", vectors.clone())
-
-    @torch.no_grad()
-    def nearest(self, latents: Latents) -> Codes:
-        """Index of the nearest vector of each cell (eq. 1), in float32 whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            flat = latents.float().movedim(1, -1).flatten(0, 2)
-            vectors = self.vectors.float()
-            # The squared norm of the latent is the same for every code, so it is left out.
-            distances = torch.addmm(vectors.square().sum(1), flat, vectors.T, alpha=-2)
-            codes = distances.argmin(1)
-        batch, _, rows, cols = latents.shape
-        return codes.view(batch, rows, cols)
-
-    def lookup(self, codes: Codes) -> Latents:
-        """Vectors of the codes (eq. 2)."""
-        return F.embedding(codes, self.vectors).movedim(-1, 1)
-
-    @torch.no_grad()
-    def start(self, latents: Latents, generator: torch.Generator) -> None:
-        """Put the vectors on the k-means centres of these latents."""
-        flat = latents.float().movedim(1, -1).flatten(0, 2)
-        centres, counts = kmeans(flat, self.config.num_codes, generator)
-        self.vectors.copy_(centres)
-        # As if the averages had always seen this batch.
-        self.counts.copy_(counts)
-        self.sums.copy_(centres * counts[:, None])
-
-    @torch.no_grad()
-    def learn(
-        self,
-        latents: Latents,
-        codes: Codes,
-        generator: torch.Generator,
-        all_reduce: Callable[[Tensor], None] = lambda _: None,
-        broadcast: Callable[[Tensor], None] = lambda _: None,
-    ) -> None:
-        """Move the averages one step towards these latents, and restart codes out of use.
-
-        ``all_reduce`` sums a tensor over the workers in place, and ``broadcast`` overwrites it with
-        the first worker's: all then hold the same averages and restart the same codes.
-        """
-        flat = latents.float().movedim(1, -1).flatten(0, 2)
-        one_hot = F.one_hot(codes.flatten(), self.config.num_codes).to(flat.dtype)
-        counts, sums = one_hot.sum(0), one_hot.T @ flat
-        candidates = _pick(flat, self.config.num_codes, generator)
-        for tensor in (counts, sums):
-            all_reduce(tensor)
-        decay = self.config.decay
-        self.counts.mul_(decay).add_(counts, alpha=1 - decay)
-        self.sums.mul_(decay).add_(sums, alpha=1 - decay)
-        even_share = counts.sum() / self.config.num_codes
-        idle = self.counts < self.config.restart_below * even_share
-        # The workers' candidates differ, and a mean over them would be a latent of no image.
-        broadcast(candidates)
-        self._restart(idle, candidates, even_share)
-        self.vectors.copy_(self.sums / self.counts[:, None])
-
-    def _restart(self, idle: Tensor, candidates: Tensor, even_share: Tensor) -> None:
-        self.counts.copy_(torch.where(idle, even_share, self.counts))
-        self.sums.copy_(torch.where(idle[:, None], candidates * even_share, self.sums))
-
-
-def _pick(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    picked = torch.randint(len(rows), (num,), generator=generator)
-    return rows[picked.to(rows.device)]
-
-
-def kmeans(
-    points: Tensor, num_centres: int, generator: torch.Generator, num_rounds: int = 20
-) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm: (num, dim) points to centres and how many points each has.
-
-    A centre that loses all its points moves onto a random point.
-    """
-    centres = _pick(points, num_centres, generator)
-    counts = torch.zeros(num_centres, device=points.device)
-    for _ in range(num_rounds):
-        distances = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
-        nearest = distances.argmin(1)
-        counts = torch.bincount(nearest, minlength=num_centres).to(points.dtype)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        empty = (counts == 0)[:, None]
-        means = sums / counts.clamp(min=1)[:, None]
-        centres = torch.where(empty, _pick(points, num_centres, generator), means)
-    return centres, counts.clamp(min=1)
 
 
 class Reconstruction(NamedTuple):
