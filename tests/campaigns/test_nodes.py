@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from tests import drawn
 from tests.support.commands import Ended
 from tests.support.finished_inspection import ON_RAY
 from tests.support.training_runs import night
-from vqad import synthetic
 from vqad.detector import Detector
 from vqad.images import listing
 from vqad.images.tensors import to_images, to_tensor
 from vqad.training import dataset
 
 pytestmark = ON_RAY
-FIFTEEN = sorted(set(synthetic.KINDS) - {"fabric", "washer", "ampoule"})
+FIFTEEN = sorted(drawn.FIFTEEN)
 THREE = ["carpet", "bottle", "pill"]
 
 
@@ -58,9 +58,7 @@ def trained_without_a_node(names: list[str], folder: Path, **environment: str) -
 
 
 def draw(data: Path, names: list[str]) -> None:
-    synthetic.draw_archive(
-        data, categories=names, size_px=64, num_train=20, num_good=1, num_defect=1
-    )
+    drawn.draw_archive(data, categories=names, size_px=64, num_train=20, num_good=1, num_defect=1)
 
 
 def assert_all_inspect(folder: Path, names: list[str]) -> None:

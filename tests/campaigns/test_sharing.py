@@ -9,10 +9,10 @@ from statistics import mean, pstdev
 
 import pytest
 
+from tests import drawn
 from tests.campaigns.campaign import say
 from tests.support.commands import Ended
 from tests.support.finished_inspection import ON_RAY
-from vqad import synthetic
 from vqad.detector import Detector
 
 pytestmark = [*ON_RAY, pytest.mark.slow]
@@ -22,7 +22,7 @@ SEEDS = range(3)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharing") / "data"
-    synthetic.draw_archive(folder, categories=["bottle"], num_train=60, num_good=0, num_defect=0)
+    drawn.draw_archive(folder, categories=["bottle"], num_train=60, num_good=0, num_defect=0)
     return folder
 
 

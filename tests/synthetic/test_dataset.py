@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests import drawn
 from vqad import synthetic
 
 MVTEC = {
@@ -16,9 +17,7 @@ MVTEC = {
     "rotatable_object": ["bottle", "hazelnut", "metal_nut", "screw"],
     "object": ["cable", "capsule", "pill", "toothbrush", "transistor", "zipper"],
 }
-FLAWED = [
-    (category, defect) for category in synthetic.KINDS for defect in synthetic.defects(category)
-]
+FLAWED = [(category, defect) for category in drawn.KINDS for defect in drawn.defects(category)]
 
 
 def generator(*place: int) -> np.random.Generator:
@@ -34,39 +33,47 @@ def digests(folder: Path) -> dict[str, str]:
 
 def small_archive(folder: Path, **changed) -> dict[str, int]:
     asked = {"size_px": 32, "num_train": 2, "num_good": 1, "num_defect": 5} | changed
-    return synthetic.draw_archive(folder, **asked)
+    return drawn.draw_archive(folder, **asked)
 
 
 def test_mvtecs_categories_have_mvtecs_kinds():
     for kind, names in MVTEC.items():
-        assert {synthetic.KINDS[name] for name in names} == {kind}
-    assert synthetic.KINDS["fabric"] == "texture"
-    assert synthetic.KINDS["washer"] == "rotatable_object"
-    assert synthetic.KINDS["ampoule"] == "object"
-    assert len(synthetic.KINDS) == 18
+        assert {drawn.KINDS[name] for name in names} == {kind}
+    assert drawn.KINDS["fabric"] == "texture"
+    assert drawn.KINDS["washer"] == "rotatable_object"
+    assert drawn.KINDS["ampoule"] == "object"
+    assert len(drawn.KINDS) == 18
 
 
-@pytest.mark.parametrize("category", synthetic.KINDS)
+def test_the_library_draws_three_products_of_its_own_and_no_other():
+    assert {name: drawn.KINDS[name] for name in ("fabric", "washer", "ampoule")} == synthetic.KINDS
+    picture = synthetic.draw("fabric", size_px=48, rng=generator(1))
+    np.testing.assert_array_equal(picture, drawn.draw("fabric", size_px=48, rng=generator(1)))
+    with pytest.raises(ValueError, match="unknown category 'pill': use fabric, washer, ampoule"):
+        synthetic.draw("pill", rng=generator(0))
+
+
+@pytest.mark.parametrize("category", drawn.KINDS)
 def test_a_category_has_three_defects_or_more_and_each_has_one_name(category):
-    names = synthetic.defects(category)
+    names = drawn.defects(category)
     assert len(set(names)) == len(names) >= 3
 
 
-@pytest.mark.parametrize("category", synthetic.KINDS)
+@pytest.mark.parametrize("category", drawn.KINDS)
 def test_the_same_generator_draws_the_same_picture_and_another_draws_another(category):
-    picture = synthetic.draw(category, size_px=48, rng=generator(1))
+    picture = drawn.draw(category, size_px=48, rng=generator(1))
     assert picture.shape == (48, 48, 3)
     assert picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture, synthetic.draw(category, size_px=48, rng=generator(1)))
-    other = synthetic.draw(category, size_px=48, rng=generator(2))
+    np.testing.assert_array_equal(picture, drawn.draw(category, size_px=48, rng=generator(1)))
+    other = drawn.draw(category, size_px=48, rng=generator(2))
     assert np.abs(picture.astype(int) - other).mean() > 2
 
 
 @pytest.mark.parametrize(("category", "defect"), FLAWED)
 def test_a_flaw_is_plain_inside_its_mask_and_nothing_differs_outside(category, defect):
     for number in range(3):
-        good = synthetic.draw(category, size_px=64, rng=generator(number))
-        flawed, mask = synthetic.draw_defect(category, defect, size_px=64, rng=generator(number))
+        good = drawn.draw(category, size_px=64, rng=generator(number))
+        flawed, mask = drawn.draw_defect(category, defect, size_px=64, rng=generator(number))
         assert flawed.shape == good.shape
         assert mask.shape == good.shape[:2]
         assert set(np.unique(mask)) == {0, 255}
@@ -85,10 +92,10 @@ def appearance(picture: np.ndarray) -> np.ndarray:
 
 def test_a_picture_resembles_its_own_category_most():
     def seen(category: str, place: int) -> np.ndarray:
-        return appearance(synthetic.draw(category, size_px=64, rng=generator(place)))
+        return appearance(drawn.draw(category, size_px=64, rng=generator(place)))
 
-    typical = {name: np.mean([seen(name, n) for n in range(4)], axis=0) for name in synthetic.KINDS}
-    for category, number in itertools.product(synthetic.KINDS, range(4, 7)):
+    typical = {name: np.mean([seen(name, n) for n in range(4)], axis=0) for name in drawn.KINDS}
+    for category, number in itertools.product(drawn.KINDS, range(4, 7)):
         look = seen(category, number)
         nearest = min(typical, key=lambda name: float(np.linalg.norm(typical[name] - look)))
         assert nearest == category
@@ -96,7 +103,7 @@ def test_a_picture_resembles_its_own_category_most():
 
 def test_textures_are_seen_turned_and_upright_objects_are_not():
     def lies_across(category: str, number: int) -> bool:
-        picture = synthetic.draw(category, size_px=64, rng=generator(number)).astype(int)
+        picture = drawn.draw(category, size_px=64, rng=generator(number)).astype(int)
         return np.abs(np.diff(picture, axis=0)).sum() > np.abs(np.diff(picture, axis=1)).sum()
 
     assert {lies_across("wood", number) for number in range(10)} == {True, False}
@@ -106,7 +113,7 @@ def test_textures_are_seen_turned_and_upright_objects_are_not():
 def test_an_archive_has_mvtecs_layout(tmp_path):
     assert small_archive(tmp_path) == {"fabric": 8, "washer": 8, "ampoule": 8}
     for category in ("fabric", "washer", "ampoule"):
-        names = itertools.islice(itertools.cycle(synthetic.defects(category)), 5)
+        names = itertools.islice(itertools.cycle(drawn.defects(category)), 5)
         counts = collections.Counter(names)
         expected = {"train/good/000.png", "train/good/001.png", "test/good/000.png"}
         for name, count in counts.items():
@@ -162,10 +169,10 @@ def test_a_larger_archive_holds_the_smaller_one(tmp_path):
 
 
 def test_an_unknown_category_is_refused_with_the_known_ones_and_nothing_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown category 'sofa': use fabric, carpet, .*zipper"):
-        synthetic.draw("sofa", rng=generator(0))
+    with pytest.raises(ValueError, match=r"unknown category 'sofa': use fabric, washer, .*zipper"):
+        drawn.draw("sofa", rng=generator(0))
     with pytest.raises(ValueError, match="unknown category 'sofa'"):
-        synthetic.defects("sofa")
+        drawn.defects("sofa")
     with pytest.raises(ValueError, match="unknown category 'sofa'"):
         small_archive(tmp_path / "archive", categories=["fabric", "sofa"])
     assert not (tmp_path / "archive").exists()
@@ -175,7 +182,7 @@ def test_an_unknown_defect_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError, match="unknown defect 'rot' of washer: use scratch, chip, stain"
     ):
-        synthetic.draw_defect("washer", "rot", rng=generator(0))
+        drawn.draw_defect("washer", "rot", rng=generator(0))
 
 
 @pytest.mark.parametrize(

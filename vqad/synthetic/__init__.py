@@ -1,8 +1,7 @@
-"""Inspection pictures drawn by the program, for the demo and for tests.
+"""Pictures of products drawn by the program, for the demo and the benchmarks.
 
-No pictures need to be fetched to see a detector work: eighteen products, fifteen of which bear
-the names of MVTec AD's categories (4.1) and share their kinds, are drawn with the variation that
-a detector must tolerate and, for testing, with the flaws that it must find.
+So nothing needs to be fetched to see a detector work. Three products, one of each kind, are drawn
+with the variation that a detector must tolerate and with the flaws that it must find.
 """
 
 from vqad.synthetic.dataset import KINDS, defects, draw, draw_archive, draw_defect

@@ -6,7 +6,7 @@ product with one flaw, so its mask is what differs, and outside it the two are e
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,42 +15,13 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.random import Generator
 
-from vqad.synthetic.flaws import FLAWS
-from vqad.synthetic.rotatable import ROTATABLE_OBJECTS
-from vqad.synthetic.scenes import Canvas, Design, Pose, Scene, View
-from vqad.synthetic.textures import TEXTURES
-from vqad.synthetic.upright import UPRIGHT_OBJECTS
+from vqad.synthetic.products import PRODUCTS, Product
+from vqad.synthetic.scenes import Canvas, Pose, Scene, View
 
 Picture = UInt8[np.ndarray, "height_px width_px 3"]
 Mask = UInt8[np.ndarray, "height_px width_px"]
 
-_DESIGNS: dict[str, Design] = {**TEXTURES, **ROTATABLE_OBJECTS, **UPRIGHT_OBJECTS}
-# category -> kind (method, section 6).
-KINDS: dict[str, str] = {
-    **dict.fromkeys(TEXTURES, "texture"),
-    **dict.fromkeys(ROTATABLE_OBJECTS, "rotatable_object"),
-    **dict.fromkeys(UPRIGHT_OBJECTS, "object"),
-}
-_DEFECTS: dict[str, tuple[str, ...]] = {
-    "fabric": ("thread", "hole", "stain", "dent"),
-    "carpet": ("thread", "hole", "stain"),
-    "grid": ("missing_part", "thread", "dent", "stain"),
-    "leather": ("scratch", "hole", "stain", "crack"),
-    "tile": ("crack", "stain", "scratch"),
-    "wood": ("scratch", "hole", "stain"),
-    "washer": ("scratch", "chip", "stain"),
-    "metal_nut": ("scratch", "chip", "stain", "dent"),
-    "bottle": ("chip", "stain", "crack"),
-    "hazelnut": ("crack", "hole", "scratch"),
-    "screw": ("scratch", "chip", "dent"),
-    "ampoule": ("misprint", "crack", "chip", "stain"),
-    "cable": ("missing_part", "hole", "scratch"),
-    "capsule": ("misprint", "scratch", "dent", "hole"),
-    "pill": ("stain", "chip", "crack", "scratch"),
-    "toothbrush": ("missing_part", "thread", "stain"),
-    "transistor": ("missing_part", "scratch", "chip"),
-    "zipper": ("missing_part", "thread", "hole"),
-}
+KINDS: dict[str, str] = {name: product.kind for name, product in PRODUCTS.items()}
 
 _ENLARGED = 2  # scenes are drawn so many times larger than their photographs
 _SHARE_SEEN = 0.01  # least share of the picture that a flaw changes
@@ -72,33 +43,42 @@ class _Exposure:
         return np.clip(np.round(seen), 0, 255).astype(np.uint8)
 
 
-def defects(category: str) -> tuple[str, ...]:
+def defects(category: str, *, products: Mapping[str, Product] = PRODUCTS) -> tuple[str, ...]:
     """Names of what can go wrong with products of a category: its folders in ``test``."""
-    _check_category(category)
-    return _DEFECTS[category]
+    return tuple(_product(category, products).flaws)
 
 
-def draw(category: str, *, size_px: int = 128, rng: Generator) -> Picture:
+def draw(
+    category: str,
+    *,
+    size_px: int = 128,
+    rng: Generator,
+    products: Mapping[str, Product] = PRODUCTS,
+) -> Picture:
     """Photograph of one good product, RGB."""
-    scene, exposure = _set_up(category, size_px, rng)
+    scene, exposure = _set_up(_product(category, products), size_px, rng)
     return exposure.photograph(scene.image)
 
 
 def draw_defect(
-    category: str, defect: str, *, size_px: int = 128, rng: Generator
+    category: str,
+    defect: str,
+    *,
+    size_px: int = 128,
+    rng: Generator,
+    products: Mapping[str, Product] = PRODUCTS,
 ) -> tuple[Picture, Mask]:
     """Photograph of a product with one flaw, and the mask (0 or 255) of where it is seen.
 
     Outside the mask the picture is, to the bit, what ``draw`` makes of the same generator.
     """
-    if defect not in defects(category):
-        raise ValueError(
-            f"unknown defect {defect!r} of {category}: use {_listed(defects(category))}"
-        )
-    scene, exposure = _set_up(category, size_px, rng)
+    product = _product(category, products)
+    if defect not in product.flaws:
+        raise ValueError(f"unknown defect {defect!r} of {category}: use {_listed(product.flaws)}")
+    scene, exposure = _set_up(product, size_px, rng)
     good = exposure.photograph(scene.image)
     for _ in range(100):  # a flaw may fall where it hardly shows; then it is drawn anew
-        flawed = exposure.photograph(FLAWS[defect](scene, rng))
+        flawed = exposure.photograph(product.flaws[defect](scene, rng))
         mask = _differing(good, flawed)
         if np.mean(mask > 0) >= _SHARE_SEEN:
             return np.where(mask[..., None] > 0, flawed, good), mask
@@ -108,48 +88,72 @@ def draw_defect(
 def draw_archive(
     folder: Path,
     *,
-    categories: Sequence[str] = ("fabric", "washer", "ampoule"),
+    categories: Sequence[str] = tuple(PRODUCTS),
     size_px: int = 128,
     num_train: int,
     num_good: int,
     num_defect: int,
     seed: int = 0,
+    products: Mapping[str, Product] = PRODUCTS,
 ) -> dict[str, int]:
     """Write an archive in MVTec AD's layout; the counts are of pictures in each category.
 
-    The defective ones go round the category's defects in turn. A picture depends on the seed
-    and its place alone, so a larger archive holds the smaller one. Returns how many pictures,
-    masks not counted, each category has.
+    The defective pictures take the category's defects in turn. A picture depends only on the seed
+    and on its place, so a larger archive contains the smaller one. Returns the number of pictures
+    of each category, without masks.
     """
     counts = {"num_train": num_train, "num_good": num_good, "num_defect": num_defect}
     for name, number in {**counts, "seed": seed}.items():
         if number < 0:
             raise ValueError(f"{name} must be at least 0, got {number}")
-    for category in categories:
-        _check_category(category)
+    chosen = {category: _product(category, products) for category in categories}
     _check_size(size_px)
-    for category in categories:
-        _write_good(folder / category / "train", category, "train", num_train, size_px, seed)
-        _write_good(folder / category / "test", category, "test", num_good, size_px, seed)
-        _write_defects(folder / category, category, num_defect, size_px, seed)
+    for category, product in chosen.items():
+        photographer = _Photographer(category, product, size_px, seed)
+        photographer.write_good(folder / category / "train", "train", num_train)
+        photographer.write_good(folder / category / "test", "test", num_good)
+        photographer.write_defects(folder / category, num_defect)
     return dict.fromkeys(categories, sum(counts.values()))
 
 
-def _write_good(split: Path, category: str, role: str, count: int, size_px: int, seed: int) -> None:
-    for number in range(count):
-        rng = _generator(seed, category, role, number)
-        _write(split / "good" / f"{number:03d}.png", draw(category, size_px=size_px, rng=rng))
+@dataclass(frozen=True)
+class _Photographer:
+    """Writes the pictures of one category of an archive."""
 
+    category: str
+    product: Product
+    size_px: int
+    seed: int
 
-def _write_defects(home: Path, category: str, count: int, size_px: int, seed: int) -> None:
-    names = defects(category)
-    for number in range(count):
-        lap, place = divmod(number, len(names))
-        defect = names[place]
-        rng = _generator(seed, category, defect, lap)
-        picture, mask = draw_defect(category, defect, size_px=size_px, rng=rng)
-        _write(home / "test" / defect / f"{lap:03d}.png", picture)
-        _write(home / "ground_truth" / defect / f"{lap:03d}_mask.png", mask)
+    def write_good(self, split: Path, role: str, count: int) -> None:
+        for number in range(count):
+            rng = self._generator(role, number)
+            picture = draw(self.category, size_px=self.size_px, rng=rng, products=self._products)
+            _write(split / "good" / f"{number:03d}.png", picture)
+
+    def write_defects(self, home: Path, count: int) -> None:
+        names = tuple(self.product.flaws)
+        for number in range(count):
+            lap, place = divmod(number, len(names))
+            defect = names[place]
+            picture, mask = draw_defect(
+                self.category,
+                defect,
+                size_px=self.size_px,
+                rng=self._generator(defect, lap),
+                products=self._products,
+            )
+            _write(home / "test" / defect / f"{lap:03d}.png", picture)
+            _write(home / "ground_truth" / defect / f"{lap:03d}_mask.png", mask)
+
+    @property
+    def _products(self) -> dict[str, Product]:
+        return {self.category: self.product}
+
+    def _generator(self, role: str, number: int) -> Generator:
+        """Seeded by the picture's place, equal in every process, as ``hash`` would not be."""
+        place = zlib.crc32(f"{self.category}/{role}".encode())
+        return np.random.default_rng([self.seed, place, number])
 
 
 def _write(path: Path, picture: Picture | Mask) -> None:
@@ -159,16 +163,10 @@ def _write(path: Path, picture: Picture | Mask) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _generator(seed: int, category: str, role: str, number: int) -> Generator:
-    """Seed by the picture's place; equal in every process, as ``hash`` would not be."""
-    return np.random.default_rng([seed, zlib.crc32(f"{category}/{role}".encode()), number])
-
-
-def _set_up(category: str, size_px: int, rng: Generator) -> tuple[Scene, _Exposure]:
-    _check_category(category)
+def _set_up(product: Product, size_px: int, rng: Generator) -> tuple[Scene, _Exposure]:
     _check_size(size_px)
-    view = View(_ENLARGED * size_px, _posed(KINDS[category], rng))
-    return _DESIGNS[category](view, rng), _exposed(size_px, rng)
+    view = View(_ENLARGED * size_px, _posed(product.kind, rng))
+    return product.design(view, rng), _exposed(size_px, rng)
 
 
 def _posed(kind: str, rng: Generator) -> Pose:
@@ -199,9 +197,10 @@ def _differing(good: Picture, flawed: Picture) -> Mask:
     )
 
 
-def _check_category(category: str) -> None:
-    if category not in KINDS:
-        raise ValueError(f"unknown category {category!r}: use {_listed(KINDS)}")
+def _product(category: str, products: Mapping[str, Product]) -> Product:
+    if category not in products:
+        raise ValueError(f"unknown category {category!r}: use {_listed(products)}")
+    return products[category]
 
 
 def _check_size(size_px: int) -> None:
@@ -209,5 +208,5 @@ def _check_size(size_px: int) -> None:
         raise ValueError(f"size_px must be in [32, 1024], got {size_px}")
 
 
-def _listed(names: Sequence[str] | dict[str, str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)

@@ -14,9 +14,8 @@ from numpy.random import Generator
 from vqad.synthetic.scenes import Canvas, Field, Rgb, Scene, over, softened, tint
 
 Flaw = Callable[[Scene, Generator], Canvas]
-_Point = tuple[int, int]
+Point = tuple[int, int]
 _SUBPIXEL_BITS = 4
-_LARGEST_PART = 0.15  # share of the picture; more than that is a lattice
 
 
 def _plain(like: Field, colour: Rgb) -> Canvas:
@@ -28,7 +27,7 @@ def _strength(rng: Generator) -> float:
     return float(1 - 0.6 * rng.uniform() ** 2.5)
 
 
-def _somewhere(share: Field, rng: Generator) -> _Point:
+def somewhere(share: Field, rng: Generator) -> Point:
     """Pick a point (x, y) in pixels of what is covered, off the border where possible."""
     margin = len(share) // 12
     inner = share.copy()
@@ -40,11 +39,11 @@ def _somewhere(share: Field, rng: Generator) -> _Point:
     return column, row
 
 
-def _on_edge(body: Field, rng: Generator) -> _Point:
+def _on_edge(body: Field, rng: Generator) -> Point:
     """Pick a point on the outline of the body."""
     solid = (body > 0.5).astype(np.uint8)
     outline = solid - cv2.erode(solid, np.ones((3, 3), np.uint8))
-    return _somewhere(outline.astype(np.float32), rng)
+    return somewhere(outline.astype(np.float32), rng)
 
 
 def _filled(like: Field, points: np.ndarray) -> Field:
@@ -64,7 +63,7 @@ def _stroke(like: Field, points: np.ndarray, width: float) -> Field:
     return mask.astype(np.float32) / 255
 
 
-def _blob(like: Field, centre: _Point, radius: float, rng: Generator, ragged: float) -> Field:
+def blob(like: Field, centre: Point, radius: float, rng: Generator, ragged: float) -> Field:
     """Draw an uneven, somewhat lengthened spot."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves = sum(
@@ -80,7 +79,7 @@ def _blob(like: Field, centre: _Point, radius: float, rng: Generator, ragged: fl
 
 
 def _path(
-    middle: _Point, length_px: float, rng: Generator, *, bend: float, jag: float
+    middle: Point, length_px: float, rng: Generator, *, bend: float, jag: float
 ) -> np.ndarray:
     """Lead a line through its middle: ``bend`` turns it slowly, ``jag`` at each step."""
     steps = 24
@@ -99,9 +98,7 @@ def _shifted(field: np.ndarray, right_px: float, down_px: float) -> np.ndarray:
 def scratch(scene: Scene, rng: Generator) -> Canvas:
     """Leave a line with a dark flank on the product: dark on a bright one, bright on a dark one."""
     side = len(scene.body)
-    path = _path(
-        _somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0.0
-    )
+    path = _path(somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0.0)
     line = _stroke(scene.body, path, rng.uniform(0.022, 0.036)) * scene.body * _strength(rng)
     image = over(scene.image, _shifted(line, side / 90, side / 90) * scene.body, scene.image * 0.35)
     grey = 40 if scene.image[:, scene.body > 0.5].mean() > 128 else 160
@@ -110,7 +107,7 @@ def scratch(scene: Scene, rng: Generator) -> Canvas:
 
 def crack(scene: Scene, rng: Generator) -> Canvas:
     """Leave a jagged dark line with a branch."""
-    side, start = len(scene.body), _somewhere(scene.body, rng)
+    side, start = len(scene.body), somewhere(scene.body, rng)
     trunk = _path(start, rng.uniform(0.45, 0.8) * side, rng, bend=0.12, jag=0.5)
     branch = _path(start, rng.uniform(0.2, 0.35) * side, rng, bend=0.12, jag=0.5)
     line = _stroke(scene.body, trunk, rng.uniform(0.014, 0.024))
@@ -123,7 +120,7 @@ def crack(scene: Scene, rng: Generator) -> Canvas:
 def thread(scene: Scene, rng: Generator) -> Canvas:
     """Drop a stray fibre on top, with its shadow; it may reach over the edge."""
     side = len(scene.body)
-    path = _path(_somewhere(scene.body, rng), rng.uniform(0.5, 1.0) * side, rng, bend=0.22, jag=0.0)
+    path = _path(somewhere(scene.body, rng), rng.uniform(0.5, 1.0) * side, rng, bend=0.22, jag=0.0)
     fibre = _stroke(scene.body, path, rng.uniform(0.018, 0.030))
     shadow = softened(_shifted(fibre, side / 60, side / 60), side / 50)
     colours = ((228, 222, 210), (198, 58, 52), (40, 38, 40), (222, 190, 90))
@@ -135,7 +132,7 @@ def thread(scene: Scene, rng: Generator) -> Canvas:
 
 def stain(scene: Scene, rng: Generator) -> Canvas:
     """Spill something that tints what is under it: oil, ink, rust or paint."""
-    spot = _blob(scene.body, _somewhere(scene.body, rng), rng.uniform(0.07, 0.15), rng, 0.18)
+    spot = blob(scene.body, somewhere(scene.body, rng), rng.uniform(0.07, 0.15), rng, 0.18)
     spot = softened(spot, len(spot) / 40) * scene.body * _strength(rng)
     dyes = ((0.42, 0.34, 0.26), (0.35, 0.42, 0.80), (0.85, 0.40, 0.22), (0.30, 0.45, 0.32))
     dye = np.array(dyes[rng.integers(len(dyes))], np.float32)[:, None, None]
@@ -145,9 +142,9 @@ def stain(scene: Scene, rng: Generator) -> Canvas:
 
 def hole(scene: Scene, rng: Generator) -> Canvas:
     """Tear a ragged hole into the dark, its far lip bright."""
-    centre = _somewhere(scene.body, rng)
+    centre = somewhere(scene.body, rng)
     radius = rng.uniform(0.055, 0.095)
-    lip = _blob(scene.body, centre, radius, rng, 0.22)
+    lip = blob(scene.body, centre, radius, rng, 0.22)
     side = len(lip)
     pit = lip * _shifted(lip, -side / 64, -side / 64)
     image = over(scene.image, lip * scene.body, scene.image * 0.7 + 75)
@@ -157,7 +154,7 @@ def hole(scene: Scene, rng: Generator) -> Canvas:
 def dent(scene: Scene, rng: Generator) -> Canvas:
     """Press a bump that bends the product's lines and catches the light."""
     side = len(scene.body)
-    x, y = _somewhere(scene.body, rng)
+    x, y = somewhere(scene.body, rng)
     radius = rng.uniform(0.10, 0.17) * side
     steps = np.arange(side, dtype=np.float32)
     right, down = (steps - np.float32(x))[None, :], (steps - np.float32(y))[:, None]
@@ -175,25 +172,11 @@ def dent(scene: Scene, rng: Generator) -> Canvas:
 
 def chip(scene: Scene, rng: Generator) -> Canvas:
     """Break a piece off the edge, so that what lies behind shows."""
-    bite = _blob(scene.body, _on_edge(scene.body, rng), rng.uniform(0.08, 0.14), rng, 0.2)
+    bite = blob(scene.body, _on_edge(scene.body, rng), rng.uniform(0.08, 0.14), rng, 0.2)
     side = len(bite)
     fresh = np.clip(softened(bite, side / 20) * 2, 0, 1) * scene.body
     image = over(scene.image, 0.5 * fresh, scene.image * 0.6)
     return over(image, bite, scene.background)
-
-
-def missing_part(scene: Scene, rng: Generator) -> Canvas:
-    """Leave out whole parts with their shadows, or a patch where all parts hang together."""
-    centre = _somewhere(scene.part, rng)
-    _, labels = cv2.connectedComponents((scene.part > 0.5).astype(np.uint8))
-    touched = np.unique(labels[_blob(scene.part, centre, rng.uniform(0.04, 0.10), rng, 0.1) > 0])
-    gap = np.isin(labels, touched[touched > 0]).astype(np.float32)
-    if gap.mean() > _LARGEST_PART:
-        gap = _blob(scene.part, centre, rng.uniform(0.09, 0.16), rng, 0.08)
-    reach = len(gap) // 16
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    widened = cv2.dilate(gap, disc).astype(np.float32)
-    return over(scene.image, softened(widened, reach / 2), scene.bare)
 
 
 def misprint(scene: Scene, rng: Generator) -> Canvas:
@@ -206,11 +189,5 @@ def misprint(scene: Scene, rng: Generator) -> Canvas:
         return scene.image + 0.8 * ghost
     if manner == 1:
         return scene.bare + ghost
-    worn = _blob(scene.body, _somewhere(scene.part, rng), rng.uniform(0.14, 0.22), rng, 0.15)
+    worn = blob(scene.body, somewhere(scene.part, rng), rng.uniform(0.14, 0.22), rng, 0.15)
     return over(scene.image, worn, scene.bare + 0.1 * print_alone)
-
-
-FLAWS: dict[str, Flaw] = {
-    flaw.__name__: flaw
-    for flaw in (scratch, crack, thread, stain, hole, dent, chip, missing_part, misprint)
-}

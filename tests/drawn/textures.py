@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 from numpy.random import Generator
 
+from vqad.synthetic.products import closed_surface, woven
 from vqad.synthetic.scenes import (
-    Canvas,
     Design,
     Field,
     Rgb,
@@ -17,29 +17,6 @@ from vqad.synthetic.scenes import (
     shadowed,
     tint,
 )
-
-
-def _sheet(view: View, image: Canvas, *, backing: Rgb) -> Scene:
-    """Make a closed surface of it; what lies behind shows only through a hole."""
-    everywhere = np.ones_like(view.x)
-    behind = tint(backing, everywhere)
-    return Scene(image=image, background=behind, bare=behind, body=everywhere, part=everywhere)
-
-
-def woven(
-    view: View, rng: Generator, *, warp: Rgb, weft: Rgb, threads: int, over_under: int, fuzz: float
-) -> Scene:
-    """Draw threads across and along, each over ``over_under`` others, then under as many."""
-    across = (view.x + 1) * (threads / 2) + rng.uniform(0, 2 * over_under)
-    along = (view.y + 1) * (threads / 2) + rng.uniform(0, 2 * over_under)
-    on_top = np.mod(np.floor(across) + np.floor(along), 2 * over_under) < over_under
-    round_warp, round_weft = np.abs(np.sin(np.pi * across)), np.abs(np.sin(np.pi * along))
-    upper = np.where(on_top, round_warp, round_weft)
-    lower = np.where(on_top, round_weft, round_warp)
-    shade = 0.40 + 0.70 * upper * (0.55 + 0.45 * lower)
-    shade *= 1 + fuzz * view.noise(rng, 96, 96)
-    image = over(tint(weft, shade), on_top.astype(np.float32), tint(warp, shade))
-    return _sheet(view, image, backing=(28, 26, 24))
 
 
 def mesh(view: View, rng: Generator, *, wire: Rgb, backing: Rgb, meshes: int) -> Scene:
@@ -65,7 +42,7 @@ def grained(view: View, rng: Generator, *, colour: Rgb, grains: int) -> Scene:
     pebbles += 0.4 * np.abs(view.noise(rng, 2 * grains, 2 * grains))
     shade, shine = view.lit(view.blurred(pebbles, 0.02) * (0.35 / grains), 0.08)
     image = tint(colour, shade * (0.72 + 0.24 * pebbles), shine)
-    return _sheet(view, image, backing=(40, 30, 25))
+    return closed_surface(view, image, backing=(40, 30, 25))
 
 
 def speckled(view: View, rng: Generator, *, colours: tuple[Rgb, ...], spots: int) -> Scene:
@@ -75,7 +52,7 @@ def speckled(view: View, rng: Generator, *, colours: tuple[Rgb, ...], spots: int
         cells = round(spots * (1 + 0.4 * number))
         spot = np.clip((view.noise(rng, cells, cells) - 0.5) * 6, 0, 1)
         image = over(image, spot, tint(colour, np.ones_like(spot)))
-    return _sheet(view, image, backing=(60, 58, 55))
+    return closed_surface(view, image, backing=(60, 58, 55))
 
 
 def grown(view: View, rng: Generator, *, light: Rgb, dark: Rgb, rings: int) -> Scene:
@@ -85,14 +62,11 @@ def grown(view: View, rng: Generator, *, light: Rgb, dark: Rgb, rings: int) -> S
     late: Field = ring * ring * (1 - np.clip((ring - 0.85) * 7, 0, 1))
     pores = 1 + 0.05 * view.noise(rng, 110, 10) + 0.03 * view.noise(rng, 50, 4)
     image = over(tint(light, pores), 0.75 * late, tint(dark, pores))
-    return _sheet(view, image, backing=(45, 30, 20))
+    return closed_surface(view, image, backing=(45, 30, 20))
 
 
 _STONES = ((198, 196, 190), (128, 124, 120), (58, 56, 58), (232, 230, 224))
 TEXTURES: dict[str, Design] = {
-    "fabric": partial(
-        woven, warp=(72, 96, 140), weft=(205, 198, 180), threads=14, over_under=1, fuzz=0.06
-    ),
     "carpet": partial(
         woven, warp=(122, 118, 116), weft=(88, 80, 78), threads=26, over_under=2, fuzz=0.16
     ),

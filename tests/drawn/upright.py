@@ -1,23 +1,22 @@
 """Objects of the drawn pictures that lie as they are put, but for a slight tilt."""
 
-from functools import cache, partial
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
+from vqad.synthetic.products import printed
 from vqad.synthetic.scenes import (
     Design,
     Field,
     Rgb,
     Scene,
-    Sheet,
     View,
     bevelled,
     ground,
     over,
     placed,
-    profile,
     shadowed,
     tint,
 )
@@ -32,42 +31,6 @@ def _box(view: View, x: float, y: float, width: float, height: float, corner: fl
     across, down = np.abs(view.x - x) - (width - corner), np.abs(view.y - y) - (height - corner)
     outside = np.hypot(np.maximum(across, 0), np.maximum(down, 0))
     return outside + np.minimum(np.maximum(across, down), 0) - corner
-
-
-@cache
-def _ink(lines: tuple[str, ...]) -> Sheet:
-    """Print lines in the middle of a square, as a share of ink."""
-    side, scale, thick = 256, 1.9, 6
-    ink = np.zeros((side, side), np.uint8)
-    for number, line in enumerate(lines):
-        (width, height), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-        middle = side / 2 + (number - (len(lines) - 1) / 2) * 1.6 * height
-        at = ((side - width) // 2, round(middle + height / 2))
-        cv2.putText(ink, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thick, cv2.LINE_AA)
-    return ink.astype(np.float32) / 255
-
-
-def ampoule(view: View, rng: Generator, *, table: Rgb, glass: Rgb, ink: Rgb) -> Scene:
-    """Draw a glass ampoule, filled to a level; the part is the print of its label."""
-    x, y = view.x, view.y
-    stops = [-0.88, -0.82, -0.70, -0.50, -0.44, -0.38, -0.22, -0.12, 0.80, 0.86]
-    widths = [0.04, 0.09, 0.13, 0.13, 0.085, 0.10, 0.29, 0.34, 0.34, 0.27]
-    half = profile(y, stops, widths)
-    across = np.clip(x / half, -1, 1)
-    wall = 0.45 + 0.60 * np.sqrt(1 - across * across)
-    liquid = 1.15 - 0.33 * view.inside(rng.uniform(-0.27, -0.21) - y)
-    shine = 120 * np.exp(-(((across + 0.55) / 0.10) ** 2))
-    shine += 50 * np.exp(-(((across - 0.72) / 0.06) ** 2))
-    paper = over(
-        tint(glass, wall * liquid, shine),
-        view.inside(np.abs(y - 0.30) - 0.34),
-        tint((238, 236, 228), wall, 0.25 * shine),
-    )
-    bands = view.inside(np.abs(np.abs(y - 0.30) - 0.26) - 0.03)
-    part = np.maximum(bands, view.sample(_ink(("VQ", "10ml")), y=0.30, reach=0.34))
-    body = view.inside(np.maximum(np.abs(x) - half, np.maximum(-0.88 - y, y - 0.86)))
-    top = over(paper, part, tint(ink, wall))
-    return placed(ground(view, rng, table), body, top, part=part, bare=paper)
 
 
 def cable(view: View, rng: Generator, *, table: Rgb, sheath: Rgb, cores: tuple[Rgb, ...]) -> Scene:
@@ -100,8 +63,8 @@ def capsule(view: View, rng: Generator, *, table: Rgb, left: Rgb, right: Rgb, in
     shade = shade * joint * (1 + 0.015 * view.noise(rng, 30, 12))
     halves = over(tint(right, shade, shine), view.inside(view.x + 0.02), tint(left, shade, shine))
     part = np.maximum(
-        view.sample(_ink(("500",)), x=0.40, y=0.02, reach=0.40),
-        view.sample(_ink(("VQ",)), x=-0.42, y=0.02, reach=0.40),
+        view.sample(printed(("500",)), x=0.40, y=0.02, reach=0.40),
+        view.sample(printed(("VQ",)), x=-0.42, y=0.02, reach=0.40),
     )
     top = over(halves, part, tint(ink, 0.5 + 0.5 * shade))
     body = view.inside(distance)
@@ -112,7 +75,7 @@ def pill(view: View, rng: Generator, *, table: Rgb, colour: Rgb, speckle: Rgb) -
     """Draw a flat oval pill with coloured speckles; the part is letters pressed into it."""
     reach = np.hypot(view.x / 0.82, view.y / 0.54)
     height = bevelled((reach - 1) * 0.54, 0.22)
-    letters = view.sample(cv2.blur(_ink(("FF",)), (9, 9)), reach=0.62)
+    letters = view.sample(cv2.blur(printed(("FF",)), (9, 9)), reach=0.62)
     speckles = tint(speckle, np.ones_like(height))
     dots = 0.7 * np.clip((view.noise(rng, 30, 30) - 1.5) * 3, 0, 1)
     shade, shine = view.lit(height, 0.05)
@@ -160,7 +123,7 @@ def transistor(view: View, rng: Generator, *, table: Rgb, case: Rgb, metal: Rgb)
     shade, shine = view.lit(bevelled(legs, 0.05), 0.3)
     wires = view.inside(legs) * (1 - view.inside(package))
     standing = over(shadowed(board, wires), wires, tint(metal, shade, shine))
-    print_seen = 0.75 * view.sample(_ink(("VQ", "547")), y=-0.32, reach=0.44)
+    print_seen = 0.75 * view.sample(printed(("VQ", "547")), y=-0.32, reach=0.44)
     shade, shine = view.lit(bevelled(package, 0.05), 0.15)
     plastic = tint(case, shade * (1 + 0.05 * view.noise(rng, 60, 60)), shine)
     black = over(plastic, print_seen, tint((210, 210, 205), np.ones_like(shade)))
@@ -189,7 +152,6 @@ def zipper(view: View, rng: Generator, *, tape: Rgb, teeth: Rgb) -> Scene:
 
 
 UPRIGHT_OBJECTS: dict[str, Design] = {
-    "ampoule": partial(ampoule, table=(206, 214, 218), glass=(176, 108, 44), ink=(36, 62, 130)),
     "cable": partial(
         cable,
         table=(120, 122, 124),

@@ -5,42 +5,18 @@ from functools import partial
 import numpy as np
 from numpy.random import Generator
 
+from vqad.synthetic.products import ring
 from vqad.synthetic.scenes import (
     Design,
     Rgb,
     Scene,
     View,
-    bevelled,
     ground,
     over,
     placed,
     profile,
     tint,
 )
-
-
-def ring(
-    view: View,
-    rng: Generator,
-    *,
-    table: Rgb,
-    metal: Rgb,
-    outer: float,
-    inner: float,
-    lobes: int,
-    depth: float,
-    swirl: float,
-) -> Scene:
-    """Draw turned metal from above: a toothed washer, or a nut with arms."""
-    radius, angle = np.hypot(view.x, view.y), np.arctan2(view.y, view.x)
-    rim = outer * (1 + depth * np.cos(lobes * (angle + swirl * radius)))
-    distance = np.maximum(radius - rim, inner - radius)
-    groove = np.abs(radius - (inner + 0.13)) - 0.02
-    shade, shine = view.lit(bevelled(distance, 0.07) - 0.5 * bevelled(groove, 0.02), 0.15)
-    lathe = profile(radius, np.linspace(0, 1.5, 90).tolist(), rng.normal(0, 0.03, 90).tolist())
-    sheen = 1 + 0.2 * np.cos(2 * view.camera_angle - 1.8) + lathe
-    top = tint(metal, shade * sheen, shine)
-    return placed(ground(view, rng, table), view.inside(distance), top)
 
 
 def mouth(view: View, rng: Generator, *, table: Rgb, glass: Rgb) -> Scene:
@@ -83,16 +59,6 @@ def screw(view: View, rng: Generator, *, table: Rgb, metal: Rgb) -> Scene:
 
 
 ROTATABLE_OBJECTS: dict[str, Design] = {
-    "washer": partial(
-        ring,
-        table=(52, 74, 92),
-        metal=(186, 186, 180),
-        outer=0.70,
-        inner=0.30,
-        lobes=12,
-        depth=0.06,
-        swirl=0.0,
-    ),
     "metal_nut": partial(
         ring,
         table=(34, 32, 32),
