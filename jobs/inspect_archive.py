@@ -64,6 +64,7 @@ def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], i
     found = {
         "listed": summary.listed,
         "skipped": summary.skipped,
+        "left_out": dict(summary.left_out.most_common()),
         "images": summary.images,
         "normal": summary.count("normal"),
         "defect": summary.count("defect"),

@@ -19,7 +19,28 @@ def night(normal: int, defect: int, reject: int = 0, *, seconds: float = 10.0) -
 
 def warned(now: dict, *before: dict) -> list[str]:
     counts = {category: Counter(each) for category, each in now["categories"].items()}
-    return history.warnings(counts, list(before))
+    return history.compare(counts, list(before)).warnings
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    counts = {"pill": Counter(normal=100), "screw": Counter(normal=3)}
+    alone = history.compare(counts, [])
+    assert (alone.warnings, alone.runs) == ([], [])
+    assert alone.note() == "no earlier run in this output: nothing was compared with other nights"
+    earlier = night(50, 1) | {"run": "20260101T000000Z-0"}
+    earlier["categories"]["screw"] = {"normal": 50}
+    found = history.compare(counts | {"nut": Counter(defect=40)}, [earlier])
+    assert found.runs == ["20260101T000000Z-0"]
+    assert found.not_compared == {
+        "nut": "0 images in the last runs, fewer than 30",
+        "screw": "3 images, fewer than 30",
+    }
+    assert found.note() == (
+        "not compared with other nights: nut (0 images in the last runs, fewer than 30), "
+        "screw (3 images, fewer than 30)"
+    )
+    assert history.compare({"pill": Counter(normal=100)}, [earlier]).note() == ""
+    assert history.compare({}, []).note() == ""  # nothing was inspected
 
 
 def test_a_night_like_the_others_is_not_warned_of() -> None:

@@ -105,6 +105,31 @@ def test_an_image_of_another_category_now_moves_and_is_never_missing(
     assert {part.partition("/")[0] for part in sink.parts(job.output, "verdicts")} == {"washer"}
 
 
+def test_a_run_killed_while_it_moves_an_image_leaves_two_rows_that_the_next_makes_one(
+    job: InspectJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = inspect(job)
+    moved = again(job, redo="all", routing=Routing(category="washer"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sink, "remove_rows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            inspect(moved)
+    twice = Counter(row["image"] for row in rows(job))
+    assert set(twice.values()) == {1, 2}
+    plan = make_plan(job)
+    latest = {image: entry for image, entry in plan.ledger.entries.items() if twice[image] == 2}
+    assert {entry.part.partition("/")[0] for entry in latest.values()} == {"washer"}
+    inspect(job)  # it has nothing to inspect, and still removes the older rows
+    assert set(Counter(row["image"] for row in rows(job)).values()) == {1}
+    kept = {row["image"]: row for row in rows(job)}
+    assert all(kept[image]["run"] != first.run for image in latest)
+    assert len(rows(job, "maps")) == 16
+
+
 def test_a_second_verdict_that_a_late_worker_left_goes_at_the_next_run(job: InspectJob) -> None:
     first = inspect(job)
     late = [row for row in rows(job) if row["category"] == "fabric"][:2]

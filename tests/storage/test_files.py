@@ -28,7 +28,11 @@ def fill(root: str, *names: str) -> None:
 
 
 def listed(root: str, **narrowed: object) -> list[str]:
-    return [uris.relative(each.image, root) for each in listing.list_images(root, **narrowed)]
+    return names(listing.list_images(root, **narrowed), root)
+
+
+def names(found: list[listing.Listed], root: str) -> list[str]:
+    return [uris.relative(each.image, root) for each in found]
 
 
 ODD_NAMES = [
@@ -79,6 +83,17 @@ def test_hidden_files_and_ground_truth_are_never_listed(root: str) -> None:
     fill(root, "a.png", ".b.png", ".c/d.png", "ground_truth/e.png", "f/ground_truth/g/h.png")
     fill(root, "ground_truth.png", "f/not_ground_truth/i.png")
     assert listed(root) == ["a.png", "f/not_ground_truth/i.png", "ground_truth.png"]
+
+
+def test_files_of_other_suffixes_are_counted_where_they_could_have_been_images(root: str) -> None:
+    fill(root, "a/1.png", "a/2.TGA", "3.tga", "b.ppm", "README", ".x.ppm", "ground_truth/m.tga")
+    fill(root, "out/run.json", "c.parquet")
+    found = listing.list_archive(root, outside=[uris.join(root, "out")])
+    assert names(found.listed, root) == ["a/1.png", "c.parquet"]
+    assert found.left_out == {".tga": 2, ".ppm": 1, "": 1}
+    assert listing.list_archive(root, include="a/*").left_out == {".tga": 1}
+    later = datetime.now(UTC) + timedelta(days=1)
+    assert not listing.list_archive(root, modified_since=later).left_out
 
 
 def test_include_is_a_glob_on_the_path_below_the_archive(root: str) -> None:
@@ -175,6 +190,11 @@ def test_names_of_children_are_sorted_and_decoded(root: str) -> None:
     fill(root, "b c/x.png", "a#.json", ".runs/y", "a/z")
     assert files.list_names(root) == [".runs", "a", "a#.json", "b c"]
     assert files.list_names(uris.join(root, "b c")) == ["x.png"]
+
+
+def test_children_are_told_apart_as_files_and_folders(root: str) -> None:
+    fill(root, "a.txt", "b/c.txt", "d")
+    assert files.list_children(root) == {"a.txt": False, "b": True, "d": False}
 
 
 def test_names_below_nothing_are_an_error_that_says_so(root: str) -> None:

@@ -8,7 +8,8 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,12 +59,32 @@ def list_images(
     return sorted(found, key=lambda each: each.image)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """The images and shards of an archive, and how many other files it contains."""
+
+    listed: list[Listed]  # sorted by URI
+    left_out: Counter[str]  # files of other suffixes, by suffix in lower case
+
+
 def list_archive(
-    uri: str, *, include: str | None = None, modified_since: datetime | None = None
-) -> list[Listed]:
-    """Like ``list_images``, and also the shards in which ``include`` may match a member."""
-    found = _matching(uri, lambda name: is_image(name) or is_shard(name), include, modified_since)
-    return sorted(found, key=lambda each: each.image)
+    uri: str,
+    *,
+    include: str | None = None,
+    modified_since: datetime | None = None,
+    outside: Collection[str] = (),
+) -> Archive:
+    """Like ``list_images``, and also the shards in which ``include`` may match a member.
+
+    What is below the paths or URIs in ``outside`` is neither listed nor counted.
+    """
+    left_out: Counter[str] = Counter()
+    found = _matching(uri, _is_image_or_shard, include, modified_since, left_out, outside)
+    return Archive(listed=sorted(found, key=lambda each: each.image), left_out=left_out)
+
+
+def _is_image_or_shard(name: str) -> bool:
+    return is_image(name) or is_shard(name)
 
 
 def is_shard(name: str) -> bool:
@@ -90,15 +111,37 @@ NameFilter = Callable[[str], bool]
 
 
 def _matching(
-    uri: str, wanted: NameFilter, include: str | None, modified_since: datetime | None
+    uri: str,
+    wanted: NameFilter,
+    include: str | None,
+    modified_since: datetime | None,
+    left_out: Counter[str] | None = None,
+    outside: Collection[str] = (),
 ) -> Iterator[Listed]:
+    """The wanted files that match; the others that match are counted in ``left_out``."""
     if modified_since is not None and modified_since.tzinfo is None:
         raise ValueError(f"modified_since must have a time zone, got {modified_since}")
-    root = absolute(uri)
+    root, folders = absolute(uri), [path_of(each) for each in outside]
     with errors_at(uri):
         for each in _list_s3(root, wanted) if is_remote(root) else _list_local(root, wanted):
-            if is_as_new(each, modified_since) and may_match(relative(each.image, root), include):
+            path = relative(each.image, root)
+            if not is_as_new(each, modified_since) or _is_in(each.image, folders):
+                continue
+            if not wanted(path):
+                if left_out is not None and is_included(path, include):
+                    left_out[splitext(path)[1].lower()] += 1
+            elif may_match(path, include):
                 yield each
+
+
+def is_below(image: str, places: Collection[str]) -> bool:
+    """True if an image is one of these paths or URIs, or below one of them."""
+    return _is_in(image, [path_of(each) for each in places])
+
+
+def _is_in(image: str, folders: Collection[str]) -> bool:
+    path = path_of(image) if folders else ""
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def is_as_new(listed: Listed, modified_since: datetime | None) -> bool:
@@ -122,14 +165,14 @@ def _list_local(root: str, wanted: NameFilter) -> Iterator[Listed]:
     path = path_of(root)
     status = with_retries(lambda: Path(path).stat(), attempts=ATTEMPTS_INTERACTIVE)
     if stat.S_ISDIR(status.st_mode):
-        yield from _walk(path, wanted, frozenset())
+        yield from _walk(path, frozenset())
     elif wanted(path):
         yield of_local(path, status)
     else:
         raise ArchiveError(f"{root}: neither a folder nor an image; give a folder of images")
 
 
-def _walk(folder: str, wanted: NameFilter, above: frozenset[tuple[int, int]]) -> Iterator[Listed]:
+def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Listed]:
     """Follow links, except to a folder that contains them: ``above`` has (device, inode) pairs."""
     try:
         found = Path(folder).stat()
@@ -144,8 +187,8 @@ def _walk(folder: str, wanted: NameFilter, above: frozenset[tuple[int, int]]) ->
         if is_excluded(entry.name):
             continue
         if _is_folder(entry):
-            yield from _walk(entry.path, wanted, above | {itself})
-        elif wanted(entry.name) and (status := _status(entry)):
+            yield from _walk(entry.path, above | {itself})
+        elif status := _status(entry):
             yield of_local(entry.path, status)
 
 
@@ -186,7 +229,7 @@ def _list_s3(root: str, wanted: NameFilter) -> Iterator[Listed]:
         for entry in page.get("Contents", ()):
             num_keys += 1
             path = entry["Key"].removeprefix(below)
-            if wanted(path) and not is_excluded(path):
+            if not is_excluded(path) and not path.endswith("/"):  # "/" ends a folder's own object
                 yield object_of(bucket, entry)
     if key and not num_keys:
         raise ArchiveError(f"{root}: no objects below it; check bucket and prefix")

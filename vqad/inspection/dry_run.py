@@ -2,20 +2,24 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 from vqad.inspection import history, stages
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, make_plan
 from vqad.inspection.summary import Say
+from vqad.inspection.survey import left_out_text
 
 _NUM_TIMED: Final = 8  # images
+_MOST_STRAYS: Final = 5  # files that are named
 
 
 def dry_run(job: InspectJob, say: Say) -> dict[str, Any]:
     """Say what a run would do; returns its counts. Raises as ``survey`` does."""
     plan = make_plan(job)
-    say(describe(plan))
+    for line in describe(plan):
+        say(line)
     for category, number in sorted(Counter(plan.todo["category"].to_pylist()).items()):
         version = plan.versions.get(category, "no detector: rejects")
         say(f"{category}: {number} images by {version}")
@@ -27,16 +31,24 @@ def dry_run(job: InspectJob, say: Say) -> dict[str, Any]:
         "listed": plan.num_todo + plan.num_skipped,
         "skipped": plan.num_skipped,
         "images": plan.num_todo,
+        "left_out": plan.left_out,
         "unread_shards": plan.num_unread_shards,
         "seconds": _estimate_seconds(job, plan, say),
     }
 
 
-def describe(plan: Plan) -> str:
-    """One line on what a plan will do."""
+def describe(plan: Plan) -> Iterator[str]:
+    """Lines on what a plan will do, and on what it leaves aside."""
     unread = plan.num_unread_shards
     more = f", and those in {unread} shard{'s' * (unread > 1)}" if unread else ""
-    return f"{plan.num_todo} images to inspect{more}, {plan.num_skipped} have their verdict already"
+    yield f"{plan.num_todo} images to inspect{more}, {plan.num_skipped} have their verdict already"
+    if plan.left_out:
+        yield f"not images by their names, left out: {left_out_text(plan.left_out)}"
+    strays = plan.ledger.passed_over
+    for stray in strays[:_MOST_STRAYS]:
+        yield f"warning: passed over {stray}"
+    if len(strays) > _MOST_STRAYS:
+        yield f"warning: passed over {len(strays) - _MOST_STRAYS} more files in the tables"
 
 
 def _estimate_seconds(job: InspectJob, plan: Plan, say: Say) -> float | None:

@@ -1,9 +1,15 @@
-"""The run history of an output: unusual shares of defects and rejects, and the usual speed."""
+"""The run history of an output: unusual shares of defects and rejects, and the usual speed.
+
+The earlier runs are those recorded in the same output. In an output that is new every night there
+are none, and then nothing is compared; this is reported, so that nobody takes silence for an
+ordinary night.
+"""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -38,29 +44,63 @@ def _record(uri: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def warnings(by_category: dict[str, Counter], runs: list[dict[str, Any]]) -> list[str]:
-    """A line per category and verdict whose share differs from the last runs by more than chance.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run compared with the last runs of its output."""
 
-    ``by_category`` counts this run's images by verdict, ``runs`` are records of ``last_runs``.
+    runs: list[str] = field(default_factory=list)  # names of those runs
+    # A line per category and verdict whose share differs by more than chance.
+    warnings: list[str] = field(default_factory=list)
+    not_compared: dict[str, str] = field(default_factory=dict)  # reason, by category
+
+    def note(self) -> str:
+        """A line on what was not compared, "" if all was."""
+        if not self.not_compared:
+            return ""
+        if not self.runs:
+            return "no earlier run in this output: nothing was compared with other nights"
+        reasons = (f"{category} ({reason})" for category, reason in self.not_compared.items())
+        return f"not compared with other nights: {', '.join(reasons)}"
+
+
+def compare(by_category: dict[str, Counter], runs: list[dict[str, Any]]) -> Comparison:
+    """Compare shares; ``by_category`` counts this run's images by verdict.
+
+    ``runs`` are records of ``last_runs``.
     """
-    lines = []
+    warnings: list[str] = []
+    not_compared = {}
     for category, now in sorted(by_category.items()):
         before: Counter[str] = Counter()
         for run in runs:
             before.update(run.get("categories", {}).get(category, {}))
-        for verdict in ("defect", "reject"):
-            if _differs(now[verdict], now.total(), before[verdict], before.total()):
-                lines.append(
-                    f"{category}: {now[verdict]} of {now.total()} images are {verdict}s, in the "
-                    f"last runs {before[verdict]} of {before.total()}"
-                )
-    return lines
+        reason = _too_few(now.total(), before.total())
+        if reason:
+            not_compared[category] = reason
+        else:
+            warnings += _warnings(category, now, before)
+    names = [str(run.get("run", "")) for run in runs]
+    return Comparison(runs=names, warnings=warnings, not_compared=not_compared)
+
+
+def _too_few(now: int, before: int) -> str:
+    """The reason why two numbers of images are too few to compare, or ""."""
+    if before < FEWEST_IMAGES:
+        return f"{before} images in the last runs, fewer than {FEWEST_IMAGES}"
+    return f"{now} images, fewer than {FEWEST_IMAGES}" if now < FEWEST_IMAGES else ""
+
+
+def _warnings(category: str, now: Counter, before: Counter) -> Iterator[str]:
+    for verdict in ("defect", "reject"):
+        if _differs(now[verdict], now.total(), before[verdict], before.total()):
+            yield (
+                f"{category}: {now[verdict]} of {now.total()} images are {verdict}s, in the "
+                f"last runs {before[verdict]} of {before.total()}"
+            )
 
 
 def _differs(now: int, total_now: int, before: int, total_before: int) -> bool:
     """Test two proportions for a difference, by the standard error of their pooled share."""
-    if min(total_now, total_before) < FEWEST_IMAGES:
-        return False
     difference = abs(now / total_now - before / total_before)
     share = (now + before) / (total_now + total_before)
     error = math.sqrt(share * (1 - share) * (1 / total_now + 1 / total_before))

@@ -1,6 +1,8 @@
 """The ledger: which images of an output have a verdict, where it is, and how it was made.
 
-The verdicts table itself is the ledger. Nothing else records what is done.
+The verdicts table itself is the ledger. Nothing else records what is done. Files that somebody else
+put there, and parts that are damaged, are passed over and reported: the images of a damaged part
+are inspected again.
 """
 
 import json
@@ -14,8 +16,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vqad import tables
 from vqad.inspection import sink
-from vqad.storage import errors, files, output_layout
+from vqad.storage import errors, files, output_layout, uris
 
 NUM_READERS: Final = 16  # threads
 _COLUMNS: Final = ["image", "error", "model_version", "source_etag", "inspected_at"]
@@ -38,7 +41,8 @@ class Ledger:
     """All verdicts of an output."""
 
     entries: dict[str, Entry] = field(default_factory=dict)  # by image
-    parts: set[str] = field(default_factory=set)
+    parts: set[str] = field(default_factory=set)  # by name, those that can't be read included
+    passed_over: list[str] = field(default_factory=list)  # a line per file, with the reason
     # Older verdicts of images that have two, by part. A run that lost its lease may leave them.
     superseded: dict[str, list[str]] = field(default_factory=dict)
 
@@ -53,9 +57,13 @@ class Ledger:
 
 def read(output: str) -> Ledger:
     """Read every verdicts part; raises ArchiveError."""
-    ledger = Ledger(parts=sink.parts(output, "verdicts"))
+    ledger = Ledger(parts=sink.parts(output, "verdicts"), passed_over=_strays(output))
     with ThreadPoolExecutor(NUM_READERS) as pool:
         for part, rows in pool.map(lambda part: (part, _read(output, part)), sorted(ledger.parts)):
+            if isinstance(rows, str):
+                uri = output_layout.part(output, "verdicts", part)
+                ledger.passed_over.append(f"{uri}: {rows}")
+                continue
             for image, error, version, etag, at in _values(rows):
                 entry = Entry(
                     part=part,
@@ -68,10 +76,43 @@ def read(output: str) -> Ledger:
     return ledger
 
 
-def _read(output: str, part: str) -> pa.Table:
+def _strays(output: str) -> list[str]:
+    return [
+        f"{uris.join(output_layout.table(output, table), path)}: not a part of a table"
+        for table in output_layout.TABLES
+        for path in sink.strays(output, table)
+    ]
+
+
+def _read(output: str, part: str) -> pa.Table | str:
+    """The ledger's columns of a part, or the reason why it is not a part of the table."""
     uri = output_layout.part(output, "verdicts", part)
-    data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
-    return pq.read_table(pa.BufferReader(data), columns=_COLUMNS)
+    try:
+        data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
+    except errors.FetchError as failure:
+        if failure.error in ("too_large", "missing"):  # "missing": a link to nothing
+            return failure.detail
+        raise  # the store may be able to read it the next time; its images need no new verdict
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if not _is_like_verdicts(file.schema_arrow):
+            return "not a part of verdicts: its columns are others"
+        rows = file.read(columns=_COLUMNS).select(_COLUMNS)
+        return rows.cast(pa.schema([tables.VERDICTS.field(name) for name in _COLUMNS]))
+    except Exception as error:  # a parser may raise any exception for damaged bytes
+        return f"not a readable part of verdicts ({type(error).__name__})"
+
+
+def _is_like_verdicts(schema: pa.Schema) -> bool:
+    """True if the promised columns are there.
+
+    More columns are no obstacle, nor is a type of another program for the same values.
+    """
+    try:
+        schema.empty_table().select(tables.VERDICTS.names).cast(tables.VERDICTS)
+    except (KeyError, ValueError, TypeError, pa.ArrowException):
+        return False
+    return True
 
 
 def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -57,6 +57,7 @@ class Plan:
     todo: pa.Table  # TODO; images that are files
     shards: Sequence[ShardWork]
     num_skipped: int  # images that keep their verdict
+    left_out: Counter[str]  # files of the archive that are no images, by suffix
     versions: dict[str, str]  # of the pinned detector, by category
     sizes_px: dict[str, int]  # of its input, by category
     ledger: Ledger
@@ -94,6 +95,7 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
         todo=table(todo),
         shards=_limited(shards, None if job.limit is None else job.limit - len(todo)),
         num_skipped=len(images) - len(rows) + sum(each.num_skipped for each in shards),
+        left_out=surveyed.left_out,
         versions=surveyed.versions,
         sizes_px=surveyed.sizes_px,
         ledger=done,

@@ -22,6 +22,7 @@ from vqad.inspection.summary import InspectSummary
 from vqad.storage import errors, files, output_layout
 
 ROWS_PER_SHEET: Final = 8
+_MOST_STRAYS: Final = 1000  # lines of run.json, which must stay readable
 
 
 def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]) -> bytes:
@@ -91,6 +92,8 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         "listed": summary.listed,
         "skipped": summary.skipped,
         "images": summary.images,
+        "left_out": dict(summary.left_out.most_common()),
+        "passed_over": summary.passed_over[:_MOST_STRAYS],
         "categories": {
             category: {verdict: counts[verdict] for verdict in ("normal", "defect", "reject")}
             for category, counts in sorted(summary.by_category.items())
@@ -99,6 +102,8 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         "model_versions": summary.versions,
         "orphan_maps_removed": summary.orphans_removed,
         "superseded_verdicts_removed": summary.superseded_removed,
-        "warnings": summary.warnings,
+        "warnings": summary.comparison.warnings,
+        "compared_with_runs": summary.comparison.runs,
+        "not_compared": summary.comparison.not_compared,
         "seconds": summary.seconds,
     }

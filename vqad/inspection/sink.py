@@ -12,7 +12,7 @@ if the run is killed there, both remain until the next run removes the one with 
 ``inspected_at``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -83,7 +83,12 @@ def _other_rows(output: str, table: Table, part: str, images: Sequence[str]) -> 
         if failure.error == "missing":
             return schema.empty_table()
         raise
-    rows = pq.read_table(pa.BufferReader(data), schema=schema)
+    try:
+        rows = pq.read_table(pa.BufferReader(data), schema=schema)
+    except (pa.ArrowException, OSError):
+        if table == "verdicts":
+            raise
+        return schema.empty_table()  # a damaged part of maps is replaced: nobody can read it
     return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 
@@ -103,15 +108,28 @@ def remove_orphans(output: str) -> int:
 
 
 def parts(output: str, table: Table) -> set[str]:
-    """Every part of a table, as CATEGORY FOLDER/NAME."""
+    """Every part of a table by its name, as CATEGORY FOLDER/NAME."""
+    return {each for each in _files(output, table) if _is_part(each)}
+
+
+def strays(output: str, table: Table) -> list[str]:
+    """Sorted paths in a table's folder that are named neither as a part nor as a hidden file."""
+    names = (each for each in _files(output, table) if not _is_part(each))
+    return sorted(each for each in names if not each.rpartition("/")[2].startswith("."))
+
+
+def _is_part(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return bool(folder) and output_layout.is_part(name)
+
+
+def _files(output: str, table: Table) -> Iterator[str]:
+    """Paths of the files in a table's folder and in the folders of its categories."""
     root = output_layout.table(output, table)
-    return {
-        f"{folder}/{name}"
-        for folder in _names(root)
-        for name in _names(uris.join(root, folder))
-        if output_layout.is_part(name)
-    }
-
-
-def _names(uri: str) -> list[str]:
-    return files.list_names(uri) if files.exists(uri) else []
+    if not files.exists(root):
+        return
+    for name, is_folder in files.list_children(root).items():
+        below = files.list_children(uris.join(root, name)) if is_folder and name else {}
+        yield from (f"{name}/{each}" for each, is_deeper in below.items() if not is_deeper)
+        if not is_folder:
+            yield name

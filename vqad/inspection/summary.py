@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vqad.inspection.history import Comparison
+
 Say = Callable[[str], None]  # takes one line for a person
 
 # A terminal shows one line that changes; a log gets a line from time to time, and the last one.
@@ -25,6 +27,8 @@ class InspectSummary:
 
     run: str
     skipped: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # other files of the archive, by suffix
+    passed_over: list[str] = field(default_factory=list)  # files in the tables that are no parts
     by_category: dict[str, Counter] = field(default_factory=dict)  # number by verdict
     errors: Counter = field(default_factory=Counter)
     most_severe: list[dict[str, Any]] = field(default_factory=list)  # rows, see `_severity`
@@ -33,7 +37,7 @@ class InspectSummary:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # summed over all workers
     orphans_removed: int = 0
     superseded_removed: int = 0
-    warnings: list[str] = field(default_factory=list)
+    comparison: Comparison = field(default_factory=Comparison)  # with the output's last runs
     seconds: float = 0.0
 
     def count(self, verdict: str) -> int:

@@ -4,9 +4,11 @@ A survey needs no lease: it writes nothing and reads nothing of the output.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from vqad import tables
 from vqad.detection.saved_categories import saved_categories
@@ -15,8 +17,9 @@ from vqad.detector import Detector
 from vqad.images import listing, manifests
 from vqad.images.routing import Router, Routing, router
 from vqad.inspection.job import InspectJob
-from vqad.storage import errors, files, models_layout
-from vqad.storage.uris import path_of
+from vqad.storage import errors, files, models_layout, uris
+
+_MOST_SUFFIXES: Final = 10  # that are named in one line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class Survey:
 
     run: str  # name of the new run
     listed: Sequence[listing.Listed]
+    left_out: Counter[str]  # files of the archive that are no images, by suffix
     router: Router
     versions: dict[str, str]  # of the current detector, by category; pinned for the whole run
     sizes_px: dict[str, int]  # of that detector's input, by category
@@ -36,29 +40,48 @@ def survey(job: InspectJob) -> Survey:
     Raises ValueError where there are no images, no category or no detector.
     """
     is_manifest = manifests.is_manifest(job.archive)
-    listed, routing = _read_manifest(job) if is_manifest else _list_archive(job)
-    ours = [path_of(each) for each in (job.output, job.models, job.routing.manifest) if each]
-    listed = [each for each in listed if not _is_below(path_of(each.image), ours)]
+    archive, routing = _read_manifest(job) if is_manifest else _list_archive(job)
+    listed = archive.listed
     if not listed:
-        raise ValueError(f"no images in {job.archive}{_filters(job)}")
+        seen = f", but {left_out_text(archive.left_out)}" if archive.left_out else ""
+        raise ValueError(f"no images in {job.archive}{_filters(job)}{seen}")
     detectors = _detectors(job, _categories(job, listed, routing))
     return Survey(
         run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
         listed=listed,
+        left_out=archive.left_out,
         router=routing,
         versions={category: version for category, (version, _) in detectors.items()},
         sizes_px={category: size_px for category, (_, size_px) in detectors.items()},
     )
 
 
-def _list_archive(job: InspectJob) -> tuple[list[listing.Listed], Router]:
-    listed = listing.list_archive(
-        job.archive, include=job.include, modified_since=job.modified_since
+def left_out_text(left_out: Counter[str]) -> str:
+    """The files that are no images, counted by suffix, such as "3 other files (.tga 2, .txt 1)"."""
+    counts = left_out.most_common(_MOST_SUFFIXES)
+    # Percent-encoded: a suffix may contain anything, and this is shown on a terminal.
+    named = [f"{uris.encoded(suffix) or 'no suffix'} {number}" for suffix, number in counts]
+    rest = left_out.total() - sum(number for _, number in counts)
+    named += [f"others {rest}"] if rest else []
+    return f"{left_out.total()} other file{'s' * (left_out.total() > 1)} ({', '.join(named)})"
+
+
+def _ours(job: InspectJob) -> list[str]:
+    """Places that may be below the archive but are not of it."""
+    return [each for each in (job.output, job.models, job.routing.manifest) if each]
+
+
+def _list_archive(job: InspectJob) -> tuple[listing.Archive, Router]:
+    archive = listing.list_archive(
+        job.archive,
+        include=job.include,
+        modified_since=job.modified_since,
+        outside=_ours(job),
     )
-    return listed, router(job.archive, job.routing)
+    return archive, router(job.archive, job.routing)
 
 
-def _read_manifest(job: InspectJob) -> tuple[list[listing.Listed], Router]:
+def _read_manifest(job: InspectJob) -> tuple[listing.Archive, Router]:
     """The images that a manifest names, with its categories unless the job routes otherwise."""
     asked = job.routing if job.routing != Routing() else Routing(manifest=job.archive)
     routing = router("", asked)
@@ -68,12 +91,9 @@ def _read_manifest(job: InspectJob) -> tuple[list[listing.Listed], Router]:
         for each in manifests.look_up(named)
         if listing.is_as_new(each, job.modified_since)
         and listing.may_match(routing.path(each.image), job.include)
+        and not listing.is_below(each.image, _ours(job))
     ]
-    return listed, routing
-
-
-def _is_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+    return listing.Archive(listed=listed, left_out=Counter()), routing
 
 
 def _filters(job: InspectJob) -> str:

@@ -50,7 +50,8 @@ def inspect_archive(
     surveyed = survey(job)
     with lease.held(job.output, surveyed.run) as held:
         plan = make_plan(job, surveyed)
-        say(describe(plan))
+        for line in describe(plan):
+            say(line)
         with _ray_for(plan), errors.work_begun(), ray_errors_explained():
             num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
             summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
@@ -78,9 +79,11 @@ def ray_errors_explained() -> Iterator[None]:
 
 def _compare_with_history(job: InspectJob, summary: InspectSummary, say: Say) -> None:
     runs = list(history.last_runs(job.output))
-    summary.warnings = history.warnings(summary.by_category, runs)
-    for warning in summary.warnings:
+    summary.comparison = history.compare(summary.by_category, runs)
+    for warning in summary.comparison.warnings:
         say(f"warning: {warning}")
+    if note := summary.comparison.note():
+        say(note)
 
 
 def inspect(
@@ -100,6 +103,8 @@ def inspect(
     summary = InspectSummary(
         run=plan.run,
         skipped=plan.num_skipped,
+        left_out=plan.left_out,
+        passed_over=plan.ledger.passed_over,
         versions=plan.versions,
         orphans_removed=sink.remove_orphans(job.output),
         superseded_removed=ledger.remove_superseded(job.output, plan.ledger),

@@ -47,14 +47,19 @@ def exists(uri: str) -> bool:
 
 def list_names(uri: str) -> list[str]:
     """Sorted names of the children of a folder or prefix; raises ArchiveError if it is missing."""
+    return sorted(list_children(uri))
+
+
+def list_children(uri: str) -> dict[str, bool]:
+    """The same names; True for folders and prefixes, False for files and objects."""
     with errors_at(uri):
         if is_remote(uri):
-            names = set(_names_s3(uri))
+            found = dict(_children_s3(uri))
         else:
-            names = with_retries(lambda: {child.name for child in Path(path_of(uri)).iterdir()})
-    if is_remote(uri) and not names:
+            found = with_retries(lambda: _children_locally(path_of(uri)))
+    if is_remote(uri) and not found:
         raise ArchiveError(f"{uri}: no objects below it; check bucket and prefix")
-    return sorted(name for name in names if not name.startswith(_WRITING))
+    return {name: is_folder for name, is_folder in found.items() if not name.startswith(_WRITING)}
 
 
 def delete(uri: str) -> None:
@@ -67,15 +72,24 @@ def delete(uri: str) -> None:
             with_retries(lambda: Path(path_of(uri)).unlink(missing_ok=True), attempts=1)
 
 
-def _names_s3(uri: str) -> Iterator[str]:
+def _children_locally(path: str) -> dict[str, bool]:
+    with os.scandir(path) as entries:
+        # Path.is_dir also answers for a link that leads to itself.
+        return {
+            entry.name: Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
+            for entry in entries
+        }
+
+
+def _children_s3(uri: str) -> Iterator[tuple[str, bool]]:
     bucket, key = s3.bucket_and_key(uri)
     below = s3.folder(key)
     for page in s3.pages(bucket, below, "/"):
         for entry in page.get("CommonPrefixes", ()):
-            yield entry["Prefix"].removeprefix(below).rstrip("/")
+            yield entry["Prefix"].removeprefix(below).rstrip("/"), True
         for entry in page.get("Contents", ()):
             if entry["Key"] != below:  # an empty object that some programs create for a folder
-                yield entry["Key"].removeprefix(below)
+                yield entry["Key"].removeprefix(below), False
 
 
 def _read_locally(path: Path, max_bytes: int) -> bytes:
