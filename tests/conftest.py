@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,14 @@ from tests.support.finished_inspection import Finished, finish
 from tests.support.s3_server import S3Server, s3server
 from vqad.storage import s3 as s3_client
 
+CLUSTER = Path(__file__).parents[1] / "cluster"
+
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     """An S3 server, to which the standard AWS variables point while tests run."""
-    with s3server() as server, pytest.MonkeyPatch.context() as environment:
+    policies = {path.stem: path.read_text() for path in CLUSTER.glob("s3-policy-*.json")}
+    with s3server(policies) as server, pytest.MonkeyPatch.context() as environment:
         for name in ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
             environment.delenv(name, raising=False)
         for name, value in server.environment.items():

@@ -4,54 +4,30 @@ import copy
 import os
 import re
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from jobs.inspect_archive import InspectCommand
 from jobs.options import Options, parse
 from jobs.submit import AWS_PLACES
 from jobs.train import TrainCommand
 from tests.support.kuberay_schemas import ROOT, violations
-
-CLUSTER = ROOT / "cluster"
-MANIFESTS = ["train-job.yaml", "inspect-job.yaml", "nightly.yaml"]
-
-
-def load(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((CLUSTER / name).read_text())
-    return found
-
-
-def job_of(name: str) -> dict[str, Any]:
-    """The spec of a RayJob, or of the RayJob in a RayCronJob."""
-    spec: dict[str, Any] = load(name)["spec"]
-    return spec["jobTemplate"] if load(name)["kind"] == "RayCronJob" else spec
-
-
-def pods(name: str) -> dict[str, dict[str, Any]]:
-    """The pod specs of the head and of each worker group, by name."""
-    cluster = job_of(name)["rayClusterSpec"]
-    groups = {each["groupName"]: each for each in cluster["workerGroupSpecs"]}
-    groups["head"] = cluster["headGroupSpec"]
-    return {group: each["template"]["spec"] for group, each in groups.items()}
-
-
-def locked(package: str) -> str:
-    lines = (CLUSTER / "requirements.lock").read_text().splitlines()
-    (version,) = (each.partition("==")[2] for each in lines if each.startswith(f"{package}=="))
-    return version
+from tests.support.locks import locked
+from tests.support.manifests import CLUSTER, MANIFESTS, job_of, load, load_all, pods, templates
 
 
 def test_all_manifests_are_known_here() -> None:
-    kinds = {}
-    for path in CLUSTER.glob("*.yaml"):
-        kinds[path.name] = load(path.name).get("kind", "launcher")
-    expected = {"train-job.yaml": "RayJob", "inspect-job.yaml": "RayJob"}
-    assert kinds == expected | {"nightly.yaml": "RayCronJob", "ray-cluster.yaml": "launcher"}
+    kinds = {path.name: load_all(path.name)[0].get("kind") for path in CLUSTER.glob("*.yaml")}
+    assert kinds == {
+        "train-job.yaml": "RayJob",
+        "inspect-job.yaml": "RayJob",
+        "nightly.yaml": "RayCronJob",
+        "network-policy.yaml": "NetworkPolicy",
+        "ray-cluster.yaml": None,  # the launcher's
+    }
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -59,6 +35,7 @@ def test_a_manifest_satisfies_the_schema_of_its_kind(name: str) -> None:
     assert violations(load(name)) == []
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
 MISTAKES = [
     ("spec.shutdownAfterJobFinish", True),
     ("spec.backoffLimit", "two"),
@@ -84,13 +61,13 @@ def test_a_mistake_in_a_manifest_is_found_by_its_schema(place: str, value: objec
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_image_and_ray_version_are_those_of_project_and_lock(name: str) -> None:
-    assert job_of(name)["rayClusterSpec"]["rayVersion"] == locked("ray")
+    assert job_of(name)["rayClusterSpec"]["rayVersion"] == locked("requirements.lock")["ray"]
     project = (ROOT / "pyproject.toml").read_text()
     version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
     assert version
-    for group, pod in pods(name).items():
+    for group, template in templates(name).items():
         variant = "cuda" if group == "gpu" else "cpu"
-        (container,) = pod["containers"]
+        (container,) = template["spec"]["containers"]
         assert container["image"] == f"registry.example.com/vqad:{version[1]}-{variant}"
         assert container["image"] in (CLUSTER / "Dockerfile").read_text()
 
@@ -107,11 +84,6 @@ def test_pods_ask_for_what_their_stage_needs_and_are_bounded(name: str) -> None:
         assert (asked.get("nvidia.com/gpu"), limits.get("nvidia.com/gpu")) == (
             ("1", "1") if group == "gpu" else (None, None)
         )
-        assert container["envFrom"] == [{"secretRef": {"name": "vqad-s3"}}]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        (shm,) = pod["volumes"]
-        assert shm["emptyDir"]["medium"] == "Memory"
-        assert {"name": shm["name"], "mountPath": "/dev/shm"} in container["volumeMounts"]
     assert job_of(name)["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
@@ -136,11 +108,10 @@ def run_as_shell(entrypoint: str, now: datetime | None = None) -> list[str]:
     """The arguments that a command gets from a shell, whose clock may be set to ``now``."""
     script = 'vqad() { printf "%s\\n" "$@"; }\n'
     if now:
-        # The real `date` at another time.
-        stamp = f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        # The real `date` in the entry point's time zone, at another time.
         script += (
-            'date() { local day=0; [ "$1 $2" = "-d yesterday" ] && shift 2 && day=86400; '
-            f'command date -d "@$(($(command date -d "{stamp}" +%s) - day))" "$@"; }}\n'
+            f'date() {{ local now; now=$(command date -d "@{now.timestamp():.0f}" "+%F %T"); '
+            '[ "$1" = -d ] && command date -d "$now $2" "$3"; }\n'
         )
     done = subprocess.run(
         ["bash", "-euc", script + entrypoint],
@@ -174,38 +145,59 @@ def test_the_entry_point_is_a_command_with_options_that_exist(name: str) -> None
         assert asked.get(place, "s3://").startswith("s3://")
 
 
-@pytest.mark.parametrize(
-    ("now", "night"),
-    [
-        ("2026-11-25 00:30 UTC", "2026-11-24"),  # 01:30 in Berlin, in winter
-        ("2026-07-01 23:30 UTC", "2026-07-01"),  # 01:30 on the 2nd, in summer
-        ("2027-01-01 00:30 UTC", "2026-12-31"),
-    ],
-)
-def test_the_nightly_entry_point_takes_the_day_before_in_its_time_zone(
-    now: str, night: str
-) -> None:
-    moment = datetime.strptime(now, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+NIGHTS = [
+    ("2026-11-25 01:30", "2026-11-24"),
+    ("2027-01-01 01:30", "2026-12-31"),
+    ("2026-07-02 01:30", "2026-07-01"),  # summer time
+    ("2026-11-25 14:00", "2026-11-24"),
+    ("2026-11-26 00:10", "2026-11-24"),  # a retry after midnight
+    ("2026-11-26 01:29", "2026-11-24"),
+    ("2026-11-26 01:30", "2026-11-25"),
+    ("2027-03-28 01:30", "2027-03-27"),  # half an hour before an hour is left out
+    ("2027-03-28 03:10", "2027-03-27"),
+    ("2027-03-29 01:00", "2027-03-27"),
+    ("2027-03-29 01:30", "2027-03-28"),
+    ("2027-03-29 02:30", "2027-03-28"),  # there was no 02:30 the day before
+    ("2026-10-25 01:30", "2026-10-24"),  # before an hour comes twice
+    ("2026-10-26 01:00", "2026-10-24"),
+    ("2026-10-26 01:30", "2026-10-25"),
+]
+
+
+@pytest.mark.parametrize(("now", "night"), NIGHTS)
+def test_a_night_has_one_date_until_the_next_night_starts(now: str, night: str) -> None:
+    moment = datetime.strptime(now, "%Y-%m-%d %H:%M").replace(tzinfo=BERLIN)
     options = parse(InspectCommand, run_as_shell(job_of("nightly.yaml")["entrypoint"], moment)[1:])
     assert options.archive == f"s3://factory/{night}"
     assert options.output == f"s3://factory/inspected/{night}"
 
 
+def test_the_date_changes_when_the_schedule_starts_a_job() -> None:
+    minute, hour, *_ = load("nightly.yaml")["spec"]["schedule"].split()
+    entrypoint = job_of("nightly.yaml")["entrypoint"]
+    assert re.findall(r"-(\d+)minutes", entrypoint) == [str(60 * int(hour) + int(minute))] * 2
+
+
+def the_night_of(moment: datetime) -> date:
+    started_today = (moment.hour, moment.minute) >= (1, 30)
+    return moment.date() - timedelta(days=1 if started_today else 2)
+
+
 def test_the_nightly_dates_agree_with_the_real_clock_and_the_stated_zone() -> None:
     zone = load("nightly.yaml")["spec"]["timeZone"]
     entrypoint = job_of("nightly.yaml")["entrypoint"]
-    assert set(re.findall(r"TZ=(\S+)", entrypoint)) == {zone}
-    before = datetime.now(ZoneInfo(zone)).date() - timedelta(days=1)
+    assert set(re.findall(r"TZ=(\S+)", entrypoint)) == {zone} == {BERLIN.key}
+    before = the_night_of(datetime.now(BERLIN))
     options = parse(InspectCommand, run_as_shell(entrypoint)[1:])
-    after = datetime.now(ZoneInfo(zone)).date() - timedelta(days=1)
+    after = the_night_of(datetime.now(BERLIN))
     assert options.archive in {f"s3://factory/{each}" for each in (before, after)}
 
 
 def test_the_nightly_job_is_the_single_one_on_the_same_cluster() -> None:
     night, single = job_of("nightly.yaml"), job_of("inspect-job.yaml")
     assert night | {"entrypoint": ""} == single | {"entrypoint": ""}
-    date = "$(TZ=Europe/Berlin date -d yesterday +%F)"
-    pattern = single["entrypoint"].replace("2026-11-24", date)
+    computed = r"$(TZ=Europe/Berlin date -d yesterday\ -90minutes +%F)"
+    pattern = single["entrypoint"].replace("2026-11-24", computed)
     assert night["entrypoint"] == pattern
 
 

@@ -19,6 +19,14 @@ def violations(manifest: dict[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
 
 
+def violations_of_rules(ingress: list[Any], egress: list[Any]) -> list[str]:
+    """The same for the rules of a network policy, which KubeRay's schema takes from Kubernetes."""
+    spec = _schema("RayCluster", "ray.io/v1")["properties"]["spec"]["properties"]
+    head = jsonschema.Draft202012Validator(spec["networkPolicy"]["properties"]["head"])
+    found = head.iter_errors({"ingressRules": ingress, "egressRules": egress})
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
 @cache
 def _schema(kind: str, api_version: str) -> dict[str, Any]:
     if not CRDS.is_dir():

