@@ -443,13 +443,13 @@ def test_sizes_that_are_absurd_together_are_refused_before_memory_is_taken(
 
 def test_a_detector_of_another_category_is_refused(models: str, saved: Path) -> None:
     saved.parent.rename(saved.parents[1] / "pill")
-    message = f"holds a detector of washer, version {saved.name}; put the folder back"
+    message = f"contains a detector of washer, version {saved.name}; move the folder back"
     assert_refused(models, message, category="pill")
 
 
 def test_a_detector_under_another_versions_name_is_refused(models: str, saved: Path) -> None:
     saved.rename(saved.parent / "renamed")
-    message = f"{models}/washer/renamed holds a detector of washer, version {saved.name}"
+    message = f"{models}/washer/renamed contains a detector of washer, version {saved.name}"
     assert_refused(models, message, version="renamed")
 
 
@@ -494,5 +494,5 @@ def test_saved_categories_passes_over_what_is_no_detector_in_use(models: str, sa
     (Path(models) / "begun" / "20260101T000000Z-00000000").mkdir(parents=True)
     assert saved_categories(models) == ["washer"]
     saved.parent.rename(Path(models) / "other")
-    with pytest.raises(DetectorError, match="holds a detector of washer; put the folder back"):
+    with pytest.raises(DetectorError, match="contains a detector of washer; move the folder back"):
         saved_categories(models)

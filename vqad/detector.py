@@ -1,11 +1,11 @@
-"""The fitted thing: VQ-VAE, prior, eta and threshold of a category, used, saved, loaded as one.
+"""The detector of one category: VQ-VAE, prior, eta and threshold, which are saved as one.
 
     detector = Detector.load("models", "bottle")
     inspection = detector.inspect(images)          # (batch, 3, height, width), RGB in [0, 1]
     print(inspection.verdicts, inspection.scores)
 
-On storage a detector is a folder of JSON and safetensors: loading executes nothing, and refuses
-what does not match its own record.
+On storage a detector is a folder of JSON and safetensors. Loading executes no code, and refuses
+files that do not match the hashes and sizes in the detector's record.
 """
 
 import hashlib
@@ -218,9 +218,9 @@ class Detector:
             raise ValueError("images must be finite, RGB in [0, 1]")
 
     def save(self, models: str, beside: Mapping[str, bytes] | None = None) -> str:
-        """Save in ``models``, in a folder of its own, and put it in use; returns the version.
+        """Save in ``models`` as the current version of the category; returns the version.
 
-        ``beside`` are files for people, by name, that loading does not look at.
+        ``beside`` are more files for people, by name; loading ignores them.
         """
         weights = [weights_of(network) for network in (self.vqvae, self.prior)]
         digest = hashlib.sha256(b"".join(weights)).hexdigest()
@@ -235,7 +235,7 @@ class Detector:
         for name, data in (*(beside or {}).items(), *zip(WEIGHTS, weights, strict=True)):
             files.write_bytes(uris.join(folder, name), data)
         files.write_bytes(models_layout.record(folder), to_json(record))
-        # Last, so that whatever is in force is whole.
+        # Last, so that the current version is always complete.
         current = models_layout.current(models, self.settings.category)
         files.write_bytes(current, to_json({"version": version}))
         self.version = version
@@ -243,7 +243,7 @@ class Detector:
 
     @classmethod
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
-        """Load the version in force, or the one named. Raises DetectorError."""
+        """Load the current version, or the given one. Raises DetectorError."""
         version = version or current_version(models, category)
         if not _is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
@@ -252,8 +252,8 @@ class Detector:
         settings = read_settings(record, folder)
         if settings.category != category or record.get("version") != version:
             raise DetectorError(
-                f"{folder} holds a detector of {settings.category}, version "
-                f"{record.get('version')}; put the folder back where it was saved"
+                f"{folder} contains a detector of {settings.category}, version "
+                f"{record.get('version')}; move the folder back to where it was saved"
             )
         vqvae, prior = _networks(settings, folder)
         for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
@@ -262,7 +262,7 @@ class Detector:
 
 
 def current_version(models: str, category: str) -> str:
-    """The version in force of a category's detector. Raises DetectorError where there is none."""
+    """The current version of a category's detector. Raises DetectorError if there is none."""
     uri = models_layout.current(models, category)
     if not files.exists(uri):
         raise DetectorError(
@@ -280,7 +280,7 @@ def _is_version(version: Any) -> TypeGuard[str]:
 
 
 def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
-    # First without memory: what the sizes come to together, no bound on each of them tells.
+    # First without memory: each size may be valid, and all of them together too large.
     with torch.device("meta"):
         networks = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
     for network in networks:
@@ -294,5 +294,5 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
 
 
 def device() -> str:
-    """Where a task's networks go."""
+    """The device for a task's networks."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -76,8 +76,8 @@ def lost_s(killed: Night, killed_s: float, resumed: Night) -> float:
     """Seconds between the state that is gone on from and the kill."""
     if any("has its detector" in line for line in resumed.lines):
         return 0.0  # the worker outlived its driver to the end
-    (line,) = [line for line in resumed.lines if "goes on from" in line]
-    found = re.search(r"goes on from (\w+) step (\d+) of", line)
+    (line,) = [line for line in resumed.lines if "resumes from" in line]
+    found = re.search(r"resumes from (\w+) step (\d+) of", line)
     assert found
     shown = rf"washer: {found[1]} step {found[2]} of"
     # Kept, and not yet told of when the driver was killed: nothing is gone.
@@ -120,7 +120,7 @@ def test_a_killed_worker_goes_on_without_a_rerun(place: Place) -> None:
         for stage in ("vqvae", "prior"):
             running.read_until(f"washer: {stage} step 300 of")
             running.kill_worker()
-            line = running.read_until("washer: goes on from")
+            line = running.read_until("washer: resumes from")
             say(f"{place.models[:5]}: killed behind {stage} step 300, {line}")
         ended = running.end()
     assert ended.code == 0, ended.err

@@ -81,7 +81,7 @@ def assert_trained(ended: Ended, names: list[str]) -> None:
 def test_the_categories_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
     ended = trained_without_a_node(THREE, tmp_path)
     assert_trained(ended, THREE)
-    assert " goes on from " in ended.err or ended.err.count("reading 20 images") > len(THREE)
+    assert " resumes from " in ended.err or ended.err.count("reading 20 images") > len(THREE)
     assert_all_inspect(tmp_path, THREE)
 
 
@@ -89,7 +89,7 @@ def test_the_categories_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_fifteen_categories_outlive_a_node(tmp_path: Path) -> None:
     ended = trained_without_a_node(FIFTEEN, tmp_path, NIGHT_STEPS="300")
-    sys.stderr.write(f"{ended.out}{ended.err.count(' goes on from ')} went on from a checkpoint\n")
+    sys.stderr.write(f"{ended.out}{ended.err.count(' resumes from ')} resumed from a checkpoint\n")
     assert len(FIFTEEN) == 15
     assert_trained(ended, FIFTEEN)
     assert_all_inspect(tmp_path, FIFTEEN)

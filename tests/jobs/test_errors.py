@@ -102,7 +102,7 @@ NOT_STARTED = {
         r"batch; got 33$"
     ),
     f"{TRAIN} --gpus-per-category 2": (
-        r"gpus_per_category must be at most one per worker, got 2 for 1; give more --workers-per"
+        r"gpus_per_category must be at most one per worker, got 2 for 1; raise --workers-per"
     ),
     f"{TRAIN} --checkpoint-seconds -1": r"checkpoint_seconds must not be negative, got -1.0$",
     f"{TRAIN} --tensorboard s3://b/logs": r"--tensorboard must be a local folder, got s3://b/logs$",

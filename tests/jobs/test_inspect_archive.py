@@ -94,7 +94,10 @@ def anothers(category: Path, version: str) -> None:
     [
         (tampered, r".*/prior.safetensors does not match its recorded hash and size; restore it"),
         (oversized, r".*/detector.json: 16777217 bytes, more than 16777216$"),
-        (anothers, r".*/models/fabric/.* holds a detector of washer, version .*; put the folder"),
+        (
+            anothers,
+            r".*/models/fabric/.* contains a detector of washer, version .*; move the folder",
+        ),
     ],
 )
 def test_what_is_no_detector_of_the_category_is_refused_with_exit_code_2(

@@ -141,8 +141,8 @@ def assert_as_good(models: Path | str, trained: Trained) -> None:
 
 def lost(killed: Night, resumed: Night) -> tuple[str, int]:
     """Stage and steps that were done before a kill and had to be done again."""
-    (line,) = [line for line in resumed.lines if "goes on from" in line]
-    found = re.search(r"goes on from (\w+) step (\d+)", line)
+    (line,) = [line for line in resumed.lines if "resumes from" in line]
+    found = re.search(r"resumes from (\w+) step (\d+)", line)
     assert found
     stage, step = killed.steps()[-1]
     before = {"vqvae": 0, "prior": NUM_STEPS}
@@ -177,7 +177,7 @@ def test_a_killed_worker_heals_in_the_same_command_with_detectors_on_s3(
         ended = running.end()
     assert ended.code == 0, ended.err
     assert ended.summary["trained"] == ["washer"]
-    assert any("washer: goes on from vqvae step" in line for line in running.lines)
+    assert any("washer: resumes from vqvae step" in line for line in running.lines)
     assert_as_good(f"{bucket}/models", trained)
     second = vqad("train", *line, "--preset", "tiny")
     assert (second.code, second.summary["skipped"]) == (0, ["washer"])

@@ -28,6 +28,6 @@ def _category_of(models: str, folder: str, version: str) -> str:
     category = settings.get("category") if isinstance(settings, dict) else None
     if not isinstance(category, str) or models_layout.category_folder(category) != folder:
         raise DetectorError(
-            f"{place} holds a detector of {category}; put the folder back where it was saved"
+            f"{place} contains a detector of {category}; move the folder back to where it was saved"
         )
     return category

@@ -1,4 +1,4 @@
-"""The three kinds of product, and which symmetries of the square each of them has (4.3.1)."""
+"""The three kinds of product, and the symmetries of the square that each of them has (4.3.1)."""
 
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_of(category: str, given: dict[str, str] | None = None) -> Kind:
-    """The kind of a category: the given one, else MVTec AD's, else `object`."""
+    """The kind of a category: as given, else as MVTec AD's, else `object`."""
     kind = (given or {}).get(category, KINDS.get(category, "object"))
     if kind not in get_args(Kind):
         raise ValueError(
@@ -27,11 +27,11 @@ def kind_of(category: str, given: dict[str, str] | None = None) -> Kind:
 
 
 def variations(kind: Kind) -> int | None:
-    """How many variations of an image there are at all; None where they are without number."""
+    """The number of different variations of an image; None if it is infinite."""
     return 8 if kind == "rotatable_object" else None
 
 
 def nth_symmetry(picture: Tensor, n: int) -> Tensor:
-    """One of the eight turns and flips of a square picture (..., side, side)."""
+    """The n-th of the eight rotations and flips of a square picture (..., side, side)."""
     turned = torch.rot90(picture, n % 4, (-2, -1))
     return turned.flip(-1) if n >= 4 else turned

@@ -1,7 +1,7 @@
-"""What a training keeps of a category until its detector is saved: ``MODELS/.runs/RUN/NAME``.
+"""The folder of a category's checkpoints, until its detector is saved: ``MODELS/.runs/RUN/NAME``.
 
-The folder is Ray Train's, with its checkpoints and its registry of them. NAME follows from all that
-shapes the weights, so that the same command finds it again and another never does.
+Ray Train writes its checkpoints there, and a registry of them. NAME depends on everything that
+shapes the weights, so that the same command finds the folder again and no other command does.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from vqad.storage import models_layout, uris
 from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
-_FORMAT = 1  # of a checkpoint; another number, another folder
-_REGISTRY = "checkpoint_manager_snapshot.json"  # Ray Train's
+_FORMAT = 1  # of a checkpoint; raising it abandons older checkpoints
+_REGISTRY = "checkpoint_manager_snapshot.json"  # written by Ray Train
 
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """The folder of one category."""
+    """The folder of one category's checkpoints."""
 
     run: str  # URI, MODELS/.runs/RUN
     name: str
@@ -32,7 +32,7 @@ class CheckpointFolder:
     def of(
         cls, models: str, run: str, options: TrainOptions, fingerprint: str
     ) -> "CheckpointFolder":
-        """The folder for these options and this data."""
+        """The folder that belongs to these options and this data."""
         shaping = [_FORMAT, fingerprint, asdict(options), asdict(PRESETS[options.preset])]
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
         folder = uris.absolute(models_layout.run(models, run))
@@ -40,25 +40,25 @@ class CheckpointFolder:
 
     @property
     def uri(self) -> str:
-        """The whole address, for messages."""
+        """The folder's URI, for messages."""
         return f"{self.run}/{self.name}"
 
     def storage(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        """File system and path of the run, as Ray Train wants them."""
+        """File system and path of the run, in the form that Ray Train takes."""
         filesystem, path = pyarrow.fs.FileSystem.from_uri(self.run)
         return filesystem, path
 
     def remove(self) -> None:
-        """Remove it, if it is there."""
+        """Remove the folder if it exists."""
         filesystem, run = self.storage()
         with suppress(FileNotFoundError):
             filesystem.delete_dir(f"{run}/{self.name}")
 
     def mend(self) -> bool:
-        """Remove a registry that a kill left half written; returns whether there was one.
+        """Remove a registry that was left incomplete by a kill; returns True if there was one.
 
-        Ray Train writes it in place and gives up on what it can't read: then the category would
-        never train again. Without it, it begins anew.
+        Ray Train writes the registry in place, and fails if it can't read it: the category could
+        never be trained again. Without a registry, training starts from the beginning.
         """
         filesystem, run = self.storage()
         registry = f"{run}/{self.name}/{_REGISTRY}"

@@ -1,8 +1,8 @@
-"""Training one detector per category, side by side.
+"""Train one detector per category, several categories at the same time.
 
-One Ray task a category, holding one Ray Train run. The task takes no CPU of its own, so that any
-number can wait for workers; those of more categories than fit wait in a queue of the driver's. A
-category that fails ends with its own message in the summary, while the others go on.
+Each category is a Ray task that contains a Ray Train run. The task takes no CPU itself, so that
+any number of tasks can wait for workers. Categories above the number that fits wait in a queue of
+the driver. If a category fails, its message is in the summary, and the others continue.
 """
 
 import time
@@ -25,31 +25,33 @@ from vqad.training.events import Event, Show
 from vqad.training.options import TrainJob, TrainOptions
 from vqad.training.recalibrate import recalibrate
 
-# A guess: restarts of one category's workers, each from the last checkpoint, before it has failed.
-# Those of nodes that were taken away with notice are not counted.
+# A guess: how often the workers of a category are restarted, each time from the last checkpoint,
+# before it counts as failed. Restarts after an announced removal of a node are not counted.
 MOST_FAILURES = 8
 
 
 @dataclass(kw_only=True)
 class TrainSummary:
-    """What became of every category."""
+    """The outcome of every category."""
 
     trained: list[str] = field(default_factory=list)
-    calibrated: list[str] = field(default_factory=list)  # with ``only``
+    calibrated: list[str] = field(default_factory=list)  # with ``only="calibrate"``
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     seconds: float = 0.0
     categories: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, category: str, outcome: dict[str, Any]) -> Event:
-        """Note how a category ended; returns it as an event."""
+        """Add the outcome of a category; returns it as an event."""
         if "failed" in outcome:
             self.failed[category] = outcome["failed"]
             line = f"failed: {category}: {outcome['failed']}"
             return Event(category=category, line=line, stage="failed")
         if outcome.pop("skipped", False):
             self.skipped.append(category)
-            return Event(category=category, line=f"{category}: has its detector", stage="skipped")
+            return Event(
+                category=category, line=f"{category}: has its detector already", stage="skipped"
+            )
         done = "calibrated" if outcome.pop("calibrated", False) else "trained"
         getattr(self, done).append(category)
         self.categories[category] = outcome
@@ -57,7 +59,7 @@ class TrainSummary:
 
 
 def train(job: TrainJob, show: Show) -> TrainSummary:
-    """Fit, or only calibrate, all categories of a job. Needs a connected Ray."""
+    """Fit all categories of a job, or only calibrate them. Ray must be connected."""
     start_s = time.monotonic()
     summary = TrainSummary()
     shares = resources.share(
@@ -68,14 +70,14 @@ def train(job: TrainJob, show: Show) -> TrainSummary:
     )
     if shares.missing():
         show(Event(category=job.options[0].category, line=shares.missing()))
-    told = event_log.begin()
+    events = event_log.begin()
     waiting, running = deque(job.options), dict[ray.ObjectRef, str]()
     while waiting or running:
         while waiting and len(running) < shares.num_concurrent:
             options = waiting.popleft()
-            running[_start(job, options, shares, told)] = options.category
+            running[_start(job, options, shares, events)] = options.category
         done, _ = ray.wait(list(running), timeout=1)
-        for event in ray.get(told.take.remote()):
+        for event in ray.get(events.take.remote()):
             show(event)
         for task in done:
             category = running.pop(task)
@@ -84,20 +86,20 @@ def train(job: TrainJob, show: Show) -> TrainSummary:
     return summary
 
 
-def _start(job: TrainJob, options: TrainOptions, shares: Resources, told: Any) -> Any:
+def _start(job: TrainJob, options: TrainOptions, shares: Resources, events: Any) -> Any:
     if job.only:
         remote: Any = ray.remote(
             num_cpus=shares.cpus, num_gpus=shares.gpus, max_retries=MOST_FAILURES
         )
         task: Any = remote(recalibrate)
         return task.remote(job.data, job.models, options, cpus=shares.cpus, gpus=shares.gpus)
-    # Beside the driver, so that only workers go with a node that is lost.
+    # On the driver's node, so that the loss of another node ends only workers.
     here: Any = event_log.here()
-    # Its worker ends with it, and with that whatever Ray Train has started there.
+    # The worker process ends with the task, and with it whatever Ray Train has started in it.
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=2, scheduling_strategy=here)(
         _train_category
     )
-    return task.remote(job, options, shares, told)
+    return task.remote(job, options, shares, events)
 
 
 def _outcome(task: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
@@ -108,45 +110,45 @@ def _outcome(task: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
 
 
 def _train_category(
-    job: TrainJob, options: TrainOptions, shares: Resources, told: Any
+    job: TrainJob, options: TrainOptions, shares: Resources, events: Any
 ) -> dict[str, Any]:
     listed = dataset.good_images(job.data, options.category)
     if not listed:
         return {"failed": f"no images in {uris.join(job.data, options.category)}"}
     fingerprint = dataset.fingerprint(listed)
-    kept = CheckpointFolder.of(job.models, job.run_name, options, fingerprint)
+    checkpoints = CheckpointFolder.of(job.models, job.run_name, options, fingerprint)
     if _is_finished(job, options.category, fingerprint):
-        # What a kill behind the saving left, or what to redo must not go on from.
-        kept.remove()
+        # Left over if a kill came after the detector was saved; a redo must not resume from it.
+        checkpoints.remove()
         if not job.redo:
             return {"skipped": True}
     task = train_worker.Task(
         options=options,
         models=job.models,
         run=job.run_name,
-        kept=kept,
+        checkpoints=checkpoints,
         listed=listed,
         fingerprint=fingerprint,
         resources=shares,
         checkpoint_seconds=job.checkpoint_seconds,
         cache_bytes=job.cache_bytes,
-        progress=told,
+        progress=events,
     )
-    if kept.mend():
-        task.tell("the registry of its checkpoints is broken; it begins anew")
+    if checkpoints.mend():
+        task.say("the registry of its checkpoints is damaged; training starts from the beginning")
     try:
         _trainer(task).fit()
     except ray.train.TrainingFailedError as error:
         return {"failed": _cause(error)}
-    outcome: dict[str, Any] = ray.get(told.outcome.remote(options.category))
+    outcome: dict[str, Any] = ray.get(events.outcome.remote(options.category))
     if "failed" not in outcome:
-        kept.remove()
+        checkpoints.remove()
     return outcome
 
 
 def _trainer(task: train_worker.Task) -> TorchTrainer:
     shares = task.resources
-    filesystem, path = task.kept.storage()
+    filesystem, path = task.checkpoints.storage()
     return TorchTrainer(
         train_worker.train_category,
         train_loop_config={"task": task},
@@ -157,7 +159,7 @@ def _trainer(task: train_worker.Task) -> TorchTrainer:
         ),
         torch_config=TorchConfig(backend=_backend(shares)),
         run_config=RunConfig(
-            name=task.kept.name,
+            name=task.checkpoints.name,
             storage_path=path,
             storage_filesystem=filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
@@ -167,8 +169,8 @@ def _trainer(task: train_worker.Task) -> TorchTrainer:
 
 
 def _backend(shares: Resources) -> str | None:
-    """What the workers of a category talk through; None leaves the choice to Ray."""
-    # One alone talks to nobody, and may have no NCCL; which refuses two workers on one GPU.
+    """The backend for messages between a category's workers; None leaves the choice to Ray."""
+    # A single worker sends nothing and may lack NCCL, and NCCL refuses two workers on one GPU.
     is_alone, share_one = shares.num_workers == 1, shares.gpus not in (0, 1)
     return "gloo" if is_alone or share_one else None
 

@@ -1,7 +1,7 @@
-"""What Ray Train runs on every worker of a category: read, fit, calibrate, save.
+"""The function that Ray Train runs on every worker of a category: read, fit, calibrate, save.
 
-Checkpoints of both stages go to the run's storage at intervals. A worker that starts again, by
-Ray's doing or by the same command's, goes on from the last registered one.
+Checkpoints of both stages go to the run's storage at intervals. A worker that is started again, by
+Ray or by the same command, resumes from the last registered checkpoint.
 """
 
 import tempfile
@@ -31,12 +31,12 @@ from vqad.training.presets import PRESETS
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """All that the workers of a category have to know."""
+    """Everything that the workers of a category need to know."""
 
     options: TrainOptions
     models: str  # URI
     run: str
-    kept: CheckpointFolder
+    checkpoints: CheckpointFolder
     listed: list[listing.Listed]
     fingerprint: str
     resources: Resources
@@ -44,22 +44,22 @@ class Task:
     cache_bytes: int
     progress: Any  # the actor
 
-    def tell(self, line: str, stage: str = "") -> None:
-        """A line for a person, once."""
+    def say(self, line: str, stage: str = "") -> None:
+        """Report a line for people, from the first worker only."""
         if data_parallel.rank() == 0:
             category = self.options.category
             event = Event(category=category, line=f"{category}: {line}", stage=stage)
             self.progress.add.remote(event)
 
     def finish(self, outcome: dict[str, Any]) -> None:
-        """Say how it ended, and wait until that is known."""
-        # Not through Ray Train's report, which keeps metrics only where a checkpoint comes along.
+        """Report the outcome, and wait until it has arrived."""
+        # Ray Train's own report keeps metrics only if they come with a checkpoint.
         if data_parallel.rank() == 0:
             ray.get(self.progress.finish.remote(self.options.category, outcome))
 
 
 def train_category(config: dict[str, Any]) -> None:
-    """What Ray Train calls. What a user can mend ends it without being tried again."""
+    """Train one category. An error that a user can mend becomes the outcome, without a retry."""
     start_s = time.monotonic()
     task: Task = config["task"]
     torch.set_num_threads(task.resources.cpus)
@@ -68,49 +68,49 @@ def train_category(config: dict[str, Any]) -> None:
         if data_parallel.rank() == 0:
             outcome = _calibrated_and_saved(task, training, unreadable)
             seconds = round(time.monotonic() - start_s, 1)
-            task.tell(f"saved {outcome['version']} after {seconds:.0f} s", "saved")
+            task.say(f"saved {outcome['version']} after {seconds:.0f} s", "saved")
             task.finish({"seconds": seconds} | outcome)
     except ValueError as error:
         task.finish({"failed": str(error)})
 
 
 def _fitted(task: Task) -> tuple[Training, list[str]]:
-    task.tell(f"reading {len(task.listed)} images", "reading")
+    task.say(f"reading {len(task.listed)} images", "reading")
     found = _read_together(task)
     for line in found.unreadable:
-        task.tell(f"left out {line}")
-    # Simulated GPUs have no device: what torch finds on this worker is what counts.
+        task.say(f"left out {line}")
+    # Ray may have been given GPUs that do not exist, so what torch finds on this worker decides.
     on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
     device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
     training = Training(found.names, found.pixels, task.options, device=device)
     num, held_out = len(found.names), len(training.held_out)
-    task.tell(f"{num} images, {held_out} of them held out, {len(found.unreadable)} left out")
-    _take_up(task, training)
-    checkpoints = Checkpoints(training, task.checkpoint_seconds)
+    task.say(f"{num} images, {held_out} of them held out, {len(found.unreadable)} left out")
+    _resume(task, training)
+    saving = Checkpoints(training, task.checkpoint_seconds)
     for record in training.records():
         if data_parallel.rank() == 0:
             event = of_record(task.options.category, record, training.seconds_left(record))
             task.progress.add.remote(event)
-        checkpoints.after(record)
+        saving.after(record)
     return training, found.unreadable
 
 
 def _read_together(task: Task) -> Examples:
-    """The images, fetched and decoded by one worker of each node. Raises ValueError on all."""
+    """The images, read by one worker of each node. Raises ValueError on all workers."""
     size_px = PRESETS[task.options.preset].vqvae.image_size_px
     if data_parallel.num_workers() == 1:
         return dataset.read(task.listed, size_px=size_px, in_memory_bytes=task.cache_bytes)
     with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
-        told = _gather(_read_for_node(task, size_px, Path(folder)))
-        failed = [each["failed"] for each in told if "failed" in each]
+        gathered = _gather(_read_for_node(task, size_px, Path(folder)))
+        failed = [each["failed"] for each in gathered if "failed" in each]
         if failed:
             raise ValueError(failed[0])
         node = ray.train.get_context().get_node_rank()
-        (ours,) = (each for each in told if each.get("node") == node)
+        (ours,) = (each for each in gathered if each.get("node") == node)
         pixels: np.ndarray = dataset.mapped(Path(ours["folder"]), ours["shape"], ours["dtype"])
         if pixels.nbytes <= task.cache_bytes:
             pixels = np.array(pixels)
-        _gather({})  # nobody removes a folder that others have yet to map
+        _gather({})  # a barrier: a folder must not be removed before all workers have mapped it
     return Examples(names=ours["names"], pixels=pixels, unreadable=ours["unreadable"])
 
 
@@ -133,13 +133,13 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
 
 
 def _gather(mine: dict[str, Any]) -> list[dict[str, Any]]:
-    """What every worker has to say, on all of them."""
-    told: list[dict[str, Any]] = [{}] * data_parallel.num_workers()
-    distributed.all_gather_object(told, mine)
-    return told
+    """The values of all workers, on all workers."""
+    gathered: list[dict[str, Any]] = [{}] * data_parallel.num_workers()
+    distributed.all_gather_object(gathered, mine)
+    return gathered
 
 
-def _take_up(task: Task, training: Training) -> None:
+def _resume(task: Task, training: Training) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return
@@ -150,10 +150,11 @@ def _take_up(task: Task, training: Training) -> None:
         except (RuntimeError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"{task.kept.uri} can't be taken up ({reason}); remove it to begin anew"
+                f"the checkpoint in {task.checkpoints.uri} can't be loaded ({reason}); remove that "
+                "folder to start from the beginning"
             ) from error
     last = training.history[-1]
-    task.tell(f"goes on from {last.stage} step {last.step} of {last.num_steps}", last.stage)
+    task.say(f"resumes from {last.stage} step {last.step} of {last.num_steps}", last.stage)
 
 
 class Checkpoints:
@@ -167,7 +168,7 @@ class Checkpoints:
         self.last_s = time.monotonic()
 
     def after(self, record: Record) -> None:
-        """Save the state behind this record, where it is time."""
+        """Save the state after this record, if a checkpoint is due."""
         passed_s = time.monotonic() - self.last_s
         is_due = record.step == record.num_steps or passed_s >= self.interval_seconds
         if data_parallel.first_says(is_due, self.training.held_out.device):
@@ -177,7 +178,7 @@ class Checkpoints:
     def _save(self, record: Record) -> None:
         metrics = {"stage": record.stage, "step": record.step}
         if data_parallel.rank() > 0:
-            ray.train.report(metrics)  # all workers have to
+            ray.train.report(metrics)  # Ray Train waits for all workers
             return
         with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
             torch.save(self.training.state(), Path(folder) / self.FILE)
@@ -186,9 +187,9 @@ class Checkpoints:
 
 
 def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str]) -> dict[str, Any]:
-    task.tell("calibrating", "calibrating")
+    task.say("calibrating", "calibrating")
     for line in training.warnings():
-        task.tell(f"warning: {line.removeprefix(f'{task.options.category}: ')}")
+        task.say(f"warning: {line.removeprefix(f'{task.options.category}: ')}")
     detector = training.detector()
     record = replace(
         detector.settings.found,

@@ -1,8 +1,8 @@
-"""Drawn products, photographed, and an archive of them in MVTec AD's layout.
+"""Photographs of drawn products, and archives of them in MVTec AD's layout.
 
-The camera adds what a good detector must tolerate: uneven light, a slight cast of colour,
-sensor noise, small shifts and turns. A defective picture is the same photograph of the same
-product with one flaw, so its mask is what differs, and outside it the two are equal to the bit.
+The camera adds everything that a good detector must tolerate: uneven light, a slight colour cast,
+sensor noise, small shifts and rotations. A defective picture is the same photograph of the same
+product with one flaw. Its mask is where the two differ; outside it they are equal in every bit.
 """
 
 import zlib
@@ -44,7 +44,7 @@ class _Exposure:
 
 
 def defects(category: str, *, products: Mapping[str, Product] = PRODUCTS) -> tuple[str, ...]:
-    """Names of what can go wrong with products of a category: its folders in ``test``."""
+    """Names of a category's defects, which are its folders in ``test``."""
     return tuple(_product(category, products).flaws)
 
 
@@ -55,7 +55,7 @@ def draw(
     rng: Generator,
     products: Mapping[str, Product] = PRODUCTS,
 ) -> Picture:
-    """Photograph of one good product, RGB."""
+    """Draw a photograph of one good product, RGB."""
     scene, exposure = _set_up(_product(category, products), size_px, rng)
     return exposure.photograph(scene.image)
 
@@ -68,16 +68,16 @@ def draw_defect(
     rng: Generator,
     products: Mapping[str, Product] = PRODUCTS,
 ) -> tuple[Picture, Mask]:
-    """Photograph of a product with one flaw, and the mask (0 or 255) of where it is seen.
+    """Draw a photograph of a product with one flaw, and the flaw's mask (0 or 255).
 
-    Outside the mask the picture is, to the bit, what ``draw`` makes of the same generator.
+    Outside the mask, the picture equals in every bit what ``draw`` makes of the same generator.
     """
     product = _product(category, products)
     if defect not in product.flaws:
         raise ValueError(f"unknown defect {defect!r} of {category}: use {_listed(product.flaws)}")
     scene, exposure = _set_up(product, size_px, rng)
     good = exposure.photograph(scene.image)
-    for _ in range(100):  # a flaw may fall where it hardly shows; then it is drawn anew
+    for _ in range(100):  # a flaw may be hardly visible where it is; then another one is drawn
         flawed = exposure.photograph(product.flaws[defect](scene, rng))
         mask = _differing(good, flawed)
         if np.mean(mask > 0) >= _SHARE_SEEN:
@@ -188,7 +188,7 @@ def _exposed(size_px: int, rng: Generator) -> _Exposure:
 
 
 def _differing(good: Picture, flawed: Picture) -> Mask:
-    """Where a flaw is seen, its small gaps closed."""
+    """The mask of a visible flaw, with small gaps closed."""
     step = cv2.absdiff(good, flawed).max(axis=2)
     seen = np.where(step >= _STEP_SEEN, np.uint8(255), np.uint8(0))
     side = max(len(seen) // 24, 2) | 1

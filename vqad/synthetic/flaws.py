@@ -1,8 +1,8 @@
-"""What can go wrong with a drawn product.
+"""Flaws of drawn products.
 
-A flaw takes a scene and returns its picture with the damage done; where the damage lies is
-found afterwards by comparing the two. Sizes are shares of the picture's side. Most flaws are
-plain to see, some are drawn faint.
+A flaw takes a scene and returns the picture of it with damage. The mask is found afterwards, by
+comparing the two pictures. Sizes are shares of the picture's side. Most flaws are easy to see, and
+some are drawn faint.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ def _plain(like: Field, colour: Rgb) -> Canvas:
 
 
 def _strength(rng: Generator) -> float:
-    """Draw how plain a flaw is: mostly near 1, sometimes down to 0.4."""
+    """Draw the visibility of a flaw: mostly near 1, sometimes down to 0.4."""
     return float(1 - 0.6 * rng.uniform() ** 2.5)
 
 
 def somewhere(share: Field, rng: Generator) -> Point:
-    """Pick a point (x, y) in pixels of what is covered, off the border where possible."""
+    """Pick a covered point (x, y) in pixels, away from the border if possible."""
     margin = len(share) // 12
     inner = share.copy()
     inner[:margin], inner[-margin:], inner[:, :margin], inner[:, -margin:] = 0, 0, 0, 0
@@ -47,7 +47,7 @@ def _on_edge(body: Field, rng: Generator) -> Point:
 
 
 def _filled(like: Field, points: np.ndarray) -> Field:
-    """Fill a polygon of points (n, 2) in pixels; the share of each pixel that it covers."""
+    """Fill a polygon of points (n, 2) in pixels; returns the share of each pixel that it covers."""
     mask = np.zeros(like.shape, np.uint8)
     fixed = np.round(points * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
@@ -81,7 +81,7 @@ def blob(like: Field, centre: Point, radius: float, rng: Generator, ragged: floa
 def _path(
     middle: Point, length_px: float, rng: Generator, *, bend: float, jag: float
 ) -> np.ndarray:
-    """Lead a line through its middle: ``bend`` turns it slowly, ``jag`` at each step."""
+    """Draw a random path through its middle: ``bend`` turns it slowly, ``jag`` at each step."""
     steps = 24
     drift = np.cumsum(rng.normal(0, bend, steps)) + rng.normal(0, jag, steps)
     heading = rng.uniform(0, 2 * np.pi) + drift
@@ -96,7 +96,7 @@ def _shifted(field: np.ndarray, right_px: float, down_px: float) -> np.ndarray:
 
 
 def scratch(scene: Scene, rng: Generator) -> Canvas:
-    """Leave a line with a dark flank on the product: dark on a bright one, bright on a dark one."""
+    """Scratch a line with a shadow: dark on a bright product, bright on a dark one."""
     side = len(scene.body)
     path = _path(somewhere(scene.body, rng), rng.uniform(0.35, 0.7) * side, rng, bend=0.05, jag=0.0)
     line = _stroke(scene.body, path, rng.uniform(0.022, 0.036)) * scene.body * _strength(rng)
@@ -106,7 +106,7 @@ def scratch(scene: Scene, rng: Generator) -> Canvas:
 
 
 def crack(scene: Scene, rng: Generator) -> Canvas:
-    """Leave a jagged dark line with a branch."""
+    """Draw a jagged dark line with a branch."""
     side, start = len(scene.body), somewhere(scene.body, rng)
     trunk = _path(start, rng.uniform(0.45, 0.8) * side, rng, bend=0.12, jag=0.5)
     branch = _path(start, rng.uniform(0.2, 0.35) * side, rng, bend=0.12, jag=0.5)
@@ -118,7 +118,7 @@ def crack(scene: Scene, rng: Generator) -> Canvas:
 
 
 def thread(scene: Scene, rng: Generator) -> Canvas:
-    """Drop a stray fibre on top, with its shadow; it may reach over the edge."""
+    """Put a stray fibre with its shadow on the product; it may reach over the edge."""
     side = len(scene.body)
     path = _path(somewhere(scene.body, rng), rng.uniform(0.5, 1.0) * side, rng, bend=0.22, jag=0.0)
     fibre = _stroke(scene.body, path, rng.uniform(0.018, 0.030))
@@ -131,17 +131,17 @@ def thread(scene: Scene, rng: Generator) -> Canvas:
 
 
 def stain(scene: Scene, rng: Generator) -> Canvas:
-    """Spill something that tints what is under it: oil, ink, rust or paint."""
+    """Stain the product with oil, ink, rust or paint, which tints the colours below it."""
     spot = blob(scene.body, somewhere(scene.body, rng), rng.uniform(0.07, 0.15), rng, 0.18)
     spot = softened(spot, len(spot) / 40) * scene.body * _strength(rng)
     dyes = ((0.42, 0.34, 0.26), (0.35, 0.42, 0.80), (0.85, 0.40, 0.22), (0.30, 0.45, 0.32))
     dye = np.array(dyes[rng.integers(len(dyes))], np.float32)[:, None, None]
-    # What is nearly black takes no dye: a stain on it dries lighter.
+    # A dye would not be visible on black, so a stain also adds some light.
     return over(scene.image, spot, scene.image * dye + 45 * dye)
 
 
 def hole(scene: Scene, rng: Generator) -> Canvas:
-    """Tear a ragged hole into the dark, its far lip bright."""
+    """Tear a ragged dark hole with one bright edge."""
     centre = somewhere(scene.body, rng)
     radius = rng.uniform(0.055, 0.095)
     lip = blob(scene.body, centre, radius, rng, 0.22)
@@ -152,7 +152,7 @@ def hole(scene: Scene, rng: Generator) -> Canvas:
 
 
 def dent(scene: Scene, rng: Generator) -> Canvas:
-    """Press a bump that bends the product's lines and catches the light."""
+    """Press a bump that distorts the product's lines and its shading."""
     side = len(scene.body)
     x, y = somewhere(scene.body, rng)
     radius = rng.uniform(0.10, 0.17) * side
@@ -171,7 +171,7 @@ def dent(scene: Scene, rng: Generator) -> Canvas:
 
 
 def chip(scene: Scene, rng: Generator) -> Canvas:
-    """Break a piece off the edge, so that what lies behind shows."""
+    """Break a piece off the edge, so that the background is visible."""
     bite = blob(scene.body, _on_edge(scene.body, rng), rng.uniform(0.08, 0.14), rng, 0.2)
     side = len(bite)
     fresh = np.clip(softened(bite, side / 20) * 2, 0, 1) * scene.body

@@ -32,7 +32,7 @@ from vqad.synthetic.scenes import (
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """How one category of product is drawn, and what can go wrong with it."""
+    """The drawing of one category of product, and its possible flaws."""
 
     kind: str  # as in `vqad.model.kinds.Kind`
     design: Design
@@ -40,12 +40,12 @@ class Product:
 
 
 def flaws_of(*chosen: Flaw) -> dict[str, Flaw]:
-    """Flaws by their names, which are those of their folders in ``test``."""
+    """Flaws by name; the names become folders in ``test``."""
     return {flaw.__name__: flaw for flaw in chosen}
 
 
 def closed_surface(view: View, image: Canvas, *, backing: Rgb) -> Scene:
-    """Make a closed surface of it; what lies behind shows only through a hole."""
+    """A scene that the product fills; its background is visible only through a hole."""
     everywhere = np.ones_like(view.x)
     behind = tint(backing, everywhere)
     return Scene(image=image, background=behind, bare=behind, body=everywhere, part=everywhere)
@@ -93,7 +93,7 @@ def ring(
 
 @cache
 def printed(lines: tuple[str, ...]) -> Sheet:
-    """Print lines in the middle of a square, as a share of ink."""
+    """Print lines of text in the middle of a square; returns the share of ink of each pixel."""
     side, scale, thick = 256, 1.9, 6
     ink = np.zeros((side, side), np.uint8)
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""What a drawn picture is made of before the camera sees it: a pose, layers and light.
+"""The parts of a drawn picture before it is photographed: a pose, layers and light.
 
 Shapes are signed distances (negative inside) in product coordinates, where the picture spans
 [-1, 1] and y points down. Relief is lit from the upper left of the camera, however the product
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.random import Generator
 
-# One number a pixel: a coordinate, a distance, a height, a share in [0, 1].
+# One number per pixel: a coordinate, a distance, a height, a share in [0, 1].
 Field = Float32[np.ndarray, "height width"]
 # The same for something of another size than the picture.
 Sheet = Float32[np.ndarray, "rows cols"]
@@ -27,18 +27,18 @@ _LIGHT, _HALFWAY = (-0.50, -0.60, 0.62), (-0.28, -0.33, 0.90)
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A product before the camera, and the pictures beneath it, which a flaw may lay open."""
+    """A product before the camera, and the layers below it, which a flaw may uncover."""
 
     image: Canvas
     background: Canvas  # without the product
     bare: Canvas  # without its part or print
-    body: Field  # share of each pixel that is product
-    part: Field  # share of each pixel that is part or print
+    body: Field  # share of each pixel that the product covers
+    part: Field  # share of each pixel that its part or print covers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """How a product lies before the camera; lengths in halves of the picture's side."""
+    """Position of a product before the camera; lengths in halves of the picture's side."""
 
     degrees: float = 0.0
     flipped: bool = False

@@ -1,7 +1,7 @@
-"""The three kinds of category, and how pictures of each are varied for training (4.3.1).
+"""Augmentation: random variations of training images that suit the kind of product (4.3.1).
 
-A factory knows which of a picture's variations are harmless; the kind says it. Everything runs on
-the device of the pictures, a batch at a time, from one generator, so that a step can be repeated.
+The kind says which variations are harmless. All functions run on the device of the images, one
+batch at a time, and draw from one generator, so that a step can be repeated.
 """
 
 import math
@@ -15,25 +15,25 @@ from vqad.array_types import Images
 from vqad.model.kinds import Kind, nth_symmetry
 
 LARGEST_TURN_DEGREES = 10.0  # of an `object`, to either side
-SMALLEST_CROP = 7 / 8  # share of each side of a `texture` that a crop keeps at least
+SMALLEST_CROP = 7 / 8  # smallest share of each side of a `texture` in a crop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variations:
-    """One variation of each image of a batch, as drawn, before it is applied."""
+    """The variation of each image of a batch: drawn, but not yet applied."""
 
-    symmetry: Tensor | None  # (batch,), int64 in [0, 8): which symmetry of the square
+    symmetry: Tensor | None  # (batch,), int64 in [0, 8): a symmetry of the square
     transform: Tensor | None  # (batch, 2, 3), affine, in coordinates of [-1, 1]
 
     def __getitem__(self, part: slice) -> "Variations":
-        """Those of a part of the batch."""
+        """The variations of a part of the batch."""
         drawn = (self.symmetry, self.transform)
         symmetry, transform = (None if each is None else each[part] for each in drawn)
         return Variations(symmetry=symmetry, transform=transform)
 
 
 def draw_variations(num: int, kind: Kind, generator: torch.Generator) -> Variations:
-    """Draw a harmless variation for each of ``num`` images. ``generator`` lives on the CPU."""
+    """Draw a harmless variation for each of ``num`` images. ``generator`` is on the CPU."""
     if kind == "object":
         return Variations(symmetry=None, transform=_small_turns(num, generator))
     # Four quarter turns, each with and without a flip: the eight symmetries of the square.
@@ -43,19 +43,20 @@ def draw_variations(num: int, kind: Kind, generator: torch.Generator) -> Variati
 
 
 def vary(images: Images, drawn: Variations) -> Images:
-    """Apply a variation to each image."""
+    """Apply each variation to its image."""
     if drawn.symmetry is not None:
         images = _turn_and_flip(images, drawn.symmetry)
     return images if drawn.transform is None else _sample(images, drawn.transform)
 
 
 def augment(images: Images, kind: Kind, generator: torch.Generator) -> Images:
-    """Draw one harmless variation of each image. ``generator`` lives on the CPU."""
+    """Draw one harmless variation of each image. ``generator`` is on the CPU."""
     return vary(images, draw_variations(len(images), kind, generator))
 
 
 def _turn_and_flip(images: Images, symmetry: Tensor) -> Images:
-    # All images of one symmetry at once: on a GPU a call an image would take longer than the step.
+    # All images of one symmetry at once: on a GPU, one call per image would take longer than the
+    # optimizer step.
     turned = torch.empty_like(images)
     for n in range(8):
         chosen = (symmetry == n).nonzero()[:, 0].to(images.device)
@@ -80,8 +81,8 @@ def _crops(num: int, generator: torch.Generator) -> Tensor:
 
 
 def _sample(images: Images, transform: Tensor) -> Images:
-    # The border is reflected: black corners would become "normal". Bicubic keeps the grain of
-    # the pictures, so that an untouched picture at inspection looks no sharper than these.
+    # The border is reflected, because the networks would learn black corners as normal. Bicubic
+    # sampling keeps fine grain, so that images at inspection look no sharper than these.
     grid = F.affine_grid(transform.to(images), list(images.shape), align_corners=False)
     sampled = F.grid_sample(
         images, grid, mode="bicubic", padding_mode="reflection", align_corners=False

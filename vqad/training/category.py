@@ -1,8 +1,8 @@
 """From one category's normal images to its detector: fit, encode, fit, calibrate.
 
-The order is the paper's (section 3): the VQ-VAE first, then the prior over its codes; then eta and
-the threshold, from the images that were held out. It runs as a sequence of records, and between
-any two of them its state can be saved and taken up again.
+The order is the paper's (section 3): first the VQ-VAE, then the prior over its codes, then eta and
+the threshold from the held-out images. A training is a sequence of records; between any two of
+them its state can be saved, and loaded to resume.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,11 +34,11 @@ from vqad.training.networks import (
 from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
-FEWEST_IMAGES = 10  # a guess; of fewer, a tenth is not one image
+FEWEST_IMAGES = 10  # a guess; with fewer, a tenth is less than one image
 
 
 class Training:
-    """One category on its way to a detector."""
+    """The training of one category's detector."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Training:
             if isinstance(pixels, np.memmap)
             else to_tensor(pixels[others]).to(device)
         )
-        # One seed for both networks' first weights; the loops draw from generators of their own.
+        # One seed for the first weights of both networks; the loops have generators of their own.
         torch.manual_seed(options.seed)
         self.vqvae = VQVAE(self.preset.vqvae).to(device)
         self.prior = PixelSNAIL(self.preset.prior).to(device)
@@ -77,13 +77,13 @@ class Training:
         self.history: list[Record] = []
 
     def records(self) -> Iterator[Record]:
-        """Fit both networks, from wherever they are. Raises CollapseError, DivergenceError."""
+        """Fit both networks from their present state. Raises CollapseError or DivergenceError."""
         for record in self._stages():
             self.history.append(record)
             yield record
 
     def seconds_left(self, record: Record) -> float:
-        """Until both networks are fitted, as if every image took as long as the last ones."""
+        """Seconds until both networks are fitted, if every image takes as long as the last ones."""
         num_steps = record.num_steps - record.step
         if record.stage == "prior":
             return num_steps * self.preset.fit_prior.batch_size / record.images_per_s
@@ -102,7 +102,7 @@ class Training:
             options=self.preset.fit_vqvae,
             seed=seed,
         )
-        # All workers measure it together; calibration is the first one's alone.
+        # Measured here, because all workers take part; only the first worker calibrates.
         self.held_out_error = vqvae_error(self.vqvae, self.held_out)
         num_variations = budget.variations_per_image
         maps = code_maps(
@@ -113,7 +113,7 @@ class Training:
         yield from fit_prior(self.fittings["prior"], maps, held_out, options=budget, seed=seed)
 
     def detector(self) -> Detector:
-        """Calibrate on the held-out images, on one worker; the networks must be fitted."""
+        """Calibrate the fitted networks on the held-out images; only one worker calls this."""
         calibration = Calibration(
             vqvae=self.vqvae,
             prior=self.prior,
@@ -138,7 +138,7 @@ class Training:
         )
 
     def warnings(self) -> list[str]:
-        """What a person should know about this category's calibration."""
+        """Warnings for people about this category's calibration."""
         if len(self.held_out) >= holdout.FEWEST_HELD_OUT:
             return []
         return [
@@ -147,12 +147,12 @@ class Training:
         ]
 
     def state(self) -> dict[str, Tensor | Any]:
-        """All that a restart needs, loadable with ``weights_only=True``."""
+        """Everything that a restart needs, loadable with ``weights_only=True``."""
         stages = {stage: fitting.state() for stage, fitting in self.fittings.items()}
         return stages | {"history": [each.as_dict() for each in self.history]}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up a saved state."""
+        """Go back to a saved state."""
         for stage, fitting in self.fittings.items():
             fitting.load(state[stage])
         self.history = [Record(**each) for each in state["history"]]

@@ -1,4 +1,4 @@
-"""What fitting came to, interval by interval: as lines of JSON, and as a picture."""
+"""Curves of a fit: its records as lines of JSON, and as a picture."""
 
 import io
 import json
@@ -15,12 +15,12 @@ _FITTED, _HELD_OUT, _CODES = "#3d6fb4", "#e58a2e", "#3a9d5d"
 
 
 def beside(records: Sequence[Record], title: str) -> dict[str, bytes]:
-    """Both, by the name that they have beside a detector."""
+    """Both files, by their names in the folder of a detector."""
     return dict(zip(CURVES, (lines(records), picture(records, title)), strict=True))
 
 
 def lines(records: Sequence[Record]) -> bytes:
-    """One JSON object a record, as ``vqad.fitting.Record`` names its values."""
+    """One JSON object per record, with the names of ``vqad.training.loop.Record``."""
     return "".join(json.dumps(each.as_dict()) + "\n" for each in records).encode()
 
 
@@ -34,7 +34,7 @@ def picture(records: Sequence[Record], title: str) -> bytes:
     errors = {"loss, fitted": "loss", "squared error, held out": "held_out"}
     _draw(error, vqvae, "VQ-VAE", errors, log=True)
     _draw(codes, vqvae, "codes", {"in use": "codes_used", "perplexity": "perplexity"})
-    _draw(nats, prior, "prior: nats a code", {"fitted": "loss", "held out, best": "held_out"})
+    _draw(nats, prior, "prior: nats per code", {"fitted": "loss", "held out, best": "held_out"})
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

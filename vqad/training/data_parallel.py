@@ -1,8 +1,8 @@
-"""The workers that fit one network together, each on its part of every batch.
+"""Several workers fit one network together, each on its part of every batch.
 
-They hold the same weights and draw the same random numbers; what is different is the part of a
-batch that each computes. Sums over all of them make a step the same as one worker's on the whole
-batch, up to rounding. Without a process group there is one worker, and nothing here does anything.
+All workers have the same weights and draw the same random numbers, but each computes its own part
+of a batch. Sums over the workers make a step equal to one worker's step on the whole batch, up to
+rounding. Without a process group there is one worker, and these functions have no effect.
 """
 
 from collections.abc import Iterable
@@ -12,22 +12,22 @@ from torch import Tensor, distributed, nn
 
 
 def num_workers() -> int:
-    """How many there are."""
+    """The number of workers."""
     return distributed.get_world_size() if _are_several() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """The position of this worker among them, from 0."""
     return distributed.get_rank() if _are_several() else 0
 
 
 def part_of(num: int) -> slice:
-    """Which of a row of things are this worker's; parts differ by one in size."""
+    """The part of ``num`` items that is this worker's; sizes of parts differ by at most one."""
     return slice(num * rank() // num_workers(), num * (rank() + 1) // num_workers())
 
 
 def size_of_part(num: int) -> int:
-    """How many of a row of things are this worker's."""
+    """The number of items in this worker's part."""
     part = part_of(num)
     return part.stop - part.start
 
@@ -39,7 +39,7 @@ def add_up(tensor: Tensor) -> None:
 
 
 def take_first(tensors: Iterable[Tensor]) -> None:
-    """Overwrite tensors by the first worker's."""
+    """Replace tensors by those of the first worker, in place."""
     if num_workers() > 1:
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
@@ -48,7 +48,8 @@ def take_first(tensors: Iterable[Tensor]) -> None:
 def add_up_gradients(network: nn.Module, loss: Tensor) -> Tensor:
     """Sum all gradients over the workers, in place; returns the sum of their losses.
 
-    In one message: the networks are small, so that many would cost more than they carry.
+    They go in one message: the networks are small, so that the cost of a message exceeds that of
+    its content.
     """
     if num_workers() == 1:
         return loss
@@ -62,7 +63,7 @@ def add_up_gradients(network: nn.Module, loss: Tensor) -> Tensor:
 
 
 def first_says(yes: bool, device: torch.device) -> bool:
-    """The first worker's answer, on all of them."""
+    """The first worker's value of ``yes``, on all workers."""
     answer = torch.tensor(int(yes), device=device)
     take_first([answer])
     return bool(answer)

@@ -7,9 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from vqad.detection.calibrate import DEFAULT_ETA
 
-# Two values a decade from 1e-5 to 1e-2, and the paper's.
+# Two values per decade from 1e-5 to 1e-2, and the paper's.
 ETA_GRID = (1e-5, 3e-5, 1e-4, 3e-4, 5e-4, 1e-3, 3e-3, 1e-2)
-
 
 RECTANGLE_SHARE = 0.01  # of the image's area
 
@@ -35,8 +34,8 @@ def painted(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def search_eta(maps_at: Callable[[float], np.ndarray], masks: np.ndarray) -> tuple[float, float]:
     """The eta of the grid with the best pixel AUROC on painted images, and that AUROC.
 
-    ``maps_at`` gives their anomaly maps (num, height, width) at an eta. Of equal ones the nearest
-    to the paper's, by ratio.
+    ``maps_at`` returns their anomaly maps (num, height, width) for an eta. If several are best, the
+    one whose ratio to the paper's eta is nearest to 1 is taken.
     """
     found = [(float(roc_auc_score(masks.ravel(), maps_at(eta).ravel())), eta) for eta in ETA_GRID]
     auroc, eta = max(found, key=lambda at: (at[0], -abs(np.log(at[1] / DEFAULT_ETA))))

@@ -1,4 +1,4 @@
-"""What a person sees while categories train: one live table on a terminal, lines elsewhere."""
+"""Progress of a training for people: a live table on a terminal, lines of text elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,21 +14,21 @@ from vqad.training.events import Event, Show
 
 
 class LiveTable:
-    """The last of every category, as a table."""
+    """The latest event of every category, as a table."""
 
     def __init__(self, categories: Sequence[str]) -> None:
         self.stages = dict.fromkeys(categories, "waiting")
         self.last: dict[str, Event] = {}
 
     def add(self, event: Event) -> None:
-        """Take note of an event."""
+        """Add an event."""
         if event.stage:
             self.stages[event.category] = event.stage
         if event.record:
             self.last[event.category] = event
 
     def table(self) -> Table:
-        """As it stands."""
+        """The table of the events so far."""
         table = Table(box=None, pad_edge=False)
         table.add_column("category")
         table.add_column("stage")
@@ -64,14 +64,14 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def shown(categories: Sequence[str], stream: Any, tensorboard: str = "") -> Iterator[Show]:
-    """Something that shows events on a text stream, and keeps records for TensorBoard if asked to.
+    """A function that shows events on a text stream, and writes TensorBoard logs if asked to.
 
-    A terminal gets a table, anything else lines.
+    A terminal shows a table, any other stream gets lines.
     """
     with ExitStack() as stack:
         shows = [stack.enter_context(_shown_on(categories, stream))]
         if tensorboard:
-            shows.append(stack.enter_context(_kept_for_tensorboard(tensorboard)))
+            shows.append(stack.enter_context(_logged_for_tensorboard(tensorboard)))
 
         def show(event: Event) -> None:
             for each in shows:
@@ -95,14 +95,14 @@ def _shown_on(categories: Sequence[str], stream: Any) -> Iterator[Show]:
 
         def show(event: Event) -> None:
             board.add(event)
-            if not event.record:  # a line of its own above the table
+            if not event.record:  # a line above the table
                 console.print(event.line, markup=False, highlight=False)
 
         yield show
 
 
 @contextmanager
-def _kept_for_tensorboard(folder: str) -> Iterator[Show]:
+def _logged_for_tensorboard(folder: str) -> Iterator[Show]:
     writers: dict[str, SummaryWriter] = {}
 
     def write(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""A network on its way: its budget, what has to survive a restart, and what is told of it."""
+"""The state of one network's fit: its budget, everything that a restart needs, its records."""
 
 import math
 import time
@@ -23,11 +23,11 @@ class FitOptions:
     num_rise_steps: int = 20  # linear rise before the cosine fall to a twentieth
     interval_steps: int = 20  # steps between two records
     num_warmup_steps: int = 0  # VQ-VAE only: without the lookup, before k-means
-    variations_per_image: int = 8  # prior only: augmented code maps an image
-    patience: int = 0  # prior only: intervals without a better held-out likelihood; 0 = never stop
+    variations_per_image: int = 8  # prior only: augmented code maps per image
+    patience: int = 0  # prior only: intervals without improvement before it stops; 0 = never
 
     def __post_init__(self) -> None:
-        """Refuse budgets that fit nothing."""
+        """Refuse budgets with which nothing can be fitted."""
         for name in ("num_steps", "batch_size", "interval_steps", "variations_per_image"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -44,14 +44,14 @@ class FitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one interval of fitting came to."""
+    """Measurements of one interval of a fit."""
 
     stage: str  # vqvae or prior
     step: int
     num_steps: int
     images_per_s: float
     loss: float  # mean over the interval
-    held_out: float  # VQ-VAE: mean squared error in [-1, 1]; prior: nats a code
+    held_out: float  # VQ-VAE: mean squared error in [-1, 1]; prior: nats per code
     codes_used: int  # VQ-VAE: distinct codes over the interval
     perplexity: float  # VQ-VAE: exp of the entropy of the codes over the interval
 
@@ -61,33 +61,33 @@ class Record:
 
 
 class CollapseError(VqadError, ValueError):
-    """The codebook fell onto a few codes; a prior over them would learn nothing."""
+    """The VQ-VAE uses so few codes that a prior over them would learn nothing."""
 
 
 class DivergenceError(VqadError, ValueError):
-    """The loss is no longer a number."""
+    """The loss is not finite."""
 
 
 @dataclass(kw_only=True)
 class Fitting:
-    """A network on its way: everything that has to survive a restart."""
+    """A network that is being fitted, with everything that a restart needs."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
-    best: float = math.inf  # prior only: lowest held-out nats a code, and the weights that had it
+    best: float = math.inf  # prior only: lowest held-out nats per code, and its weights
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     num_since_best: int = 0
 
     @classmethod
     def begin(cls, network: nn.Module, options: FitOptions) -> "Fitting":
-        """Start from the network's weights as they are."""
+        """Begin with the network's present weights."""
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rate = options.learning_rate
         return cls(network=network, optimizer=torch.optim.Adam(network.parameters(), lr=rate))
 
     def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values that load with ``weights_only=True``."""
+        """All fields, as tensors and plain values that load with ``weights_only=True``."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -106,22 +106,22 @@ class Fitting:
 
 
 def reduced_precision(device: torch.device) -> bool:
-    """Whether bfloat16 pays here: GPUs that have it, CPUs with instructions for it."""
+    """True if bfloat16 is faster here: on GPUs and CPUs that have instructions for it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Bfloat16 where it pays, else nothing."""
+    """Automatic bfloat16 where that is faster, else a context without effect."""
     return torch.autocast(device.type, torch.bfloat16, enabled=reduced_precision(device))
 
 
 def descend(fitting: Fitting, loss: Tensor, options: FitOptions, weight: float = 1.0) -> Tensor:
-    """One step of the optimizer at the pace of the schedule; returns the whole batch's loss.
+    """Take one optimizer step with the scheduled learning rate; returns the whole batch's loss.
 
-    ``loss`` is the mean over this worker's part of the batch, and ``weight`` that part's share of
-    it. Raises DivergenceError, on all workers or on none.
+    ``loss`` is the mean over this worker's part of the batch, and ``weight`` is that part's share
+    of the batch. Raises DivergenceError on all workers or on none.
     """
     for group in fitting.optimizer.param_groups:
         group["lr"] = options.learning_rate * pace(fitting.step, options)
@@ -135,9 +135,11 @@ def descend(fitting: Fitting, loss: Tensor, options: FitOptions, weight: float =
 
 
 def check_finite(name: str, value: float, step: int) -> None:
-    """Raise DivergenceError where a value is no longer a number."""
+    """Raise DivergenceError if a value is infinite or not a number."""
     if not math.isfinite(value):
-        raise DivergenceError(f"the {name} is {value} at step {step}; use a lower learning rate")
+        raise DivergenceError(
+            f"the {name} is {value} at step {step}; try another --seed, or another --preset"
+        )
 
 
 def pace(step: int, options: FitOptions) -> float:
@@ -147,18 +149,18 @@ def pace(step: int, options: FitOptions) -> float:
 
 
 def is_interval(step: int, options: FitOptions) -> bool:
-    """Whether a record is due behind this step."""
+    """True if a record is due after this step."""
     return step % options.interval_steps == 0 or step == options.num_steps
 
 
 def step_seed(seed: int, step: int) -> int:
-    """What the random numbers of one step follow from."""
-    # Far apart for neighbouring seeds, so that their steps never meet.
+    """The seed of one step's random numbers."""
+    # Neighbouring seeds are far apart, so that two fits never share the numbers of a step.
     return seed * 1_000_003 + step
 
 
 def generator_of(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, whatever came before it."""
+    """A generator for one step, independent of the steps before it, so that a fit can resume."""
     return torch.Generator().manual_seed(step_seed(seed, step))
 
 
@@ -173,7 +175,7 @@ class Interval:
         self.histogram: Tensor | None = None
 
     def add(self, loss: Tensor, codes: Codes | None, num_images: int) -> None:
-        """One step."""
+        """Add one step."""
         self.losses.append(loss)
         self.num_images += num_images
         if codes is not None:
@@ -181,7 +183,7 @@ class Interval:
             self.histogram = counts if self.histogram is None else self.histogram + counts
 
     def record(self, stage: str, step: int, options: FitOptions, held_out: float) -> Record:
-        """The interval's means, now that it ends."""
+        """The means over the interval; call it at the interval's end."""
         seconds = time.perf_counter() - self.start_s
         used, perplexity = 0, 0.0
         if self.histogram is not None:

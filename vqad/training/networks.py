@@ -1,9 +1,9 @@
-"""Fitting the two networks: plain torch loops that yield a record as they go.
+"""Fit the two networks: plain torch loops that yield a record per interval.
 
-What is done with a record (a line on a terminal, a Ray Train report, a checkpoint) is for the
-caller to choose. A loop keeps all that it needs to go on in ``Fitting``, and the random numbers
-of a step follow from the seed and the step alone, so that resuming is loading and calling again.
-Several workers may run one loop, each on its part of every batch (``vqad.workers``).
+The caller decides what to do with a record: write a line, report to Ray Train, save a checkpoint.
+All state of a loop is in ``Fitting``, and the random numbers of a step depend only on the seed and
+the step. So to resume is to load a state and to call the loop again. Several workers may run one
+loop, each on its part of every batch (``data_parallel``).
 """
 
 import copy
@@ -34,22 +34,22 @@ from vqad.training.loop import (
     step_seed,
 )
 
-BATCH_SIZE = 16  # of passes without gradients
+BATCH_SIZE = 16  # images per pass without gradients
 
 
 class OnDisk:
-    """Decoded pixels too many for memory: rows of a file, read as they are asked for."""
+    """Decoded pixels that are too large for memory: rows of a file, read on demand."""
 
     def __init__(self, rows: np.ndarray, positions: np.ndarray, device: torch.device) -> None:
         self.rows = rows  # (num, size, size, 3), uint8 or uint16, mapped from the file
-        self.positions = positions  # of those that these are
+        self.positions = positions  # rows that belong to this set
         self.device = device
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:
-        """Pixels at some positions, on the device."""
+        """The pixels at some positions, on the device."""
         at = chosen.cpu().numpy() if isinstance(chosen, Tensor) else chosen
         return to_tensor(self.rows[self.positions[at]]).to(self.device)
 
@@ -68,7 +68,7 @@ def fit_vqvae(
 ) -> Iterator[Record]:
     """Fit the VQ-VAE to decoded pixels (num, height, width, 3) until its budget is used up.
 
-    Yields a record an interval; the fitting may be saved at each. Raises DivergenceError.
+    Yields one record per interval, at which the fitting may be saved. Raises DivergenceError.
     """
     model = fitting.network
     assert isinstance(model, VQVAE)
@@ -83,7 +83,7 @@ def fit_vqvae(
         fitting.step += 1
         if is_interval(fitting.step, options):
             error = vqvae_error(model, held_out)
-            # The last step's weights meet no other loss that could tell.
+            # No later loss would reveal NaN weights after the final step.
             check_finite("held-out error", error, fitting.step)
             yield clock.record("vqvae", fitting.step, options, error)
             clock = Interval(model.config.num_codes)
@@ -118,7 +118,7 @@ def _start_codebook(
     with torch.no_grad(), autocast(pixels.device):
         images = draw_images(pixels, kind, num_images, generator, whole=True)
         model.codebook.start(model.encoder(images * 2 - 1), generator)
-    # The same up to rounding already, but codes at the edge would part the workers.
+    # Workers agree up to rounding, but at the border between two codes that would part them.
     data_parallel.take_first(model.codebook.buffers())
 
 
@@ -127,8 +127,8 @@ def fit_prior(
 ) -> Iterator[Record]:
     """Fit the prior to code maps of augmented normal images; ``held_out`` are other such maps.
 
-    It ends with the weights that gave the held-out maps their highest likelihood, at the end of
-    the budget or when ``patience`` intervals brought nothing better. Raises DivergenceError.
+    It ends with the budget, or after ``patience`` intervals without a better held-out likelihood.
+    The network then has the weights of the best held-out likelihood. Raises DivergenceError.
     """
     model = fitting.network
     assert isinstance(model, PixelSNAIL)
@@ -138,7 +138,7 @@ def fit_prior(
             len(maps), (options.batch_size,), generator=generator_of(seed, fitting.step)
         )
         part = chosen[data_parallel.part_of(len(chosen))].to(maps.device)
-        # Dropout draws from torch's own generator; other workers' parts, other draws.
+        # Dropout draws from torch's global generator; each worker needs draws of its own.
         torch.manual_seed(step_seed(seed, fitting.step) + (data_parallel.rank() << 53))
         model.train()
         with autocast(maps.device):
@@ -167,9 +167,9 @@ def _keep_best(fitting: Fitting, nats: float) -> None:
 
 @torch.no_grad()
 def code_maps(model: VQVAE, pixels: Pixels, *, kind: Kind, num_variations: int, seed: int) -> Codes:
-    """Codes of ``num_variations`` variations of every image: what the prior is fitted on.
+    """Codes of ``num_variations`` variations of every image, for the fit of the prior.
 
-    Where an image has no more variations than that, each of them is taken once.
+    If an image has no more variations than that, each is taken once.
     """
     model.eval()
     every = variations(kind)
@@ -192,13 +192,13 @@ def code_maps(model: VQVAE, pixels: Pixels, *, kind: Kind, num_variations: int, 
 
 @torch.no_grad()
 def encode(model: VQVAE, pixels: Pixels) -> Codes:
-    """Codes of decoded pixels as they are, in float32."""
+    """Codes of decoded pixels without augmentation, in float32."""
     model.eval()
     return torch.cat([model.encode(images) for _, images in batches(pixels)])
 
 
 def codes_in_use(maps: Codes, num_codes: int) -> int:
-    """Distinct codes over some maps. Raises CollapseError under a sixteenth of the codebook."""
+    """Number of distinct codes in some maps. Raises CollapseError below 1/16 of the codebook."""
     used = int((torch.bincount(maps.flatten(), minlength=num_codes) > 0).sum())
     if used < num_codes / 16:
         raise CollapseError(
@@ -235,7 +235,7 @@ def prior_nats(model: PixelSNAIL, maps: Codes) -> float:
 
 
 def batches(pixels: Pixels) -> Iterator[tuple[int, Images]]:
-    """Images of decoded pixels in batches, each with the position of its first."""
+    """Images of decoded pixels in batches, each with the position of its first image."""
     for at in range(0, len(pixels), BATCH_SIZE):
         yield at, _batch(pixels[at : at + BATCH_SIZE])
 
@@ -247,9 +247,9 @@ def _batch(pixels: Tensor) -> Images:
 def draw_images(
     pixels: Pixels, kind: Kind, num: int, generator: torch.Generator, *, whole: bool = False
 ) -> Images:
-    """A batch of pictures drawn with replacement, each in a harmless variation.
+    """Draw a batch of images with replacement, each in a harmless variation.
 
-    This worker's part of it, or the whole batch. ``generator`` is left in the same state.
+    Returns this worker's part of it, or the whole batch; ``generator`` ends in the same state.
     """
     chosen = torch.randint(len(pixels), (num,), generator=generator)
     drawn = draw_variations(num, kind, generator)

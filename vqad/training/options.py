@@ -69,7 +69,7 @@ class TrainOptions:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be fitted, before anything is fitted."""
+        """Refuse options with which nothing can be fitted."""
         from vqad.model.resample import ResampleOptions
         from vqad.training import holdout
         from vqad.training.presets import preset_of
@@ -138,7 +138,7 @@ class TrainJob:
         default=None,
         metadata={
             "help": "categories that are trained at the same time; default: as many as there are "
-            "GPUs, or CPUs where there is no GPU"
+            "GPUs, or CPUs if there is no GPU"
         },
     )
     workers_per_category: int = field(
@@ -147,7 +147,7 @@ class TrainJob:
     gpus_per_category: float | None = field(
         default=None,
         metadata={
-            "help": "GPUs per category, may be a fraction; default: one per worker where there "
+            "help": "GPUs per category, may be a fraction; default: one per worker if there "
             "are any, else none"
         },
     )
@@ -164,7 +164,7 @@ class TrainJob:
     )
 
     def __post_init__(self) -> None:
-        """Refuse sizes that could never start."""
+        """Refuse sizes with which no worker could start."""
         for name in ("max_concurrent", "workers_per_category"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -175,7 +175,7 @@ class TrainJob:
             raise ValueError(
                 "gpus_per_category must be at most one per worker, got "
                 f"{self.gpus_per_category:g} for {self.workers_per_category}; "
-                "give more --workers-per-category"
+                "raise --workers-per-category"
             )
         self._check_batches()
 

@@ -1,4 +1,4 @@
-"""Three sizes of the same method: the paper's for GPUs, a laptop's hour, and a test's seconds."""
+"""Three sizes of the method: the paper's for GPUs, one for laptops, one for tests and the demo."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,19 @@ from vqad.training.loop import FitOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The two networks, the budget of each, and what is made of them."""
+    """The two networks, the budget of each fit, and the default form of the anomaly map."""
 
     vqvae: VQVAEConfig
     prior: PixelSNAILConfig
     fit_vqvae: FitOptions
     fit_prior: FitOptions
-    form: Form = "joined"  # of the anomaly map
+    form: Form = "joined"  # the default
 
 
 PRESETS: dict[str, Preset] = {
-    # The paper's network, batches and learning rate (4.3.2). Its epochs say little without its
-    # augmented training set, so the steps are a guess: about 256,000 and 192,000 samples.
+    # The paper's network, batches and learning rate (4.3.2). It counts epochs of an augmented
+    # training set whose size it does not state, so the number of steps is a guess: about
+    # 256,000 and 192,000 samples.
     "paper": Preset(
         vqvae=VQVAEConfig(),
         prior=PixelSNAILConfig(),
@@ -31,7 +32,7 @@ PRESETS: dict[str, Preset] = {
         ),
         form="plain",
     ),
-    # The paper's network in under an hour a category on two CPU cores.
+    # The paper's network, in under an hour per category on two CPU cores.
     "laptop": Preset(
         vqvae=VQVAEConfig(),
         prior=PixelSNAILConfig(),

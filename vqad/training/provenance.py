@@ -1,4 +1,4 @@
-"""What made a detector, so that it can be made again: code, library, device."""
+"""Code, library and device of a fit, recorded so that the fit can be repeated."""
 
 import hashlib
 from functools import cache
@@ -11,7 +11,7 @@ import vqad
 
 @cache
 def sources_sha256() -> str:
-    """Hash over all files of this library: the version of its code, committed or not."""
+    """Hash over all source files of this library, also of changes that were never committed."""
     root = Path(vqad.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -20,7 +20,7 @@ def sources_sha256() -> str:
 
 
 def made_with(device: torch.device, num_workers: int) -> dict[str, str | int]:
-    """What the last bits of a fit hang on, beside seed, data and preset."""
+    """Everything that changes a fit's last bits, besides seed, data and preset."""
     is_gpu = device.type == "cuda"
     return {
         "vqad_sha256": sources_sha256(),
@@ -32,5 +32,5 @@ def made_with(device: torch.device, num_workers: int) -> dict[str, str | int]:
 
 
 def _cpu() -> str:
-    # Decides, among others, which kernels there are and whether bfloat16 is used.
+    # The capability decides which kernels are used, and whether bfloat16 is.
     return f"cpu, {torch.backends.cpu.get_cpu_capability()}"
