@@ -261,6 +261,11 @@ class Detector:
         return cls(vqvae, prior, settings, version=version)
 
 
+def has_detector(models: str, category: str) -> bool:
+    """True if a version of the category's detector is in force."""
+    return files.exists(models_layout.current(models, category))
+
+
 def current_version(models: str, category: str) -> str:
     """The current version of a category's detector. Raises DetectorError if there is none."""
     uri = models_layout.current(models, category)

@@ -7,6 +7,7 @@ compression. The category is a column; ``storage.output_layout`` has the folders
 import pyarrow as pa
 
 SCHEMA_VERSION = "1"
+EVALUATION_VERSION = "2"  # 1 had no false_alarm_rate
 UNKNOWN_CATEGORY = "_unknown"
 
 # The reason why an image was rejected; "" in all other rows.
@@ -97,9 +98,9 @@ EVALUATION = pa.schema(
             pa.field(name, pa.float64())  # in [0, 1]; null where undefined
             for name in (
                 *("image_accuracy", "image_auroc", "pixel_auroc", "pro", "au_pro"),
-                *("image_f1", "pixel_f1", "image_f1max", "pixel_f1max"),
+                *("image_f1", "pixel_f1", "image_f1max", "pixel_f1max", "false_alarm_rate"),
             )
         ),
     ],
-    metadata={"vqad.table": "evaluation", "vqad.schema_version": SCHEMA_VERSION},
+    metadata={"vqad.table": "evaluation", "vqad.schema_version": EVALUATION_VERSION},
 )

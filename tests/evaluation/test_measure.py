@@ -1,23 +1,17 @@
-"""Results against labels: what is read, what is measured, and what is shown to a person."""
+"""Results are measured against labels, and the tables and examples for a person follow."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from vqad import tables
 from vqad.evaluation import metrics
-from vqad.evaluation.ablations import ABLATIONS
-from vqad.evaluation.figures import Shown, ablations, comparison, score_distributions
-from vqad.evaluation.ground_truth import Truth, read_truth, root_of_tests
+from vqad.evaluation.ground_truth import Truth
 from vqad.evaluation.markdown import text as markdown
-from vqad.evaluation.measure import LOG10_EDGES, Measured, distribution, measure, table, telling
+from vqad.evaluation.measure import LOG10_EDGES, Measured, distribution, examples, measure, table
 from vqad.evaluation.metrics import Metrics
-from vqad.evaluation.results import Inspected, read_inspected
-from vqad.storage import uris
+from vqad.evaluation.results import Inspected
 
 SHAPE = (12, 10)
 TYPES = ["crack", "crack", "crack", "dent", "good", "good", "good", "good"]
@@ -117,7 +111,7 @@ def test_best_median_and_worst_of_each_type_are_shown_none_twice() -> None:
     inspected = inspected_of(truth)
     inspected.scores[4:] = [0.3, 0.1, 0.4, 0.2]
     # The third crack is covered best, the first worst; of good ones the lowest score is best.
-    assert telling(truth, inspected) == [
+    assert examples(truth, inspected) == [
         ("crack", "best", 2),
         ("crack", "median", 1),
         ("crack", "worst", 0),
@@ -127,139 +121,14 @@ def test_best_median_and_worst_of_each_type_are_shown_none_twice() -> None:
         ("good", "worst", 6),
     ]
     two = truth_of(["crack", "crack"])
-    assert [name for _, name, _ in telling(two, inspected_of(two))] == ["best", "worst"]
+    assert [name for _, name, _ in examples(two, inspected_of(two))] == ["best", "worst"]
 
 
-def test_without_masks_scores_tell_best_from_worst() -> None:
+def test_without_masks_images_are_ordered_by_their_score() -> None:
     truth = truth_of(masked=False)
     inspected = inspected_of(truth_of())
     inspected.scores[:3] = [9, 7, 8]
-    assert [at for each, _, at in telling(truth, inspected) if each == "crack"] == [0, 2, 1]
-
-
-def made(folder: Path, *, reject: bool = True) -> tuple[str, str, list[str]]:
-    """A data set of three test images and an output that holds their verdicts and maps."""
-    data, output = folder / "data", folder / "output"
-    names = ["crack/0.png", "crack/1.png", "good/0.png"]
-    picture = cv2.imencode(".png", np.zeros((24, 20), np.uint8))[1].tobytes()
-    mask = np.zeros((24, 20), np.uint8)
-    mask[4:8, 4:8] = 255
-    for name in names:
-        path = data / "part" / "test" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture)
-    for at in range(2):
-        path = data / "part" / "ground_truth" / "crack" / f"{at}_mask.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), mask)
-    images = [uris.absolute(str(data / "part" / "test" / name)) for name in names]
-    # Two parts, and the images in no order.
-    for part, some in enumerate(([2, 0], [1])):
-        write(output, images, part, some, rejected=reject and part == 1)
-    return str(data), str(output), images
-
-
-def write(
-    output: Path, images: list[str], part: int, some: list[int], *, rejected: bool = False
-) -> None:
-    rows = [
-        {
-            **dict.fromkeys(tables.VERDICTS.names, ""),
-            **dict.fromkeys(("codes_changed", "width_px", "height_px", "source_bytes"), 1),
-            **dict.fromkeys(("source_modified_at", "inspected_at"), 0),
-            "image": images[at],
-            "category": "part",
-            "verdict": "normal",
-            "score": float(at),
-            "threshold": 1.5,
-            "regions": [],
-            "model_version": "v",
-        }
-        for at in some
-    ]
-    if rejected:
-        rows.append(rows[0] | {"image": f"{images[0]}x", "verdict": "reject", "threshold": None})
-    maps = [
-        {
-            "image": images[at],
-            "category": "part",
-            "model_version": "v",
-            "map_height_px": 12,
-            "map_width_px": 10,
-            "anomaly_map": np.full(120, at, np.float32),
-        }
-        for at in some
-    ]
-    for name, found, schema in (
-        ("verdicts", rows, tables.VERDICTS),
-        ("maps", maps, tables.MAPS),
-    ):
-        folder = output / name / "part"
-        folder.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist(found, schema=schema)
-        pa.parquet.write_table(table, folder / f"part-{part}.parquet")
-
-
-def test_tables_are_read_sorted_by_image_whatever_their_parts(tmp_path: Path) -> None:
-    data, output, images = made(tmp_path)
-    found = read_inspected(data, output, "part")
-    assert found.images == images
-    assert found.scores.tolist() == [0, 1, 2]
-    assert found.maps.shape == (3, *SHAPE)
-    assert found.maps[:, 0, 0].tolist() == [0, 1, 2]
-    assert (found.threshold, found.model_version, found.num_rejected) == (1.5, "v", 1)
-
-
-def test_what_is_not_in_the_tables_is_named(tmp_path: Path) -> None:
-    data, output, images = made(tmp_path)
-    (tmp_path / "output" / "maps" / "part" / "part-1.parquet").unlink()
-    with pytest.raises(ValueError, match=rf"no anomaly map of {images[1]} in .*--maps all"):
-        read_inspected(data, output, "part")
-    with pytest.raises(ValueError, match="no verdicts of file:///nowhere/part/test in "):
-        read_inspected("/nowhere", output, "part")
-    with pytest.raises(ValueError, match=r"no tables in .*; inspect the category first"):
-        read_inspected(data, output, "other")
-
-
-def test_masks_come_at_the_shape_of_the_maps_and_good_images_have_none(tmp_path: Path) -> None:
-    data, _, images = made(tmp_path)
-    truth = read_truth(data, "part", images, SHAPE)
-    assert truth.defect_types == ["crack", "crack", "good"]
-    assert truth.masks.sum((1, 2)).tolist() == [4, 4, 0]
-    assert truth.masks[0, 2:4, 2:4].all()
-
-
-def test_a_missing_mask_is_named_and_no_masks_at_all_are_none(tmp_path: Path) -> None:
-    data, _, images = made(tmp_path)
-    truths = tmp_path / "data" / "part" / "ground_truth"
-    (truths / "crack" / "1_mask.png").unlink()
-    with pytest.raises(ValueError, match=rf"no mask for {images[1]}: .*crack/1_mask.png"):
-        read_truth(data, "part", images, SHAPE)
-    (truths / "crack" / "1_mask.png").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"crack/1_mask.png is no picture"):
-        read_truth(data, "part", images, SHAPE)
-    for path in sorted(truths.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    truths.rmdir()
-    assert read_truth(data, "part", images, SHAPE).masks is None
-
-
-def test_an_image_that_no_folder_labels_is_named(tmp_path: Path) -> None:
-    data, _, images = made(tmp_path)
-    alone = uris.join(root_of_tests(data, "part"), "alone.png")
-    with pytest.raises(ValueError, match=f"{alone} lies in no folder that names its defect"):
-        read_truth(data, "part", [*images, alone], SHAPE)
-
-
-def test_verdicts_of_two_detectors_are_not_mixed(tmp_path: Path) -> None:
-    data, output, _ = made(tmp_path)
-    folder = tmp_path / "output" / "verdicts" / "part"
-    table = pa.parquet.read_table(folder / "part-0.parquet")
-    at = table.column_names.index("model_version")
-    other = table.set_column(at, table.field(at), pa.array(["w"] * len(table)))
-    pa.parquet.write_table(other, folder / "part-0.parquet")
-    with pytest.raises(ValueError, match=r"several part detectors \(v, w\)"):
-        read_inspected(data, output, "part")
+    assert [at for each, _, at in examples(truth, inspected) if each == "crack"] == [0, 2, 1]
 
 
 def test_the_markdown_sets_ours_beside_every_column_of_the_paper() -> None:
@@ -279,40 +148,3 @@ def test_the_markdown_sets_ours_beside_every_column_of_the_paper() -> None:
     assert "## Ablations" not in text
     assert "| bottle | dent |" in text
     assert lines[-1] == "![figures/figure6.png](figures/figure6.png)"
-
-
-def picture_of(data: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-
-
-def test_the_figures_are_pictures_that_show_what_they_are_given() -> None:
-    truth = truth_of()
-    inspected = inspected_of(truth)
-    counts = distribution(inspected.maps, truth.masks)
-    one = score_distributions({"bottle": counts}, {"bottle": 1.0})
-    four = score_distributions(dict.fromkeys("abcd", counts), dict.fromkeys("abcd", 1.0))
-    assert picture_of(four).shape[1] > 2 * picture_of(one).shape[1]
-    moved = score_distributions({"bottle": counts}, {"bottle": 100.0})
-    assert not np.array_equal(picture_of(one), picture_of(moved))
-
-    grey = np.full((*SHAPE, 3), 120, np.uint8)
-    row = Shown(
-        caption="crack, best",
-        image=grey,
-        truth=truth.masks[0],
-        direct=grey,
-        restored=grey,
-        anomaly_map=inspected.maps[0],
-        threshold=1.0,
-    )
-    two = picture_of(comparison([row, row]))
-    assert two.shape[0] > 1.7 * picture_of(comparison([row])).shape[0]
-    # Truth is tinted blue, the prediction red; BGR.
-    assert (two[..., 0].astype(int) - two[..., 2] > 100).any()
-    assert (two[..., 2].astype(int) - two[..., 0] > 100).any()
-
-    methods = ("resampling", *ABLATIONS)
-    bars = picture_of(ablations([measured_of(method) for method in methods]))
-    # The paper's three colours, as BGR.
-    for colour in ((180, 111, 61), (46, 138, 229), (156, 149, 143)):
-        assert (np.abs(bars.astype(int) - colour).max(2) <= 2).sum() > 500

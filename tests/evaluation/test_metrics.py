@@ -117,6 +117,7 @@ def literal(case: Case, threshold: float) -> dict[str, float | Fraction | None]:
         "pixel_f1": literal_f1(case.masks, case.maps > threshold),
         "image_f1max": literal_f1max(case.is_defect, case.scores),
         "pixel_f1max": literal_f1max(case.masks, case.maps),
+        "false_alarm_rate": None if case.is_defect.all() else share(called, ~case.is_defect),
     }
 
 
@@ -167,11 +168,11 @@ def test_a_map_of_zeros_is_as_good_as_chance_and_not_perfect() -> None:
     assert (metrics.pro, metrics.pixel_f1) == (0, 0)
 
 
-def test_a_perfect_detector_has_one_everywhere() -> None:
+def test_a_perfect_detector_has_one_everywhere_and_no_false_alarm() -> None:
     case = Case(2)
     case.maps = case.masks.astype(np.float32) * 30
     case.scores = case.is_defect.astype(float) * 30
-    assert astuple(case.evaluate(10.0)) == pytest.approx((1,) * 9)
+    assert astuple(case.evaluate(10.0)) == pytest.approx((*((1,) * 9), 0))
 
 
 def test_curves_know_only_the_order_of_values() -> None:
@@ -205,8 +206,12 @@ def test_the_same_answers_come_one_by_one() -> None:
     assert f1(case.is_defect, case.scores > 1) == metrics.image_f1
 
 
-def test_without_defects_nothing_is_defined() -> None:
-    assert Case(6, num_defects=0).evaluate(1.0) == UNDEFINED
+def test_without_defects_the_share_of_false_alarms_is_all_there_is() -> None:
+    case = Case(6, num_defects=0)
+    case.scores = np.linspace(0, 3, len(case.scores))
+    found = case.evaluate(1.0)
+    assert found.false_alarm_rate == np.mean(case.scores > 1)
+    assert replace(found, false_alarm_rate=None) == UNDEFINED
 
 
 def test_without_masks_the_image_metrics_remain() -> None:

@@ -111,12 +111,16 @@ NOT_STARTED = {
         r"there are no images in .*/pill; check --categories$"
     ),
     "evaluate --data {here}/pills --models {models} --output o": (
-        r"no category of .*/pills has both DATA/CATEGORY/test and a detector in .*/models$"
+        r"no category of .*/pills has both test images, such as DATA/CATEGORY/test, and a "
+        r"detector in .*/models$"
     ),
     f"{EVALUATE} --verdicts {{here}}/nowhere": (
-        r"no tables in .*/nowhere/verdicts/fabric; inspect the category first$"
+        r"could not be evaluated: fabric: no tables in .*/nowhere/verdicts/fabric; inspect the "
+        r"category first; washer: no tables in "
     ),
-    f"{EVALUATE} --categories pill": r"no detector for category pill in |.*/pill/test: no such ",
+    f"{EVALUATE} --categories pill": (
+        r"could not be evaluated: pill: no detector for category pill in "
+    ),
     "evaluate --data {archive} --output {here}/output": (
         r"--models is required, or --verdicts of a finished inspection$"
     ),
@@ -124,8 +128,8 @@ NOT_STARTED = {
         r"baselines and ablations need the detectors: give --models$"
     ),
     f"{EVALUATE} --ablations --categories fabric": (
-        r"0 of 0 held-out images of the fabric detector are not in .*/archive; give as --data what "
-        r"it was trained on$"
+        r"could not be evaluated: fabric: 0 of 0 held-out images of the fabric detector are not in "
+        r".*/archive; give as --data what it was trained on$"
     ),
     "demo --output {here}/full": r"--output .*/full is not empty; give a new folder$",
     "demo --num-train 3": r"--num-train: .*greater than or equal to 20.*'3'$",

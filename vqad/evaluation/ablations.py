@@ -1,17 +1,16 @@
-"""The method with one thing taken away (4.5, figure 8): what each part of it is good for.
+"""The method with one part left out at a time (4.5, figure 8), to measure what each part adds.
 
 | name | the difference |
 |---|---|
 | plain form | the paper's map, without the surprisal of the codes; the others start from it |
-| input-output residuals | the map is of the input and the restored picture, not of two decodings |
-| no local constraint | an improbable code gives way whatever its neighbours are |
-| no bilateral filter | the map is the difference as it is |
-| likelihood of the codes | no resampling: the score is the mean -log likelihood, nats a code |
+| input-output residuals | the map compares the input, not its decoding, with the restored picture |
+| no local constraint | an improbable code is replaced even if its neighbours are probable |
+| no bilateral filter | the map is the difference, not smoothed |
+| likelihood of the codes | no resampling: the score is the mean -log likelihood, in nats per code |
 
-Each gets a threshold of its own from the same held-out images by the same rule. The paper does not
-say which output it means by "input and output": here it is what the method puts out in the end,
-the restored picture, for a VQ-VAE decodes defects as well as anything, and against its direct
-decoding nothing would be left to see.
+Each has its own threshold, set on the same held-out images by the same rule. The paper does not
+say which output it means by "input and output". Here it is the restored picture: a VQ-VAE decodes
+defects as well as anything else, so the direct decoding hardly differs from the input.
 """
 
 from dataclasses import dataclass, replace
@@ -35,21 +34,21 @@ ABLATIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
-    """What one way of looking at a batch gives; one entry an image."""
+class BatchResult:
+    """The result of one method on a batch; one entry per image."""
 
     scores: list[float]  # grey levels, or nats for the likelihood
-    maps: list[AnomalyMap] | None  # grey levels; None where the way has no map
+    maps: list[AnomalyMap] | None  # grey levels; None if the method has no map
 
 
 def smallest_threshold(name: str) -> float:
-    """Least threshold of a way of looking: one grey level where it is one of grey levels."""
+    """Smallest threshold of a method: one grey level, or 0 if its scores are in nats."""
     return 0.0 if name == LIKELIHOOD else calibrate.SMALLEST_THRESHOLD
 
 
 @torch.inference_mode()
-def ablated(detector: Detector, images: Images) -> dict[str, Looked]:
-    """All ablations on a batch (batch, 3, size, size), by name."""
+def ablated(detector: Detector, images: Images) -> dict[str, BatchResult]:
+    """Apply all ablations to a batch (batch, 3, size, size); returns results by name."""
     detector = detector.with_settings(form="plain")
     images = images.to(detector.device).contiguous(memory_format=torch.channels_last)
     codes = detector.vqvae.encode(images)
@@ -63,8 +62,8 @@ def ablated(detector: Detector, images: Images) -> dict[str, Looked]:
         "no bilateral filter": detector.anomaly_maps(codes, resampled.codes, filtered=False),
     }
     area_px = detector.settings.minimum_area_px
-    looked = {
-        name: Looked(
+    results = {
+        name: BatchResult(
             scores=[score.score(each, minimum_area_px=area_px) for each in found], maps=found
         )
         for name, found in maps.items()
@@ -72,7 +71,7 @@ def ablated(detector: Detector, images: Images) -> dict[str, Looked]:
     # A likelihood that float32 rounds to 0 counts as the smallest one above it, 87 nats.
     smallest = torch.finfo(torch.float32).tiny
     nats = -resampled.likelihood.clamp(min=smallest).log().flatten(1).mean(1)
-    return looked | {LIKELIHOOD: Looked(scores=nats.tolist(), maps=None)}
+    return results | {LIKELIHOOD: BatchResult(scores=nats.tolist(), maps=None)}
 
 
 def _unconstrained(detector: Detector) -> Detector:

@@ -1,79 +1,128 @@
-"""Labels and masks of test images, in MVTec AD's layout.
+"""Labels and masks of test images as arrays, at the resolution of the anomaly maps.
 
-An image's folder names its defect, a picture under ``ground_truth`` says where it is. A data set
-without that folder has labels all the same, and so its image metrics.
+A pixel of a mask is defective if it is not zero: see `defective_pixels`. A pixel of the map is
+defective if any part of it is covered by a defective pixel of the mask. So a scratch of one pixel
+in a large image stays in the truth when the mask is shrunk to the size of the map.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from posixpath import dirname, splitext
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from vqad.evaluation.labelled_images import GOOD, LabelledImages
 from vqad.images import decoding
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files
 
-GOOD = "good"
+_JPEG_START = b"\xff\xd8"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What is known of some test images, in their order."""
+    """Labels and masks of some test images, in their order."""
 
     images: list[str]  # URIs
-    defect_types: list[str]  # the folder that each lies in; "good" is none
+    defect_types: list[str]  # GOOD, or the folder of the image
     masks: Bool[ndarray, "n height width"] | None  # None where the data set has none
+    empty: list[str] = field(default_factory=list)  # defective images whose masks have no pixel
+    source_share: float | None = None  # defective pixels of all masks before they were resized
 
     @property
     def is_defect(self) -> Bool[ndarray, " n"]:
-        """Whether each is defective."""
+        """True for each image that is defective."""
         return np.array([each != GOOD for each in self.defect_types], bool)
 
     def of_type(self, defect_type: str) -> Bool[ndarray, " n"]:
-        """Which are of a defect type, or good."""
+        """True for each image that is of this defect type, or good."""
         return np.array([each in (GOOD, defect_type) for each in self.defect_types], bool)
 
 
-def root_of_tests(data: str, category: str) -> str:
-    """Where a category's test images lie."""
-    return uris.absolute(uris.join(data, category, "test"))
+def read_truth(labelled: LabelledImages, wanted: Sequence[str], shape: tuple[int, int]) -> Truth:
+    """Labels of the wanted images, and their masks at the shape (height, width) of their maps.
 
-
-def read_truth(data: str, category: str, wanted: Sequence[str], shape: tuple[int, int]) -> Truth:
-    """Labels of test images, and their masks at the shape (height, width) of their maps.
-
-    Raises ValueError where an image lies in no folder that names its defect, or lacks its mask.
+    Raises ValueError if a mask cannot be read.
     """
-    root = root_of_tests(data, category)
-    types = []
-    for image in wanted:
-        defect_type, separator, _ = uris.relative(image, root).partition("/")
-        if not separator:
-            raise ValueError(
-                f"{image} lies in no folder that names its defect; expected {root}/good/* or "
-                f"{root}/DEFECT/*"
-            )
-        types.append(defect_type)
-    masks = None
-    if files.exists(uris.join(data, category, "ground_truth")):
-        masks = np.zeros((len(wanted), *shape), bool)
-        for mask, image, defect_type in zip(masks, wanted, types, strict=True):
-            if defect_type != GOOD:
-                mask[:] = _mask(data, category, uris.relative(image, root), image, shape)
-    return Truth(images=list(wanted), defect_types=types, masks=masks)
+    types = [labelled.defect_types[image] for image in wanted]
+    if labelled.masks is None:
+        return Truth(images=list(wanted), defect_types=types, masks=None)
+    masks = np.zeros((len(wanted), *shape), bool)
+    empty, shares = [], []
+    for mask, image in zip(masks, wanted, strict=True):
+        sources = [read_mask(uri) for uri in labelled.masks.get(image, [])]
+        for source in sources:
+            mask |= resized(source, shape)
+        shares.append(sum(float(source.mean()) for source in sources))
+        if sources and not mask.any():
+            empty.append(image)
+    return Truth(
+        images=list(wanted),
+        defect_types=types,
+        masks=masks,
+        empty=empty,
+        source_share=float(np.mean(shares)) if shares else None,
+    )
 
 
-def _mask(data: str, category: str, path: str, image: str, shape: tuple[int, int]) -> ndarray:
-    stem = splitext(path.rpartition("/")[2])[0]
-    uri = uris.join(data, category, "ground_truth", dirname(path), f"{stem}_mask.png")
+def read_mask(uri: str) -> Bool[ndarray, "height width"]:
+    """The defective pixels of a mask. Raises ValueError if it is not a readable picture."""
     try:
         encoded = files.read_bytes(uri, max_bytes=decoding.MAX_BYTES)
     except errors.FetchError as error:
-        raise ValueError(f"no mask for {image}: {uri}: {error}") from error
-    mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise ValueError(f"mask {uri} is no picture")
-    return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST) > 127
+        raise ValueError(f"mask {uri}: {error}") from error
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ValueError(f"mask {uri} is not a readable picture; replace it")
+    if encoded.startswith(_JPEG_START):
+        # The compression leaves noise around zero, so half of the range of 8 bits decides.
+        return _any_channel(pixels > 127)
+    return defective_pixels(pixels)
+
+
+def defective_pixels(pixels: ndarray) -> Bool[ndarray, "height width"]:
+    """Pixels of a mask that are not zero: not black, and not fully transparent.
+
+    Takes a picture (height, width) or (height, width, channels) with 1 to 4 channels of any number
+    of bits, so masks with values 0 and 1, with a palette, or in colour are read alike. If all
+    pixels are black and some of them transparent, those are defective that are not transparent.
+    """
+    channels = pixels.reshape(*pixels.shape[:2], -1)
+    if channels.shape[2] not in (2, 4):
+        return _any_channel(channels != 0)
+    coloured, opaque = _any_channel(channels[..., :-1] != 0), channels[..., -1] != 0
+    if not coloured.any():
+        return ~opaque if opaque.all() else opaque
+    return coloured & opaque
+
+
+def _any_channel(
+    channels: Bool[ndarray, "height width *channels"],
+) -> Bool[ndarray, "height width"]:
+    flat: ndarray = channels.reshape(*channels.shape[:2], -1)
+    return np.asarray(flat.any(2))
+
+
+def resized(
+    mask: Bool[ndarray, "source_height source_width"], shape: tuple[int, int]
+) -> Bool[ndarray, "height width"]:
+    """The mask at another shape (height, width); a pixel is true if any part of it is covered."""
+    for axis, size in enumerate(shape):
+        mask = _resized(mask, axis, size)
+    return mask
+
+
+def _resized(mask: ndarray, axis: int, size: int) -> ndarray:
+    # In whole numbers, so that no rounding lets a pixel at a boundary appear or vanish.
+    old, at = mask.shape[axis], np.arange(size)
+    starts, ends = at * old // size, -(-(at + 1) * old // size)
+    # `reduceat` takes the rows from each index to the next one, or a single row where the next
+    # one is not larger. So every second result is the row of one pixel; the others are not used.
+    # The last end is one behind the last row, where there must be a row for it to index.
+    padded = np.concatenate([mask, np.zeros_like(mask.take([0], axis))], axis)
+    bounds = np.stack([starts, ends], 1).ravel()
+    return np.logical_or.reduceat(padded, bounds, axis).take(2 * at, axis)

@@ -7,15 +7,17 @@ where the type does not say it.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vqad.storage import uris
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJob:
-    """The options of one `vqad evaluate`, after the inspection."""
+    """The options of one `vqad evaluate`."""
 
     data: str = field(
         metadata={
             "help": "folder with test images and masks: DATA/CATEGORY/test/{good,DEFECT}/* and "
-            "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png",
+            "DATA/CATEGORY/ground_truth/DEFECT/NAME_mask.png, or VisA as it is published",
             "metavar": "URI",
         }
     )
@@ -26,14 +28,14 @@ class EvaluateJob:
             "metavar": "URI",
         },
     )
-    inspected: str  # URI of the inspection's output
     output: str = field(
         metadata={
             "help": "folder that tables, figures and evaluation.json are written to",
             "metavar": "URI",
         }
     )
-    categories: Sequence[str]
+    categories: Sequence[str] = ()  # none for all that have test images and a detector
+    verdicts: str = ""  # output of a finished inspection; "" to inspect into `inspected`
     baselines: bool = field(
         default=False,
         metadata={
@@ -50,6 +52,13 @@ class EvaluateJob:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what needs detectors if there are none."""
+        """Refuse options that need detectors if there are none."""
+        if not self.models and not self.verdicts:
+            raise ValueError("--models is required, or --verdicts of a finished inspection")
         if not self.models and (self.baselines or self.ablations):
             raise ValueError("baselines and ablations need the detectors: give --models")
+
+    @property
+    def inspected(self) -> str:
+        """The output of the inspection that is evaluated."""
+        return self.verdicts or uris.join(self.output, "inspected")

@@ -16,7 +16,8 @@ from numpy import ndarray
 
 from vqad.detection.score import predicted_mask
 from vqad.evaluation import metrics
-from vqad.evaluation.ground_truth import GOOD, Truth
+from vqad.evaluation.ground_truth import Truth
+from vqad.evaluation.labelled_images import GOOD
 from vqad.evaluation.metrics import Metrics
 from vqad.evaluation.results import Inspected
 from vqad.tables import EVALUATION
@@ -100,11 +101,11 @@ def distribution(
     return counts
 
 
-def telling(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
-    """Images to show a person: (defect type, best | median | worst, position) (figure 7).
+def examples(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
+    """Choose images to show: (defect type, best | median | worst, position) (figure 7).
 
-    Of a defect type by how much of the truth the prediction shares (intersection over union), of
-    good images, and where there are no masks, by the score.
+    Images of a defect type are ordered by the intersection over union of truth and prediction.
+    Good images, and images without masks, are ordered by their score.
     """
     chosen = []
     for defect_type in sorted(set(truth.defect_types), key=lambda each: (each == GOOD, each)):

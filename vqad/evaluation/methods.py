@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqad.detector import Detector, device
 from vqad.evaluation import ablations
-from vqad.evaluation.ablations import Looked
+from vqad.evaluation.ablations import BatchResult
 from vqad.evaluation.baselines import Baseline, Loss
 from vqad.images import decoding
 from vqad.images.tensors import to_images, to_tensor
@@ -22,14 +22,14 @@ BATCH_SIZE = 8
 
 @runtime_checkable
 class Method(Protocol):
-    """A way of looking at images, as it travels to the workers."""
+    """One or more methods that are computed together, as they are sent to the workers."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the methods that it gives results of."""
+        """Names of the methods."""
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
-        """What looks at a batch, and the size of its images in px."""
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+        """A function from a batch to results by name, and the size of its images in px."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class AblatedMethod:
         return ablations.ABLATIONS
 
     def detector(self) -> Detector:
-        """The detector, as this worker keeps it."""
+        """The detector, from this worker's cache."""
         return _detector(self.models, self.category, self.version)
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
-        """All ablations at once."""
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+        """A function that computes all ablations of a batch."""
         detector = self.detector()
         size_px = detector.settings.vqvae.image_size_px
         return lambda batch: ablations.ablated(detector, batch), size_px
@@ -65,21 +65,21 @@ class BaselineMethod:
 
     @property
     def names(self) -> Sequence[str]:
-        """The one."""
+        """Its one name."""
         return (self.loss,)
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, Looked]], int]:
-        """Its map and score."""
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+        """A function that computes maps and scores of a batch."""
         baseline = _baseline(self.folder)
 
-        def look(batch: Tensor) -> dict[str, Looked]:
+        def inspect(batch: Tensor) -> dict[str, BatchResult]:
             maps = baseline.anomaly_maps(batch.to(device()))
-            return {baseline.settings.loss: Looked(scores=baseline.scores(maps), maps=maps)}
+            return {baseline.settings.loss: BatchResult(scores=baseline.scores(maps), maps=maps)}
 
-        return look, baseline.settings.network.image_size_px
+        return inspect, baseline.settings.network.image_size_px
 
 
-# A worker keeps what it looked with last: its next task is likely to want it again.
+# A worker keeps the last one that it loaded: its next task is likely to need it again.
 @lru_cache(maxsize=1)
 def _detector(models: str, category: str, version: str) -> Detector:
     return Detector.load(models, category, version=version).to(device())
@@ -92,12 +92,12 @@ def _baseline(folder: str) -> Baseline:
     return baseline
 
 
-def look_at(way: Method, uris: list[str], keep_maps: bool) -> Any:
-    """Scores, and maps if they are kept, of some images: one pair for each name of the method."""
-    look, size_px = way.loaded()
-    found = [look(batch) for batch in _batches(uris, size_px)]
+def apply(method: Method, uris: list[str], keep_maps: bool) -> Any:
+    """Scores of some images, and maps if ``keep_maps``: one such pair for each of the names."""
+    inspect, size_px = method.loaded()
+    found = [inspect(batch) for batch in _batches(uris, size_px)]
     results = []
-    for name in way.names:
+    for name in method.names:
         scores = np.array([score for each in found for score in each[name].scores])
         maps = [one for each in found for one in each[name].maps or ()]
         results.append((scores, np.stack(maps) if keep_maps and maps else None))
@@ -114,10 +114,10 @@ def _batches(uris: Sequence[str], size_px: int) -> list[Tensor]:
 
 
 def decodings(
-    way: AblatedMethod, uris: list[str]
+    method: AblatedMethod, uris: list[str]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Image, direct and restored picture of each, 8-bit RGB."""
-    detector, found = way.detector(), []
+    """The image, its direct and its restored decoding, for each URI; 8-bit RGB."""
+    detector, found = method.detector(), []
     with torch.inference_mode():
         for batch in _batches(uris, detector.settings.vqvae.image_size_px):
             codes = detector.vqvae.encode(batch.to(detector.device))

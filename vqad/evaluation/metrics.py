@@ -29,7 +29,7 @@ AU_PRO_LIMIT = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Each in [0, 1], larger is better; None where the test set leaves it undefined."""
+    """Each in [0, 1], and larger is better except in the last; None where it is not defined."""
 
     image_accuracy: float | None
     image_auroc: float | None
@@ -40,6 +40,7 @@ class Metrics:
     pixel_f1: float | None
     image_f1max: float | None
     pixel_f1max: float | None
+    false_alarm_rate: float | None  # share of good images above the threshold
 
 
 def evaluate(
@@ -66,6 +67,7 @@ def evaluate(
         image_auroc=auroc(is_defect, scores),
         image_f1=f1(is_defect, called),
         image_f1max=f1max(is_defect, scores),
+        false_alarm_rate=float(called[~is_defect].mean()) if not is_defect.all() else None,
         **of_pixels,
     )
 

@@ -1,7 +1,8 @@
 """Reading the verdicts and maps of an inspection for evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -9,15 +10,14 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from vqad.evaluation.ground_truth import root_of_tests
 from vqad.storage import files, output_layout, uris
 
-_LARGEST_PART_BYTES = 2**31
+_LARGEST_PART_BYTES: Final = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """What a finished inspection says of a category's test images, sorted by image."""
+    """The results of a finished inspection for a category's test images, sorted by image."""
 
     images: list[str]
     scores: Float[ndarray, " n"]
@@ -25,49 +25,73 @@ class Inspected:
     threshold: float
     model_version: str
     num_rejected: int
+    num_missing: int = 0  # test images without a verdict
 
 
-def read_inspected(data: str, output: str, category: str) -> Inspected:
-    """A category's test images in the tables of an output.
+def read_inspected(output: str, category: str, wanted: Collection[str]) -> Inspected:
+    """The wanted images of a category, by URI, in the tables of an output.
 
-    Raises ValueError where there is none, or one without its map.
+    Raises ValueError if none of them was inspected, or if one of those has no map.
     """
-    root = root_of_tests(data, category)
-    verdicts = read_table(
-        output_layout.category_table(output, "verdicts", category),
-        ["image", "verdict", "score", "threshold", "model_version"],
-    )
-    rows = [row for row in verdicts.to_pylist() if row["image"].startswith(f"{root}/")]
+    rows = _verdicts(output, category, wanted)
     judged = sorted(
         (row for row in rows if row["verdict"] != "reject"), key=lambda row: row["image"]
     )
     if not judged:
-        raise ValueError(f"no verdicts of {root} in {output}")
-    ways = {(row["model_version"], row["threshold"]) for row in judged}
-    if len(ways) > 1:
-        versions = ", ".join(sorted(version for version, _ in ways))
         raise ValueError(
-            f"{output} holds verdicts of several {category} detectors ({versions}); "
-            "inspect into a new folder"
+            f"{output} has no verdicts of the {len(wanted)} test images of {category}, such as "
+            f"{min(wanted)}; inspect them first"
         )
-    ((version, threshold),) = ways
+    version, threshold = _detector_of(judged, output, category)
     return Inspected(
         images=[row["image"] for row in judged],
         scores=np.array([row["score"] for row in judged], np.float64),
         maps=_maps(output, category, [row["image"] for row in judged]),
-        threshold=float(threshold),
+        threshold=threshold,
         model_version=version,
         num_rejected=len(rows) - len(judged),
+        num_missing=len(wanted) - len(rows),
     )
 
 
-def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
-    """All parts of one category's table. Raises ValueError where there are none."""
+def _verdicts(output: str, category: str, wanted: Collection[str]) -> list[dict[str, Any]]:
+    table = read_table(
+        output_layout.category_table(output, "verdicts", category),
+        ["image", "verdict", "score", "threshold", "model_version"],
+    )
+    chosen = set(wanted)
+    return [row for row in table.to_pylist() if row["image"] in chosen]
+
+
+def _detector_of(judged: Sequence[dict[str, Any]], output: str, category: str) -> tuple[str, float]:
+    """Version and threshold of the one detector that gave all verdicts."""
+    detectors = {(row["model_version"], row["threshold"]) for row in judged}
+    if len(detectors) > 1:
+        versions = ", ".join(sorted(version for version, _ in detectors))
+        raise ValueError(
+            f"{output} has verdicts of several {category} detectors ({versions}); "
+            "inspect into a new folder"
+        )
+    ((version, threshold),) = detectors
+    return version, float(threshold)
+
+
+def check_tables(output: str, category: str) -> None:
+    """Raise ValueError if an output has no verdicts of a category."""
+    _parts(output_layout.category_table(output, "verdicts", category))
+
+
+def _parts(uri: str) -> list[str]:
     names = files.list_names(uri) if files.exists(uri) else []
     parts = [name for name in names if name.endswith(".parquet")]
     if not parts:
         raise ValueError(f"no tables in {uri}; inspect the category first")
-    return pa.concat_tables([_read_part(uris.join(uri, name), columns) for name in parts])
+    return parts
+
+
+def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
+    """All parts of one category's table. Raises ValueError where there are none."""
+    return pa.concat_tables([_read_part(uris.join(uri, name), columns) for name in _parts(uri)])
 
 
 def _read_part(uri: str, columns: Sequence[str]) -> pa.Table:

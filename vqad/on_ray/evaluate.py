@@ -1,130 +1,151 @@
-"""Evaluation on Ray: inspecting the test images, baselines and ablations, all side by side.
+"""A whole evaluation on Ray: inspect the test images, measure, and write tables and figures.
 
-The tasks get images and detectors, and give scores and maps; labels stay with the driver, which
-holds the maps of one method on one category at a time against them.
+Tasks and actors get images and detectors, and return scores and maps. Labels stay with the driver,
+which has the maps of one method on one category in memory at a time.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 
 from vqad.detection import calibrate
-from vqad.detector import Detector, current_version
-from vqad.evaluation import ablations, figures, measure, methods, results
+from vqad.detector import Detector
+from vqad.evaluation import ablations, figures, measure, methods, report, results
 from vqad.evaluation.baselines import LOSSES, Loss
 from vqad.evaluation.ground_truth import Truth, read_truth
 from vqad.evaluation.job import EvaluateJob
+from vqad.evaluation.labelled_images import LabelledImages
 from vqad.evaluation.measure import RESAMPLING, Measured
+from vqad.evaluation.report import Evaluation
 from vqad.evaluation.results import Inspected
-from vqad.images import listing
-from vqad.images.routing import Routing
+from vqad.evaluation.survey import Survey, describe_failed, survey
 from vqad.inspection.job import InspectJob
-from vqad.on_ray import baselines, evaluate_tasks
-from vqad.storage import uris
+from vqad.inspection.summary import Say
+from vqad.on_ray import baselines, evaluate_tasks, session
+from vqad.on_ray.inspect import inspect_archive, ray_errors_explained
+from vqad.storage import errors, files, lease, uris
+from vqad.storage.errors import IncompleteError, VqadError
 from vqad.training import holdout
 from vqad.training.options import recorded_options
 
 
-@dataclass(kw_only=True)
-class Evaluation:
-    """What came out."""
+def evaluate(job: EvaluateJob, say: Say) -> Evaluation:
+    """Do a whole evaluation: inspect unless verdicts are given, measure, and write the results.
 
-    measured: list[Measured] = field(default_factory=list)
-    about: list[str] = field(default_factory=list)  # lines on what was measured
-    pictures: dict[str, bytes] = field(default_factory=dict)  # PNGs by name
-
-
-def jobs_for(data: str, models: str, output: str, categories: Sequence[str]) -> list[InspectJob]:
-    """One job a category, all into one folder that is named after detectors and images.
-
-    So that verdicts of an older detector, or of other pictures, are never taken for these.
+    Takes the output's lease for the time of the run, and connects to Ray if detectors are given.
+    ``say`` takes lines of progress. A category that cannot be evaluated is named in the result
+    with its reason. Raises a VqadError or ValueError if nothing was started, such as InUseError
+    for an output in use, and IncompleteError if the run began and could not be finished.
     """
-    tests = {category: uris.join(data, category, "test") for category in categories}
-    shaping = [
-        [
-            current_version(models, category),
-            [[each.image, each.etag] for each in listing.list_images(tests[category])],
-        ]
-        for category in categories
-    ]
-    digest = hashlib.sha256(json.dumps(shaping).encode()).hexdigest()
-    folder = uris.join(output, f"inspected-{digest[:12]}")
-    return [
-        InspectJob(
-            archive=tests[category],
-            models=models,
-            output=folder,
-            routing=Routing(category=category),
-            batch_size=methods.BATCH_SIZE,
-        )
-        for category in categories
-    ]
+    found = survey(job)
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    with lease.held(job.output, run) as held, _ray_for(job):
+        if not job.verdicts:
+            inspect_archive(_inspection(job, found), say)
+        with errors.work_begun(), ray_errors_explained():
+            evaluation = measure_all(job, found, say)
+            held.check()
+            say(f"tables and figures: {report.write(job.output, job.data, evaluation)}")
+    return evaluation
 
 
-def check(job: EvaluateJob) -> None:
-    """Look for what baselines and ablations need. Raises ValueError where it is not there."""
-    if job.baselines or job.ablations:
-        for category in job.categories:
-            holdout.split(job.data, Detector.load(job.models, category).settings)
+def _ray_for(job: EvaluateJob) -> AbstractContextManager[None]:
+    """A Ray if there are detectors to run: starting it takes seconds."""
+    return session.connected() if job.models else nullcontext()
 
 
-def evaluate(job: EvaluateJob, say: Callable[[str], None]) -> Evaluation:
-    """Measure every category; ``say`` takes lines of progress.
+def _inspection(job: EvaluateJob, found: Survey) -> InspectJob:
+    """One inspection of the test images of all categories, which are listed in a manifest.
 
-    Needs a connected Ray where the job names detectors. Raises ValueError for tables, masks or
-    held-out images that are not there.
+    Its output keeps the verdicts of earlier evaluations. They are replaced if the image or the
+    detector has changed, so verdicts of another detector are never taken for those of this one.
     """
-    done = Evaluation()
-    fitted = (
-        baselines.fit(job.data, job.models, job.output, job.categories, say)
-        if job.baselines
-        else {}
+    rows = [
+        (each.image, category)
+        for category, labelled in found.labelled.items()
+        for each in labelled.images
+    ]
+    sink = pa.BufferOutputStream()
+    images, categories = zip(*rows, strict=True)
+    pq.write_table(pa.table({"image": images, "category": categories}), sink)
+    manifest = uris.join(job.output, "test-images.parquet")
+    files.write_bytes(manifest, sink.getvalue().to_pybytes())
+    return InspectJob(
+        archive=manifest,
+        models=job.models,
+        output=job.inspected,
+        redo="changed",
+        batch_size=methods.BATCH_SIZE,
     )
-    distributions, thresholds = {}, {}
-    for category in job.categories:
-        inspected = results.read_inspected(job.data, job.inspected, category)
-        shape = inspected.maps.shape[1], inspected.maps.shape[2]
-        truth = read_truth(job.data, category, inspected.images, shape)
-        done.about.append(_about(category, inspected, truth, shape))
-        measured = _measured(truth, inspected, category)
-        done.measured.append(measured)
-        say(describe_measured(measured))
-        if truth.masks is not None:
-            distributions[category] = measure.distribution(inspected.maps, truth.masks)
-            thresholds[category] = inspected.threshold
-        if job.models:
-            done.pictures[f"figure7-{category}.png"] = _figure7(job, category, truth, inspected)
-        for measured in _others(job, category, truth, inspected, fitted):
-            done.measured.append(measured)
-            say(describe_measured(measured))
-    if distributions:
-        figure6 = figures.score_distributions(distributions, thresholds)
-        done.pictures["figure6.png"] = figure6
+
+
+def measure_all(job: EvaluateJob, found: Survey, say: Say) -> Evaluation:
+    """Measure every category. Raises IncompleteError if none can be measured."""
+    done = Evaluation(failed=dict(found.failed))
+    fitted: dict[tuple[str, Loss], str] = {}
+    if job.baselines:
+        fitted = baselines.fit(job.data, job.models, job.output, list(found.labelled), say)
+    for category, labelled in found.labelled.items():
+        try:
+            _measure_category(job, labelled, fitted, done, say)
+        except (VqadError, ValueError) as error:
+            done.failed[category] = str(error)
+    if not done.measured:
+        raise IncompleteError(describe_failed(done.failed))
+    if done.distributions:
+        done.pictures["figure6.png"] = figures.score_distributions(
+            done.distributions, done.thresholds
+        )
     if job.ablations:
         done.pictures["figure8.png"] = figures.ablations(done.measured)
     return done
 
 
+def _measure_category(
+    job: EvaluateJob,
+    labelled: LabelledImages,
+    fitted: dict[tuple[str, Loss], str],
+    done: Evaluation,
+    say: Say,
+) -> None:
+    """Add one category to what is done, with its baselines and ablations."""
+    category = labelled.category
+    inspected = results.read_inspected(job.inspected, category, labelled.defect_types)
+    truth = read_truth(labelled, inspected.images, inspected.maps.shape[1:])
+    for line in (about := report.about(inspected, truth, labelled)):
+        say(line)
+    measured = [_measured(truth, inspected, category)]
+    say(describe_measured(measured[0]))
+    pictures = {}
+    if job.models:
+        pictures[f"figure7-{category}.png"] = _figure7(job, category, truth, inspected)
+    for method in _other_methods(job, category, inspected, fitted):
+        for each in _measured_with(method, job, truth, inspected, category):
+            measured.append(each)
+            say(describe_measured(each))
+    # All at once and last: a category that fails leaves nothing half measured.
+    done.about += about
+    done.measured += measured
+    done.pictures |= pictures
+    if truth.masks is not None:
+        done.distributions[category] = measure.distribution(inspected.maps, truth.masks)
+        done.thresholds[category] = inspected.threshold
+
+
 def describe_measured(measured: Measured) -> str:
-    """One line."""
+    """One line with all metrics that are defined."""
     values = asdict(measured.metrics).items()
     found = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
     method = "" if measured.method == RESAMPLING else f", {measured.method}"
     return f"{measured.category}{method}: {found}"
-
-
-def _about(category: str, inspected: Inspected, truth: Truth, shape: tuple[int, int]) -> str:
-    num_defect = int(truth.is_defect.sum())
-    return (
-        f"{category}: detector {inspected.model_version}, {len(truth.images) - num_defect} good "
-        f"and {num_defect} defective test images, {inspected.num_rejected} rejected, metrics at "
-        f"{shape[1]}x{shape[0]} px."
-    )
 
 
 def _measured(truth: Truth, inspected: Inspected, category: str) -> Measured:
@@ -140,68 +161,81 @@ def _measured(truth: Truth, inspected: Inspected, category: str) -> Measured:
 
 
 def _figure7(job: EvaluateJob, category: str, truth: Truth, inspected: Inspected) -> bytes:
-    chosen = measure.telling(truth, inspected)
+    chosen = measure.examples(truth, inspected)
     task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(methods.decodings)
-    uris = [inspected.images[at] for _, _, at in chosen]
-    pictures = ray.get(
-        task.remote(methods.AblatedMethod(job.models, category, inspected.model_version), uris)
-    )
-    rows = []
-    for (defect_type, name, at), (image, direct, restored) in zip(chosen, pictures, strict=True):
-        file_name = inspected.images[at].rpartition("/")[2]
-        score = f"{inspected.scores[at]:.1f} against {inspected.threshold:.1f}"
-        rows.append(
-            figures.Shown(
-                caption=f"{defect_type}, {name}: {file_name}, {score}",
-                image=image,
-                truth=None if truth.masks is None else truth.masks[at],
-                direct=direct,
-                restored=restored,
-                anomaly_map=inspected.maps[at],
-                threshold=inspected.threshold,
-            )
-        )
+    detector = methods.AblatedMethod(job.models, category, inspected.model_version)
+    pictures = ray.get(task.remote(detector, [inspected.images[at] for _, _, at in chosen]))
+    rows = [
+        _row(truth, inspected, at, caption=f"{defect_type}, {name}", pictures=found)
+        for (defect_type, name, at), found in zip(chosen, pictures, strict=True)
+    ]
     return figures.comparison(rows)
 
 
-def _others(
-    job: EvaluateJob,
-    category: str,
+def _row(
     truth: Truth,
     inspected: Inspected,
-    fitted: dict[tuple[str, Loss], str],
-) -> "list[Measured]":
-    """Baselines and ablations of one category, each with a threshold of its own."""
-    if not (job.ablations or job.baselines):
-        return []
-    settings = Detector.load(job.models, category, version=inspected.model_version).settings
-    held_out, _ = holdout.split(job.data, settings)
-    compared: list[methods.Method] = [
-        methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES if fitted
-    ]
+    at: int,
+    *,
+    caption: str,
+    pictures: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> figures.Shown:
+    image, direct, restored = pictures
+    name = uris.path_of(inspected.images[at]).rpartition("/")[2]
+    score = f"{inspected.scores[at]:.1f} against {inspected.threshold:.1f}"
+    return figures.Shown(
+        caption=f"{caption}: {name}, {score}",
+        image=image,
+        truth=None if truth.masks is None else truth.masks[at],
+        direct=direct,
+        restored=restored,
+        anomaly_map=inspected.maps[at],
+        threshold=inspected.threshold,
+    )
+
+
+def _other_methods(
+    job: EvaluateJob, category: str, inspected: Inspected, fitted: dict[tuple[str, Loss], str]
+) -> list[methods.Method]:
+    """The baselines and ablations that the job asks for."""
+    found: list[methods.Method] = []
+    if job.baselines:
+        found += [methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES]
     if job.ablations:
-        compared.append(methods.AblatedMethod(job.models, category, inspected.model_version))
-    found = []
-    for way in compared:
-        calibrating = evaluate_tasks.looked(way, held_out, keep_maps=False)
-        testing = evaluate_tasks.looked(way, inspected.images, keep_maps=True)
-        for name in way.names:
-            threshold = calibrate.threshold(
-                evaluate_tasks.scores_of(calibrating.pop(name)),
-                quantile=recorded_options(settings.found.options, category).threshold_quantile,
-                smallest=ablations.smallest_threshold(name),
-            )
-            parts = ray.get(testing.pop(name))
-            found.append(
-                measure.measure(
-                    truth,
-                    np.concatenate([scores for scores, _ in parts]),
-                    None if parts[0][1] is None else np.concatenate([maps for _, maps in parts]),
-                    category=category,
-                    method=name,
-                    threshold=threshold,
-                    num_rejected=inspected.num_rejected,
-                )
-            )
-            del parts
+        found.append(methods.AblatedMethod(job.models, category, inspected.model_version))
     return found
+
+
+def _measured_with(
+    method: methods.Method, job: EvaluateJob, truth: Truth, inspected: Inspected, category: str
+) -> Iterator[Measured]:
+    """Measure other methods, each at its own threshold from the detector's held-out images."""
+    settings = Detector.load(job.models, category, version=inspected.model_version).settings
+    options = recorded_options(settings.found.options, category)
+    held_out, _ = holdout.split(job.data, settings)
+    calibrating = evaluate_tasks.submit(method, held_out, keep_maps=False)
+    testing = evaluate_tasks.submit(method, inspected.images, keep_maps=True)
+    for name in method.names:
+        threshold = calibrate.threshold(
+            evaluate_tasks.scores_of(calibrating.pop(name)),
+            quantile=options.threshold_quantile,
+            smallest=ablations.smallest_threshold(name),
+        )
+        # Popped, so that Ray can free the maps of this name when they are measured.
+        scores, maps = _joined(ray.get(testing.pop(name)))
+        yield measure.measure(
+            truth,
+            scores,
+            maps,
+            category=category,
+            method=name,
+            threshold=threshold,
+            num_rejected=inspected.num_rejected,
+        )
+
+
+def _joined(parts: list[Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores, and maps if there are any, of all chunks."""
+    scores = np.concatenate([each for each, _ in parts])
+    has_maps = parts[0][1] is not None
+    return scores, np.concatenate([maps for _, maps in parts]) if has_maps else None

@@ -1,37 +1,38 @@
-"""Ways of looking at images beside the detector's own, as Ray tasks over chunks of them.
+"""Applying other methods than the detector's own to images, as Ray tasks over chunks of images.
 
-A task gets the URIs of images and a way of looking, and gives scores and maps, of each name apart:
-the driver takes the maps of one at a time. No label comes near.
+A task gets a method and the URIs of images, and returns scores and maps for each name of the
+method separately, so that the driver needs the maps of only one name in memory. No task sees a
+label.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import ray
 
-from vqad.evaluation.methods import Method, look_at
+from vqad.evaluation.methods import Method, apply
 from vqad.on_ray import session
 
-_IMAGES_A_TASK = 32
+_IMAGES_PER_TASK: Final = 32
 
 
 def num_gpus() -> float:
-    """What a task asks for: a GPU where there are any."""
+    """GPUs that a task asks for: one if there are any."""
     return 1.0 if session.num_gpus() >= 1 else 0.0
 
 
-def looked(way: Method, uris: Sequence[str], *, keep_maps: bool) -> dict[str, list[Any]]:
-    """References to (scores, maps) by name, a list over chunks of the images."""
-    num = len(way.names)
-    task: Any = ray.remote(num_cpus=1, num_gpus=num_gpus(), num_returns=num)(look_at)
-    found: dict[str, list[Any]] = {name: [] for name in way.names}
-    for at in range(0, len(uris), _IMAGES_A_TASK):
-        refs = task.remote(way, list(uris[at : at + _IMAGES_A_TASK]), keep_maps)
-        for name, ref in zip(way.names, [refs] if num == 1 else refs, strict=True):
+def submit(method: Method, uris: Sequence[str], *, keep_maps: bool) -> dict[str, list[Any]]:
+    """Submit the tasks; returns references to (scores, maps) by name, one per chunk of images."""
+    num = len(method.names)
+    task: Any = ray.remote(num_cpus=1, num_gpus=num_gpus(), num_returns=num)(apply)
+    found: dict[str, list[Any]] = {name: [] for name in method.names}
+    for at in range(0, len(uris), _IMAGES_PER_TASK):
+        refs = task.remote(method, list(uris[at : at + _IMAGES_PER_TASK]), keep_maps)
+        for name, ref in zip(method.names, [refs] if num == 1 else refs, strict=True):
             found[name].append(ref)
     return found
 
 
 def scores_of(refs: list[Any]) -> list[float]:
-    """Scores of all chunks of one name."""
+    """Wait for the scores of all chunks of one name."""
     return [score for scores, _ in ray.get(refs) for score in scores.tolist()]
