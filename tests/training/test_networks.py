@@ -224,9 +224,7 @@ def test_a_loss_that_is_no_number_is_a_divergence() -> None:
     fitting = vqvae_fitting()
     with torch.no_grad():
         fitting.network.decoder[0].weight[0, 0, 0, 0] = math.nan
-    with pytest.raises(
-        DivergenceError, match="the loss is nan at step 0; try another --seed"
-    ):
+    with pytest.raises(DivergenceError, match="the loss is nan at step 0; try another --seed"):
         next(vqvae_records(fitting))
 
 

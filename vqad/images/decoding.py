@@ -19,7 +19,8 @@ from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from vqad.array_types import Pixels
-from vqad.images.headers import ImageError, pillow_warnings, probe
+from vqad.images import memory
+from vqad.images.headers import Header, ImageError, pillow_warnings, probe
 
 # Guesses: ten times the pixels of a large industrial camera, and their size at 16 bits a channel.
 MAX_PIXELS: Final = 100_000_000
@@ -66,6 +67,11 @@ def decode(
     if len(data) > max_bytes:
         raise ImageError("too_large", f"{len(data)} bytes, more than {max_bytes}")
     header = probe(data, max_pixels=max_pixels)
+    with memory.DECODING.reserved(memory.decoding_bytes(header)):
+        return _decode(data, header, size_px)
+
+
+def _decode(data: bytes, header: Header, size_px: int) -> Decoded:
     by_pillow = header.format == "TIFF" and header.bits <= 8
     source = _pillow(data) if by_pillow else _opencv(data)
     if source is None:

@@ -89,8 +89,8 @@ def _admit(name: str, width_px: int, height_px: int, max_pixels: int, bits: int 
 
 
 def _png(data: bytes, max_pixels: int) -> Header:
-    width_px, height_px = struct.unpack_from(">II", data, 16)
-    header = _admit("PNG", width_px, height_px, max_pixels)
+    width_px, height_px, bits = struct.unpack_from(">IIB", data, 16)
+    header = _admit("PNG", width_px, height_px, max_pixels, bits)
     start, kind = 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, start)

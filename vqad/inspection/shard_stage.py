@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vqad.images import listing, shards
+from vqad.images import listing, memory, shards
 from vqad.inspection import ledger, sink
 from vqad.inspection.plan import ShardWork
 from vqad.inspection.stages import DECODED, decode_bytes, rejected
@@ -138,9 +138,10 @@ def _row(shard: ShardWork, member: shards.Member, sizes_px: dict[str, int]) -> d
     elif category not in sizes_px:
         decoded = decode_bytes(b"", category, sizes_px)
     else:
-        data = member.read()
-        fetched_s = time.monotonic() - start_s
-        decoded = decode_bytes(data, category, sizes_px) | {"fetch_seconds": fetched_s}
+        with memory.READING.reserved(member.size_bytes):
+            data = member.read()
+            fetched_s = time.monotonic() - start_s
+            decoded = decode_bytes(data, category, sizes_px) | {"fetch_seconds": fetched_s}
     return _listed(shard, member.image, category, member.size_bytes) | decoded
 
 

@@ -19,7 +19,7 @@ import torch
 
 from vqad import tables
 from vqad.detector import Detector
-from vqad.images import decoding, headers
+from vqad.images import decoding, headers, memory
 from vqad.images.tensors import to_images, to_tensor
 from vqad.inspection import sink
 from vqad.inspection.detector_cache import DetectorCache
@@ -66,13 +66,14 @@ def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) 
 def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]:
     if row["category"] not in sizes_px:  # such an image is not fetched
         return decode_bytes(b"", row["category"], sizes_px)
-    start_s = time.monotonic()
-    try:
-        data = files.read_bytes(row["image"], max_bytes=decoding.MAX_BYTES)
-    except errors.FetchError as error:
-        return rejected(error.error, error.detail)
-    fetched_s = time.monotonic() - start_s
-    return decode_bytes(data, row["category"], sizes_px) | {"fetch_seconds": fetched_s}
+    with memory.READING.reserved(min(row["source_bytes"], decoding.MAX_BYTES)):
+        start_s = time.monotonic()
+        try:
+            data = files.read_bytes(row["image"], max_bytes=decoding.MAX_BYTES)
+        except errors.FetchError as error:
+            return rejected(error.error, error.detail)
+        fetched_s = time.monotonic() - start_s
+        return decode_bytes(data, row["category"], sizes_px) | {"fetch_seconds": fetched_s}
 
 
 def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[str, Any]:

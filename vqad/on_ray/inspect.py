@@ -144,12 +144,14 @@ def _num_actors(gpus: float) -> int:
     return max(1, min(session.num_cpus(), session.memory_bytes() // _ACTOR_BYTES))
 
 
-def _num_decoders(gpus: float) -> int | None:
-    """Decoding tasks at once; None for as many as their fractions of CPUs allow.
+def _num_decoders(gpus: float) -> int:
+    """Decoding tasks at once; each of them has several threads.
 
-    Where the networks need the CPUs, decoding must keep ahead of them and no more.
+    Where the networks need the CPUs, decoding must keep ahead of them and no more. Else it gets one
+    task per CPU, and not as many as their fractions of a CPU allow, because each task needs memory:
+    about 0.4 GiB for its process, and the budgets of ``vqad.images.memory``.
     """
-    return None if gpus else max(1, session.num_cpus() // 2)
+    return session.num_cpus() if gpus else max(1, session.num_cpus() // 2)
 
 
 def _rows_per_unit(plan: Plan, num_actors: int) -> int:
