@@ -17,7 +17,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def load_all(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((CLUSTER / name).read_text()))
+    return list(yaml.load_all((CLUSTER / name).read_text(), yaml.CSafeLoader))
 
 
 def job_of(name: str) -> dict[str, Any]:
