@@ -200,6 +200,16 @@ def test_an_actor_a_share_of_a_gpu_else_a_cpu_where_memory_allows(
     assert inspection._num_actors(gpus) == num_actors
 
 
+@pytest.mark.parametrize(
+    ("gpus", "most_cpus", "share"), [(1.0, 8, 1.0), (0.5, 2, 0.25), (0.0, 64, 0.25)]
+)
+def test_a_node_with_gpus_has_no_more_decoding_tasks_than_cpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, most_cpus: int, share: float
+) -> None:
+    monkeypatch.setattr(session, "most_cpus", lambda: most_cpus)
+    assert inspection._cpus_per_decoder(gpus) == share
+
+
 def test_files_and_shards_of_the_output_and_the_models_are_not_of_the_archive(
     job: InspectJob,
 ) -> None:

@@ -31,6 +31,8 @@ _MOST_PER_UNIT: Final = 128
 _FEWEST_PER_UNIT: Final = 16
 _UNITS_PER_ACTOR: Final = 8
 
+_CPUS_FOR_WHOLE_DECODERS: Final = 4  # of a node (a guess): decoding then leaves some to the others
+
 # Memory of a detector actor: 1.4 GB with the paper's networks and batches of 16 (measured), rounded
 # up.
 _ACTOR_BYTES: Final = 2 * 2**30
@@ -144,14 +146,22 @@ def _num_actors(gpus: float) -> int:
     return max(1, min(session.num_cpus(), session.memory_bytes() // _ACTOR_BYTES))
 
 
-def _num_decoders(gpus: float) -> int:
-    """Decoding tasks at once; each of them has several threads.
+def _num_decoders(gpus: float) -> int | None:
+    """Decoding tasks at once; None for as many as their shares of CPUs allow, on new nodes as well.
 
-    Where the networks need the CPUs, decoding must keep ahead of them and no more. Else it gets one
-    task per CPU, and not as many as their fractions of a CPU allow, because each task needs memory:
-    about 0.4 GiB for its process, and the budgets of ``vqad.images.memory``.
+    Where the networks need the CPUs, decoding must keep ahead of them and no more.
     """
-    return session.num_cpus() if gpus else max(1, session.num_cpus() // 2)
+    return None if gpus else max(1, session.num_cpus() // 2)
+
+
+def _cpus_per_decoder(gpus: float) -> float:
+    """A CPU for each decoding task where nodes have several, which bounds the tasks of a node.
+
+    Each task has several threads and needs memory: 0.4 GiB for its process (measured), and the budgets
+    of ``vqad.images.memory``. Where the number of tasks is bounded, or a node has few CPUs, a
+    fraction, so that all stages fit on one CPU.
+    """
+    return 1.0 if gpus and session.most_cpus() >= _CPUS_FOR_WHOLE_DECODERS else 0.25
 
 
 def _rows_per_unit(plan: Plan, num_actors: int) -> int:
@@ -167,7 +177,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
     ray.data.DataContext.get_current().target_max_block_size = 2**20
     return (
         ray.data.from_arrow(_inputs(plan, num_rows))
-        # Fractions of a CPU, so that all stages fit on one CPU together and none starves another.
+        # Shares of a CPU, so that all stages fit on one node together and none starves another.
         # Each stage asks for another fraction: Ray would fuse stages that ask for the same.
         .map_batches(
             _decode,  # type: ignore[arg-type]
@@ -175,7 +185,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
             compute=ray.data.TaskPoolStrategy(size=_num_decoders(gpus)),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=0.25,
+            num_cpus=_cpus_per_decoder(gpus),
         )
         .map_batches(
             _Inspector,

@@ -90,6 +90,12 @@ def num_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
+def most_cpus() -> int:
+    """Number of CPUs of the node that has most of them."""
+    nodes = (node for node in ray.nodes() if node["Alive"])
+    return max((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0)
+
+
 def num_gpus() -> float:
     """Number of GPUs of all nodes."""
     return float(ray.cluster_resources().get("GPU", 0))
