@@ -157,9 +157,9 @@ def _num_decoders(gpus: float) -> int | None:
 def _cpus_per_decoder(gpus: float) -> float:
     """A CPU for each decoding task where nodes have several, which bounds the tasks of a node.
 
-    Each task has several threads and needs memory: 0.4 GiB for its process (measured), and the budgets
-    of ``vqad.images.memory``. Where the number of tasks is bounded, or a node has few CPUs, a
-    fraction, so that all stages fit on one CPU.
+    Each task has several threads and needs memory: 0.4 GiB for its process (measured), and the
+    budgets of ``vqad.images.memory``. Where the number of tasks is bounded, or a node has few CPUs,
+    a fraction, so that all stages fit on one CPU.
     """
     return 1.0 if gpus and session.most_cpus() >= _CPUS_FOR_WHOLE_DECODERS else 0.25
 
