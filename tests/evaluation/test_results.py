@@ -39,6 +39,23 @@ def test_only_wanted_images_count_and_those_without_a_verdict_are_counted(
     assert (found.num_rejected, found.num_missing) == (0, 1)
 
 
+def test_stray_and_damaged_files_are_passed_over_and_their_images_counted(
+    tmp_path: Path, images: list[str]
+) -> None:
+    for table in ("verdicts", "maps"):
+        folder = tmp_path / table / "part"
+        whole = (folder / "part-0.parquet").read_bytes()
+        (folder / "notes.txt").write_text("ours")
+        (folder / "copy.parquet").write_bytes(whole)
+        (folder / "part-2.parquet").write_bytes(b"")
+        pq.write_table(pa.table({"image": ["a"]}), folder / "part-3.parquet")
+    assert read_inspected(str(tmp_path), "part", images).scores.tolist() == [0, 1, 2]
+    damaged = tmp_path / "verdicts" / "part" / "part-0.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    found = read_inspected(str(tmp_path), "part", images)
+    assert (found.images, found.num_missing) == ([images[1]], 2)
+
+
 def test_what_is_not_in_the_tables_is_named(tmp_path: Path, images: list[str]) -> None:
     (tmp_path / "maps" / "part" / "part-1.parquet").unlink()
     with pytest.raises(ValueError, match=rf"no anomaly map of {images[1]} in .*--maps all"):

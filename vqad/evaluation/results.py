@@ -83,20 +83,28 @@ def check_tables(output: str, category: str) -> None:
 
 def _parts(uri: str) -> list[str]:
     names = files.list_names(uri) if files.exists(uri) else []
-    parts = [name for name in names if name.endswith(".parquet")]
+    parts = [name for name in names if output_layout.is_part(name)]
     if not parts:
         raise ValueError(f"no tables in {uri}; inspect the category first")
     return parts
 
 
 def read_table(uri: str, columns: Sequence[str]) -> pa.Table:
-    """All parts of one category's table. Raises ValueError where there are none."""
-    return pa.concat_tables([_read_part(uris.join(uri, name), columns) for name in _parts(uri)])
+    """All parts of one category's table. Raises ValueError where there are none.
+
+    Damaged parts and files with other columns are passed over, as the inspection does and reports.
+    """
+    parts = [_read_part(uris.join(uri, name), columns) for name in _parts(uri)]
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def _read_part(uri: str, columns: Sequence[str]) -> pa.Table:
+    """The columns of a part; no columns and no rows if it is not a part of the table."""
     data = files.read_bytes(uri, max_bytes=_LARGEST_PART_BYTES)
-    return pq.read_table(pa.BufferReader(data), columns=list(columns))
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=list(columns)).select(list(columns))
+    except (KeyError, OSError, pa.ArrowException):
+        return pa.table({name: pa.nulls(0) for name in columns})
 
 
 def _maps(output: str, category: str, wanted: Sequence[str]) -> Float32[ndarray, "n height width"]:
@@ -106,7 +114,7 @@ def _maps(output: str, category: str, wanted: Sequence[str]) -> Float32[ndarray,
     maps: ndarray | None = None
     missing = set(wanted)
     names = files.list_names(uri) if files.exists(uri) else []
-    for name in (name for name in names if name.endswith(".parquet")):
+    for name in filter(output_layout.is_part, names):
         columns = ["image", "map_height_px", "map_width_px", "anomaly_map"]
         part = _read_part(uris.join(uri, name), columns)
         for row, image in enumerate(part["image"].to_pylist()):
