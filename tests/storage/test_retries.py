@@ -1,5 +1,6 @@
 """What is said of failures, and which of them are worth another try."""
 
+import builtins
 import copy
 import errno
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 from botocore import exceptions as boto
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vqad.storage import retries
 from vqad.storage.errors import FetchError
@@ -59,6 +62,10 @@ LASTING = {
     "no such file or folder": ("missing", FileNotFoundError(errno.ENOENT, "no", "/mnt/secret")),
     "the store answered InvalidRequest": ("fetch_failed", answer(400, "InvalidRequest")),
     "file name too long": ("fetch_failed", OSError(errno.ENAMETOOLONG, "", "/mnt/secret")),
+    "read-only file system": ("fetch_failed", OSError(errno.EROFS, "Dateisystem", "/mnt/secret")),
+    "the system answered EMFILE": ("fetch_failed", OSError(errno.EMFILE, "AKIA123")),
+    "the system answered 9999": ("fetch_failed", OSError(9999, "AKIA123")),
+    "the store answered 418": ("fetch_failed", answer(418, "<html>\nkey AKIA123</html>")),
     "failed with ZeroDivisionError": ("fetch_failed", ZeroDivisionError("AKIA123")),
     "the S3 client refuses with ProfileNotFound": (
         "fetch_failed",
@@ -122,6 +129,23 @@ def test_nothing_of_the_cause_is_left_to_be_printed(pauses: list[float]) -> None
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert "AKIA123" not in f"{caught.value}{caught.value!r}"
+
+
+@settings(deadline=None)
+@given(text=st.text(min_size=8, max_size=40), status=st.integers(100, 599))
+def test_no_text_of_a_library_or_store_gets_into_the_words(text: str, status: int) -> None:
+    odd = f"<{text}>"
+    builtin = [each for each in vars(builtins).values() if isinstance(each, type)]
+    plain = [each for each in builtin if issubclass(each, Exception) and "Unicode" not in str(each)]
+    errors = [each(odd, [ValueError()]) if "Group" in str(each) else each(odd) for each in plain]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(retries, "pause", lambda _: None)
+        for error in (*errors, answer(status, odd)):
+            with pytest.raises(FetchError) as caught:
+                with_retries(failing(error))
+            assert odd not in f"{caught.value.detail}{caught.value.remedy}"
+            assert caught.value.detail.isascii()
+            assert "\n" not in caught.value.detail
 
 
 def test_a_fetch_error_survives_being_sent_to_another_process() -> None:

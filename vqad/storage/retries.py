@@ -9,6 +9,7 @@ reads are; errors that would occur again are not.
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,17 @@ _NO_CREDENTIALS = (
 )
 _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ServiceUnavailable", "InternalError"})
 _BUSY_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN})
+_CODE = re.compile("[A-Za-z0-9.]{1,64}")
+_ERRNO_WORDS = {
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EIO: "input/output error",
+    errno.EISDIR: "is a directory",
+    errno.ELOOP: "too many levels of symbolic links",
+    errno.ENAMETOOLONG: "file name too long",
+    errno.ENOSPC: "no space left on device",
+    errno.EROFS: "read-only file system",
+    errno.ESTALE: "stale file handle",
+}
 _WRONG_KEY_CODES = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
@@ -125,6 +137,7 @@ def _explain(error: BaseException) -> _Failure:
 
 def _explain_answer(answer: boto.ClientError) -> _Failure:
     code = str(answer.response.get("Error", {}).get("Code", ""))
+    code = code if _CODE.fullmatch(code) else ""  # a broken store may answer with a whole page
     status = int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
         remedy = "check its name, or create it"
@@ -149,6 +162,12 @@ def _explain_answer(answer: boto.ClientError) -> _Failure:
     )
 
 
+def _in_words(number: int) -> str:
+    """The system's error in words of our own: ``os.strerror`` differs by system and language."""
+    words = _ERRNO_WORDS.get(number)
+    return words or f"the system answered {errno.errorcode.get(number, number)}"
+
+
 def _explain_local(error: BaseException) -> _Failure:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return _Failure(error="missing", detail="no such file or folder", remedy="check the path")
@@ -156,7 +175,7 @@ def _explain_local(error: BaseException) -> _Failure:
         remedy = "check its permissions"
         return _Failure(error="denied", detail="access denied", remedy=remedy)
     number = error.errno if isinstance(error, OSError) else None
-    detail = os.strerror(number).lower() if number else f"failed with {type(error).__name__}"
+    detail = _in_words(number) if number else f"failed with {type(error).__name__}"
     return _Failure(
         error="fetch_failed",
         detail=detail,
