@@ -21,6 +21,8 @@ NUM_FOR_STAGES = 64
 class BenchOptions(Options):
     """Where detector and images come from."""
 
+    after_stop = "nothing of it was kept"
+
     models: Uri = Field(
         default="", description="folder with the detectors; default: a detector of random weights"
     )

@@ -19,6 +19,7 @@ class TrainBench(Options):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad bench train")
     example = "--data data/mvtec --categories bottle,tile --preset laptop"
+    after_stop = "nothing of it was kept"
 
     data: Uri = Field(
         default="",

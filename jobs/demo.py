@@ -19,6 +19,7 @@ class DemoCommand(Options):
 
     model_config = SettingsConfigDict(cli_prog_name="vqad demo")
     example = "--output vqad-demo"
+    after_stop = "give a new --output to begin anew"
 
     output: LocalPath = Field(
         default="",

@@ -73,6 +73,8 @@ class Options(BaseSettings):
         cli_avoid_json=True,
     )
     example: ClassVar[str] = ""  # a line for `--help`, without the command's name
+    # What is said where a signal stopped the command.
+    after_stop: ClassVar[str] = "the same command goes on where it ended"
 
     config: Path | None = Field(
         default=None, description="TOML file with options of any command; default: none"

@@ -36,6 +36,8 @@ AWS_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TO
 class Submission(Options):
     """How a command gets to a cluster."""
 
+    after_stop = "a job that was submitted goes on; only its log is no longer followed"
+
     address: Annotated[str, Shown("URL")] = Field(
         default="",
         description="URL of the cluster's job server, http://HEAD:8265; its token is read from "
@@ -159,8 +161,6 @@ def _followed(client: Any, name: str) -> tuple[dict[str, Any], int]:
 
     try:
         ended = submission.follow(client, name, say)
-    except KeyboardInterrupt:
-        raise IncompleteError(f"{name} goes on; only its log is no longer followed") from None
     except submission.LostError as error:
         raise IncompleteError(f"it is not known how {name} ended: {error}") from None
     if ended.code == 2:

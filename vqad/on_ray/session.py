@@ -2,12 +2,14 @@
 
 import logging
 import os
+import signal
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-
-from vqad.storage.errors import VqadError
 
 # Ray reads these variables while it is imported or started.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -22,16 +24,20 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 # of imports, and the peak memory grows with the number of workers that overlap. So let all stay.
 os.environ.setdefault("RAY_num_workers_soft_limit", str(8 + 4 * (os.cpu_count() or 1)))
 
+# A private Ray takes this machine's outside address, and listens on all of its addresses, unless
+# it is told that it is no part of a cluster. Ray reads this variable while it is imported.
+if not os.environ.get("RAY_ADDRESS"):
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 import ray
+
+from vqad.on_ray import private_ray
+from vqad.on_ray.private_ray import NoRayError
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 # A private Ray gives up its own start after 30 s, which may be too early on a busy machine.
 ATTEMPTS = 3
-
-
-class NoRayError(VqadError, ValueError):
-    """There is no Ray to run on, and nothing was started."""
 
 
 @contextmanager
@@ -46,27 +52,39 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    _join(address) if address else _start()
-    _quieten()
+    with _joined(address) if address else _started():
+        _quieten()
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
     try:
+        try:
+            _init(address=address)
+        except Exception as error:  # Ray raises many classes here
+            raise NoRayError(
+                f"no Ray answers at {address}: {reason(error)}; check RAY_ADDRESS"
+            ) from None
         yield
     finally:
         ray.shutdown()
 
 
-def _join(address: str) -> None:
-    try:
-        ray.init(address=address, **_QUIET)
-    except Exception as error:  # Ray raises many classes here
-        raise NoRayError(
-            f"no Ray answers at {address}: {reason(error)}; check RAY_ADDRESS"
-        ) from None
+@contextmanager
+def _started() -> Iterator[None]:
+    with private_ray.prepared() as folder:
+        try:
+            _start(folder)
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _start() -> None:
+def _start(folder: Path) -> None:
     for left in reversed(range(ATTEMPTS)):
         try:
-            ray.init(address="local", include_dashboard=False, **_QUIET)
+            _init(address="local", include_dashboard=False, _temp_dir=str(folder))
             return
         except Exception as error:  # Ray raises nothing narrower
             ray.shutdown()
@@ -75,6 +93,44 @@ def _start() -> None:
                     f"Ray could not be started: {reason(error)}; try again when the machine is "
                     "less busy"
                 ) from None
+
+
+def _init(**options: Any) -> None:
+    with _handlers_kept(), _nothing_on_standard_error():
+        ray.init(**options, **_QUIET)
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray replaces the handler of SIGTERM by one that ends the process: put ours back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    stopped = False
+    try:
+        yield
+    except SystemExit:  # of Ray's handler: the signal came while Ray started
+        stopped = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if stopped:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _nothing_on_standard_error() -> Iterator[None]:
+    """Ray's core writes lines about itself while it starts. Errors come back as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _quieten() -> None:

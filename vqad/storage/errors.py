@@ -19,9 +19,20 @@ OF_THE_STORE: Final = ("missing", "denied", "fetch_failed")
 class VqadError(Exception):
     """Any error that a user can mend; the message says what was found, where, and what would do."""
 
+    details: str = ""  # the traceback of a worker, which goes to a file
+
 
 class IncompleteError(VqadError, RuntimeError):
     """Work began and could not be finished."""
+
+
+def details_of(error: BaseException | None) -> str:
+    """The worker's traceback that an error, or one of its causes, carries; else ""."""
+    while error is not None:
+        if isinstance(error, VqadError) and error.details:
+            return error.details
+        error = error.__cause__
+    return ""
 
 
 @contextmanager
