@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from jobs.command import run, say
 from jobs.options import LocalPath, Options, UsageError
+from vqad.storage import writable
 
 CATEGORIES = ("fabric", "washer", "ampoule")
 
@@ -116,6 +117,8 @@ def _inspect(folder: Path) -> tuple[dict[str, Any], int]:
 
 
 def _folder(given: str) -> Path:
+    if given:
+        writable.check(given, "--output")
     folder = Path(given) if given else Path(tempfile.mkdtemp(prefix="vqad-demo-"))
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"--output {folder} is not empty; give a new folder")

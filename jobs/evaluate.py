@@ -39,7 +39,9 @@ def work(options: EvaluateCommand) -> tuple[dict[str, Any], int]:
     """Do the evaluation; returns the summary and the exit code."""
     from vqad.evaluation.survey import describe_failed
     from vqad.on_ray.evaluate import evaluate
+    from vqad.storage import writable
 
+    writable.check(options.output, "--output")
     job = declared.made(
         EvaluateJob, options, categories=options.categories, verdicts=options.verdicts or ""
     )

@@ -10,6 +10,7 @@ from jobs.command import run, say
 from jobs.options import Options, UsageError
 from vqad.images.routing import Routing
 from vqad.inspection.job import InspectJob
+from vqad.storage import writable
 
 _FLAGS: Any = declared.flags(InspectJob, Routing)
 
@@ -53,6 +54,7 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     job = job_of(options)
     if options.dry_run:
         return dry_run(job, say), 0
+    writable.check(options.output, "--output")
     asked = options.model_dump(mode="json")
     summary = inspect_archive(job, say, num_sheets=options.sheets, asked=asked)
     return outcome(summary, options.max_reject_fraction)

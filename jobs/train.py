@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from jobs import categories, declared
 from jobs.command import run
 from jobs.options import Kinds, LocalPath, Names, Options, UsageError
+from vqad.storage import writable
 from vqad.storage.errors import work_begun
 from vqad.training.options import TrainJob, TrainOptions
 
@@ -49,18 +50,21 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
     """Train; a category that failed makes the exit code 1."""
     if "://" in options.tensorboard:
         raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
+    writable.check(options.models, "--models")
     job = job_of(options)
     # Ray takes seconds to import, so mistakes are looked for first.
-    from vqad.on_ray import session, train
+    from vqad.on_ray import failures, session, train
     from vqad.training import live_table
 
     names = [each.category for each in job.options]
-    with (
-        session.connected(),
-        work_begun(),
-        live_table.shown(names, sys.stderr, options.tensorboard) as show,
-    ):
-        summary = train.train(job, show)
+    with session.connected():
+        train.check(job)
+        with (
+            work_begun(),
+            failures.explained(train.FEWER),
+            live_table.shown(names, sys.stderr, options.tensorboard) as show,
+        ):
+            summary = train.train(job, show)
     return asdict(summary), 1 if summary.failed else 0
 
 

@@ -15,6 +15,7 @@ from tests.support.finished_inspection import ON_RAY
 from vqad.benchmarks import inspection
 from vqad.inspection.stages import DECODED, InspectorOptions
 from vqad.on_ray import inspect, session
+from vqad.on_ray import units as on_the_way
 
 pytestmark = [*ON_RAY, pytest.mark.slow, pytest.mark.timeout(1800)]
 NUM_UNITS, UNIT_IMAGES = 24, 16
@@ -71,7 +72,7 @@ def inspected(options: InspectorOptions, num_actors: int) -> tuple[float, float]
     """Images a second once every actor has done its first unit; share of time that none works."""
     ended_s, busy_s = [], []
     some = units(inspection.random_detector("laptop").settings.vqvae.image_size_px)
-    packed = ray.data.from_arrow([inspect._packed(unit) for unit in some]).map_batches(
+    packed = ray.data.from_arrow([on_the_way.pack(unit) for unit in some]).map_batches(
         inspect._Inspector,
         fn_constructor_kwargs={"options": options},
         compute=ray.data.ActorPoolStrategy(size=num_actors),
@@ -80,7 +81,7 @@ def inspected(options: InspectorOptions, num_actors: int) -> tuple[float, float]
         num_cpus=0.6,
     )
     for rows in packed.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for unit in inspect._unpacked(rows):
+        for unit in on_the_way.unpack(rows):
             # By the actor's own clock, whenever it arrives here.
             ended_s.append(pc.max(unit["inspected_at"]).as_py().timestamp())
             busy_s.append(pc.sum(unit["inspect_seconds"]).as_py())

@@ -51,6 +51,19 @@ NOT_STARTED = {
         r"cannot tell the category of any image in .*/flat: they are not in category folders; "
         r"give --category NAME, --category-pattern REGEX or --manifest URI$"
     ),
+    "inspect --archive {archive} --models {models} --output {here}/full/thesis.txt": (
+        r"--output (.*/full/thesis.txt): \1 is not a folder; give another folder$"
+    ),
+    "inspect --archive {archive} --models {models} --output /proc/vqad": (
+        r"--output /proc/vqad: no file can be created in /proc \("
+    ),
+    "train --data {archive} --models {here}/full/thesis.txt/models": (
+        r"--models .*/thesis.txt/models: .*/full/thesis.txt is not a folder; give another folder$"
+    ),
+    "evaluate --data {archive} --models {models} --output {here}/full/thesis.txt": (
+        r"--output .*/full/thesis.txt is not a folder; give another folder$"
+    ),
+    "demo --output {here}/full/thesis.txt": r"--output .*/thesis.txt is not a folder; give anoth",
     f"{INSPECT} --category pill": r"no detector in .* for any of pill; there are: fabric, washer",
     f"{INSPECT} --colour red": r"unrecognized arguments: --colour red$",
     "inspect --models m --output o": r"--archive is required$",
@@ -180,6 +193,20 @@ def test_object_storage_without_credentials_is_refused_at_once(
         assert_refused(ended, command, pattern)
 
 
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_started(
+    finished: Finished, s3: object, tmp_path: Path, vqad: Vqad
+) -> None:
+    absent = "s3://absent-bucket/a"
+    models = ("--models", finished.models)
+    for line in (
+        ("inspect", "--archive", finished.archive, *models, "--output", absent),
+        ("train", "--data", finished.archive, "--models", absent),
+    ):
+        ended = vqad(*line)
+        said = rf"{line[-2]} {absent}: no such bucket; check its name, or create it$"
+        assert_refused(ended, line[0], said)
+
+
 def test_an_endpoint_that_nobody_answers_is_named(
     without_aws: None, place: dict[str, str], vqad: Vqad, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,17 +222,21 @@ def test_an_endpoint_that_nobody_answers_is_named(
     assert_refused(ended, "inspect", pattern)
 
 
-def test_an_output_that_cannot_be_written_is_said_in_one_line_with_exit_code_1(
-    finished: Finished, tmp_path: Path, vqad: Vqad
+def test_a_gpu_that_this_machine_does_not_have_is_refused_and_not_waited_for(
+    finished: Finished, tmp_path: Path, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    from vqad.on_ray import session
+
+    assert session.is_private()
+    monkeypatch.setattr(session, "num_gpus", lambda: 0.0)
     paths = ("--archive", finished.archive / "washer", "--models", finished.models)
-    ended = vqad("inspect", *paths, "--category", "washer", "--output", tmp_path / "file")
-    assert (ended.code, ended.out) == (1, "")
+    options = ("--category", "washer", "--output", tmp_path / "out", "--gpus-per-actor", 1)
+    ended = vqad("inspect", *paths, *options)
+    assert (ended.code, ended.out) == (2, "")
     last = ended.err.splitlines()[-1]
-    assert re.match(r"vqad inspect: the run could not be finished: .*/file/.*: ", last), last
-    assert len(last) < 300
-    assert "Traceback" not in ended.err
+    expected = r"vqad inspect: \d+ detectors? would need [\d.]+ CPUs and \d+ GPUs?, and this mach"
+    assert re.match(expected, last), last
+    assert not (tmp_path / "out" / "verdicts").exists()
 
 
 def test_more_rejects_than_allowed_end_with_exit_code_1_and_the_summary(

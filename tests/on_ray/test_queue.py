@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vqad.on_ray import resources, session
+from vqad.inspection.job import InspectJob
+from vqad.on_ray import inspect, resources, session
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
 from vqad.training.options import TrainOptions
@@ -65,8 +66,82 @@ def test_a_worker_that_no_node_has_room_for_is_said_to_wait(
 ) -> None:
     cluster(monkeypatch, *LAPTOP)
     wanted = Resources(num_concurrent=1, num_workers=1, cpus=1, gpus=0.5)
-    expected = "a worker wants 1 CPUs and 0.5 GPUs, which no node has now; waiting for one"
+    expected = "a worker needs 1 CPU and 0.5 GPUs, which no node has now; waiting for one"
     assert wanted.missing() == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "said"),
+    [
+        (
+            LAPTOP,
+            {"gpus_per_category": 1.0},
+            "1 worker of a category would need 1 CPU and 1 GPU, and this machine has 2 CPUs and 0 "
+            "GPUs; give a smaller --workers-per-category or --gpus-per-category",
+        ),
+        (
+            LAPTOP,
+            {"num_workers": 4},
+            "4 workers of a category would need 4 CPUs, and this machine has 2 CPUs and 0 GPUs; "
+            "give a smaller --workers-per-category or --gpus-per-category",
+        ),
+        (GPU, {"gpus_per_category": 1.0}, ""),
+        (LAPTOP, {"num_workers": 2}, ""),
+    ],
+)
+def test_what_this_machine_can_never_place_is_refused_and_a_cluster_may_grow(
+    monkeypatch: pytest.MonkeyPatch, nodes: list, asked: dict[str, Any], said: str
+) -> None:
+    cluster(monkeypatch, *nodes)
+    shares = resources.share(1, **asked)
+    shares.check()  # not a private Ray
+    monkeypatch.setattr(session, "is_private", lambda: True)
+    if not said:
+        shares.check()
+        return
+    with pytest.raises(resources.NoPlaceError) as caught:
+        shares.check()
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "private", "cluster_says"),
+    [
+        (
+            {"gpus_per_actor": 1.0},
+            "1 detector would need 0.85 CPUs and 1 GPU, and this machine has 2 CPUs and 0 GPUs; "
+            "give a smaller --num-actors or --gpus-per-actor",
+            ["a detector needs 0.6 CPUs and 1 GPU, which no node has now; waiting for one"],
+        ),
+        (
+            {"num_actors": 3},
+            "3 detectors would need 2.05 CPUs, and this machine has 2 CPUs and 0 GPUs; give a "
+            "smaller --num-actors or --gpus-per-actor",
+            [],
+        ),
+        ({"num_actors": 2}, "", []),
+        ({}, "", []),
+    ],
+)
+def test_detectors_without_a_place_are_refused_here_and_said_to_wait_on_a_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    private: str,
+    cluster_says: list[str],
+) -> None:
+    cluster(monkeypatch, *LAPTOP)
+    monkeypatch.setattr(session, "memory_bytes", lambda: 2**33)
+    job = InspectJob(archive="a", models="m", output="o", **options)
+    said: list[str] = []
+    inspect.check_places(job, said.append)
+    assert said == cluster_says
+    monkeypatch.setattr(session, "is_private", lambda: True)
+    if not private:
+        inspect.check_places(job, said.append)
+        return
+    with pytest.raises(resources.NoPlaceError) as caught:
+        inspect.check_places(job, said.append)
+    assert str(caught.value) == private
 
 
 def test_workers_wait_for_a_place_longer_than_a_night() -> None:

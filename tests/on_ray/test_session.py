@@ -1,9 +1,17 @@
 """Joining or starting a Ray: what is said where there is none. Ray itself is not started here."""
 
+import os
+import signal
+import stat
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
 import pytest
 import ray
 
-from vqad.on_ray import session
+from vqad.on_ray import private_ray, session
 
 SLOW = "The current node timed out during startup. This could happen because of anything."
 
@@ -64,6 +72,89 @@ def test_a_cluster_that_does_not_answer_is_named_with_the_variable(
     ):
         pass
     assert starts.asked == ["127.0.0.1:1"]
+
+
+def test_a_private_ray_has_a_token_of_this_run_alone_whatever_the_environment_says(
+    no_ray: pytest.MonkeyPatch,
+) -> None:
+    no_ray.setenv("RAY_AUTH_MODE", "disabled")
+    no_ray.setenv("RAY_AUTH_TOKEN", "known")
+    no_ray.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    no_ray.setattr(ray, "init", lambda **_: None)
+    tokens = set()
+    for _ in range(2):
+        with session.connected():
+            assert session.is_private()
+            assert os.environ["RAY_AUTH_MODE"] == "token"
+            assert "RAY_AUTH_TOKEN" not in os.environ
+            path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            tokens.add(path.read_text())
+        assert not path.parent.exists()
+    assert {len(token) for token in tokens} == {64}
+    assert len(tokens) == 2
+    assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]) == ("disabled", "known")
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+    assert not session.is_private()
+
+
+def test_a_folder_with_a_name_too_long_for_sockets_is_passed_over_or_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert private_ray.short_folder() in ("/tmp", "/var/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", "/")
+    assert private_ray.short_folder() == "/"
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(session.NoRayError) as caught:
+        private_ray.short_folder()
+    assert str(caught.value) == (
+        f"Ray needs a folder for its sockets with a name of at most 25 bytes: {long} has "
+        f"{len(str(long))}, and /tmp cannot be written; set TMPDIR to a shorter one"
+    )
+
+
+def test_a_socket_of_ray_fits_in_the_longest_folder() -> None:
+    folder = "f" * private_ray.LONGEST_FOLDER_BYTES
+    name = f"{folder}/session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{2**22}/sockets/plasma_store"
+    assert len(name) <= 103
+
+
+@pytest.mark.parametrize("raised", [SystemExit(15), None])
+def test_ray_does_not_keep_the_handler_of_sigterm_that_it_sets(
+    no_ray: pytest.MonkeyPatch, raised: SystemExit | None
+) -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        os.write(2, b"a line of Ray's own\n")
+        if raised:
+            raise raised
+
+    no_ray.setattr(ray, "init", init)
+    try:
+        with session.connected():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # A signal that comes while Ray starts is handed on as well.
+    assert got == [signal.SIGTERM] * (2 if raised else 1)
+
+
+def test_what_ray_writes_while_it_starts_is_not_shown(
+    no_ray: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    no_ray.setattr(ray, "init", lambda **_: os.write(2, b"logging.cc:303: Set ray log level\n"))
+    with session.connected():
+        os.write(2, b"ours\n")
+    assert capfd.readouterr().err == "ours\n"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What comes back from a job server, in whatever pieces and however it ends."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,9 @@ import pytest
 from botocore.credentials import SharedCredentialProvider
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs import submit
+from jobs import command, submit
 from tests.support.finished_inspection import ON_RAY
 from vqad.on_ray import s3_keys, submission
-from vqad.storage.errors import IncompleteError
 
 pytestmark = ON_RAY
 LOG = 'one\n{"listed": 1}\n\ntwo {"not": "alone"}\n3\nlast'
@@ -103,12 +103,20 @@ def test_a_head_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         submission.follow(Server(["one\n"], []), "job", lambda line: None)
 
 
-def test_ctrl_c_while_following_says_that_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_following_says_that_the_job_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(submission, "follow", interrupted)
-    with pytest.raises(
-        IncompleteError, match=r"^vqad-1 goes on; only its log is no longer followed"
-    ):
-        submit._followed(None, "vqad-1")
+    line = ["--archive", "s3://b/a", "--models", "s3://b/m", "--output", "s3://b/o"]
+    code = command.run(
+        "submit inspect", submit.SubmitInspect, line, lambda _: submit._followed(None, "vqad-1")
+    )
+    captured = capfd.readouterr()
+    assert (code, captured.out) == (130, "")
+    assert captured.err == (
+        "vqad submit inspect: stopped; a job that was submitted goes on; only its log is no longer "
+        "followed\n"
+    )

@@ -29,8 +29,8 @@ from vqad.evaluation.results import Inspected
 from vqad.evaluation.survey import Survey, describe_failed, survey
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import Say
-from vqad.on_ray import baselines, evaluate_tasks, session
-from vqad.on_ray.inspect import inspect_archive, ray_errors_explained
+from vqad.on_ray import baselines, evaluate_tasks, failures, session
+from vqad.on_ray.inspect import inspect_archive
 from vqad.storage import errors, files, lease, uris
 from vqad.storage.errors import IncompleteError, VqadError
 from vqad.training import holdout
@@ -50,7 +50,7 @@ def evaluate(job: EvaluateJob, say: Say) -> Evaluation:
     with lease.held(job.output, run) as held, _ray_for(job):
         if not job.verdicts:
             inspect_archive(_inspection(job, found), say)
-        with errors.work_begun(), ray_errors_explained():
+        with errors.work_begun(), failures.explained("end other programs, or evaluate fewer --categories"):
             evaluation = measure_all(job, found, say)
             held.check()
             say(f"tables and figures: {report.write(job.output, job.data, evaluation)}")

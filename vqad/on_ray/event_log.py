@@ -5,6 +5,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from vqad.on_ray.failures import Failure
 from vqad.training.events import Event
 
 
@@ -14,6 +15,7 @@ class EventLog:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.outcomes: dict[str, dict[str, Any]] = {}
+        self.failures: dict[str, Failure] = {}
 
     def add(self, event: Event) -> None:
         """Something happened."""
@@ -27,6 +29,14 @@ class EventLog:
     def finish(self, category: str, outcome: dict[str, Any]) -> None:
         """Note how a category ended."""
         self.outcomes[category] = outcome
+
+    def fail(self, category: str, failure: Failure) -> None:
+        """Note the last failure of a category's worker, which Ray may start again."""
+        self.failures[category] = failure
+
+    def failure(self, category: str) -> Failure | None:
+        """The last failure of a worker of this category."""
+        return self.failures.get(category)
 
     def outcome(self, category: str) -> dict[str, Any]:
         """How it ended."""

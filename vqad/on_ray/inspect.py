@@ -9,20 +9,20 @@ the reason, so that every listed image ends with exactly one verdict. The stages
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import ray
 
 from vqad.inspection import history, ledger, run_report, shard_stage, sink, stages
 from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan, ShardWork, make_plan, units
+from vqad.inspection.plan import Plan, ShardWork, make_plan
+from vqad.inspection.plan import units as units_of
 from vqad.inspection.summary import InspectSummary, Progress, Say
 from vqad.inspection.survey import survey
-from vqad.on_ray import contact_sheets, session
+from vqad.on_ray import contact_sheets, failures, resources, session, units
 from vqad.storage import errors, lease
 
 # Images of one unit of work, which become one part (guesses): few enough that a worker needs
@@ -36,6 +36,14 @@ _CPUS_FOR_WHOLE_DECODERS: Final = 4  # of a node (a guess): decoding then leaves
 # Memory of a detector actor: 1.4 GB with the paper's networks and batches of 16 (measured), rounded
 # up.
 _ACTOR_BYTES: Final = 2 * 2**30
+
+# Fractions of a CPU, so that all stages fit on one CPU together and none starves another. Each
+# stage asks for another fraction: Ray would fuse stages that ask for the same.
+_CPUS_OF_ACTOR: Final = 0.6
+_CPUS_OF_DECODER: Final = 0.25
+
+# What to do where the memory is too small.
+FEWER: Final = "give a smaller --num-actors or --batch-size"
 
 
 def inspect_archive(
@@ -54,13 +62,16 @@ def inspect_archive(
         plan = make_plan(job, surveyed)
         for line in describe(plan):
             say(line)
-        with _ray_for(plan), errors.work_begun(), ray_errors_explained():
-            num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
-            summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
-            contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
-            held.check()
-            _compare_with_history(job, summary, say)
-            run_report.write_run(job, summary, asked=asked)
+        with _ray_for(plan):
+            if plan.has_work:
+                check_places(job, say)
+            with errors.work_begun(), failures.explained(FEWER):
+                num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
+                summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
+                contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
+                held.check()
+                _compare_with_history(job, summary, say)
+                run_report.write_run(job, summary, asked=asked)
     return summary
 
 
@@ -69,14 +80,22 @@ def _ray_for(plan: Plan) -> AbstractContextManager[None]:
     return session.connected() if plan.has_work else nullcontext()
 
 
-@contextmanager
-def ray_errors_explained() -> Iterator[None]:
-    """Turn Ray's errors, which are pages of tracebacks, into an IncompleteError with the reason."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        reason = session.reason(error)
-        raise errors.IncompleteError(f"the run could not be finished: {reason}") from error
+def check_places(job: InspectJob, say: Say) -> None:
+    """Look for a place for the detectors, and one decoding task beside them.
+
+    Without it Ray waits and says nothing. Raises NoPlaceError for a private Ray.
+    """
+    gpus = _gpus_per_actor(job)
+    num_actors = job.num_actors or _num_actors(gpus)
+    cpus = round(num_actors * _CPUS_OF_ACTOR + _cpus_per_decoder(gpus), 2)
+    resources.check_private(
+        f"{num_actors} detector{'s' if num_actors > 1 else ''}",
+        {"CPU": cpus} | ({"GPU": num_actors * gpus} if gpus else {}),
+        "give a smaller --num-actors or --gpus-per-actor",
+    )
+    one = {"CPU": _CPUS_OF_ACTOR} | ({"GPU": gpus} if gpus else {})
+    if waiting := resources.waits_for("a detector", one):
+        say(waiting)
 
 
 def _compare_with_history(job: InspectJob, summary: InspectSummary, say: Say) -> None:
@@ -99,7 +118,8 @@ def inspect(
     """Carry out a plan. Needs a connected Ray if the plan has work.
 
     The ``num_most_severe`` images with the largest scores are kept in the summary. Raises
-    LeaseLostError where the lease is lost meanwhile, and Ray's errors.
+    LeaseLostError where the lease is lost meanwhile, IncompleteError for an error of a worker, and
+    Ray's errors.
     """
     start_s = time.monotonic()
     summary = InspectSummary(
@@ -130,7 +150,7 @@ def _written(job: InspectJob, plan: Plan, held: lease.Lease | None) -> Iterator[
     for packed in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
         if held:
             held.check()
-        yield from _unpacked(packed)
+        yield from units.unpack(packed)
 
 
 def _gpus_per_actor(job: InspectJob) -> float:
@@ -161,7 +181,7 @@ def _cpus_per_decoder(gpus: float) -> float:
     budgets of ``vqad.images.memory``. Where the number of tasks is bounded, or a node has few CPUs,
     a fraction, so that all stages fit on one CPU.
     """
-    return 1.0 if gpus and session.most_cpus() >= _CPUS_FOR_WHOLE_DECODERS else 0.25
+    return 1.0 if gpus and session.most_cpus() >= _CPUS_FOR_WHOLE_DECODERS else _CPUS_OF_DECODER
 
 
 def _rows_per_unit(plan: Plan, num_actors: int) -> int:
@@ -177,8 +197,6 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
     ray.data.DataContext.get_current().target_max_block_size = 2**20
     return (
         ray.data.from_arrow(_inputs(plan, num_rows))
-        # Shares of a CPU, so that all stages fit on one node together and none starves another.
-        # Each stage asks for another fraction: Ray would fuse stages that ask for the same.
         .map_batches(
             _decode,  # type: ignore[arg-type]
             fn_kwargs=_decode_options(job, plan, holder, num_rows),
@@ -193,7 +211,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
             compute=ray.data.ActorPoolStrategy(size=num_actors),
             batch_size=1,  # unit; with GPUs Ray refuses None
             batch_format="pyarrow",
-            num_cpus=0.6,
+            num_cpus=_CPUS_OF_ACTOR,
             num_gpus=gpus,
         )
         .map_batches(
@@ -231,28 +249,11 @@ def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> stages.I
     )
 
 
-# A unit travels as one row, because Ray cuts and joins blocks between rows as it likes.
-
-
 def _inputs(plan: Plan, num_rows: int) -> list[pa.Table]:
     """One block per unit of files and per shard, so that each is a task of its own."""
-    return [_packed(unit) for unit in units(plan.todo, num_rows)] + [
-        _packed(pa.table({"shard": [each.listed.image]})) for each in plan.shards
+    return [units.pack(unit) for unit in units_of(plan.todo, num_rows)] + [
+        units.pack(pa.table({"shard": [each.listed.image]})) for each in plan.shards
     ]
-
-
-def _packed(unit: pa.Table) -> pa.Table:
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, unit.schema) as writer:
-        writer.write_table(unit)
-    data = buffer.getvalue()  # no copy, which pa.array would make
-    ends = pa.py_buffer(np.array([0, data.size], np.int64))
-    return pa.table({"unit": pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])})
-
-
-def _unpacked(packed: Any) -> Iterator[pa.Table]:
-    for value in packed["unit"]:
-        yield pa.ipc.open_stream(value.as_buffer()).read_all()
 
 
 def _decode(
@@ -262,21 +263,20 @@ def _decode(
     sizes_px: dict[str, int],
     **reading: Any,
 ) -> Iterator[pa.Table]:
-    for unit in _unpacked(packed):
+    def decoded(unit: pa.Table) -> Iterator[pa.Table]:
         if unit.column_names == ["shard"]:
             shard = ray.get(shards[unit["shard"][0].as_py()])
-            for part in shard_stage.read_shard(shard, sizes_px=sizes_px, **reading):
-                yield _packed(part)
+            yield from shard_stage.read_shard(shard, sizes_px=sizes_px, **reading)
         else:
-            yield _packed(stages.decode(unit, sizes_px=sizes_px))
+            yield stages.decode(unit, sizes_px=sizes_px)
+
+    return units.done(packed, decoded)
 
 
 class _Inspector(stages.Inspector):
     def __call__(self, packed: pa.Table) -> Iterator[pa.Table]:
-        for unit in _unpacked(packed):
-            yield _packed(self.inspect(unit))
+        return units.done(packed, lambda unit: iter([self.inspect(unit)]))
 
 
 def _write(packed: pa.Table, *, output: str, holder: str) -> Iterator[pa.Table]:
-    for unit in _unpacked(packed):
-        yield _packed(stages.write(unit, output=output, holder=holder))
+    return units.done(packed, lambda unit: iter([stages.write(unit, output=output, holder=holder)]))

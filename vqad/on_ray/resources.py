@@ -1,11 +1,17 @@
 """How many categories train at once, and what each of their workers gets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from vqad.on_ray import session
+from vqad.storage.errors import VqadError
+
+
+class NoPlaceError(VqadError, ValueError):
+    """A private Ray can never place what was asked for, and nothing was started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +29,45 @@ class Resources:
         return {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
 
     def missing(self) -> str:
-        """What stands in the way of a single worker on the nodes that there are; "" if nothing."""
-        if any(self._fits(node) for node in _nodes()):
-            return ""
-        gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
-        return f"a worker wants {self.cpus} CPUs{gpus}, which no node has now; waiting for one"
+        """What a worker waits for on the nodes that there are; "" if nothing."""
+        return waits_for("a worker", self.of_worker)
 
-    def _fits(self, node: dict[str, float]) -> bool:
-        return all(node.get(name, 0) >= amount for name, amount in self.of_worker.items())
+    def check(self) -> None:
+        """Raise NoPlaceError if a private Ray has no place for the workers of one category."""
+        check_private(
+            f"{self.num_workers} worker{'s' if self.num_workers > 1 else ''} of a category",
+            {name: amount * self.num_workers for name, amount in self.of_worker.items()},
+            "give a smaller --workers-per-category or --gpus-per-category",
+        )
+
+
+def waits_for(what: str, wanted: Mapping[str, float]) -> str:
+    """What a worker waits for where no node can take it now; "" if one can."""
+    if any(_lacks(node, wanted) == [] for node in _nodes()):
+        return ""
+    return f"{what} needs {_amounts(wanted)}, which no node has now; waiting for one"
+
+
+def check_private(what: str, wanted: Mapping[str, float], remedy: str) -> None:
+    """Raise NoPlaceError if a private Ray can never have so much. A cluster may grow."""
+    if not session.is_private():
+        return
+    found = {"CPU": float(session.num_cpus()), "GPU": session.num_gpus()}
+    if _lacks(found, wanted):
+        raise NoPlaceError(
+            f"{what} would need {_amounts(wanted)}, and this machine has {_amounts(found)}; "
+            f"{remedy}"
+        )
+
+
+def _lacks(found: Mapping[str, float], wanted: Mapping[str, float]) -> list[str]:
+    return [name for name, amount in wanted.items() if found.get(name, 0) < amount]
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    return " and ".join(
+        f"{amount:g} {name}{'' if amount == 1 else 's'}" for name, amount in amounts.items()
+    )
 
 
 def share(

@@ -39,6 +39,8 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 # A private Ray gives up its own start after 30 s, which may be too early on a busy machine.
 ATTEMPTS = 3
 
+_private = False
+
 
 @contextmanager
 def connected() -> Iterator[None]:
@@ -73,11 +75,14 @@ def _joined(address: str) -> Iterator[None]:
 
 @contextmanager
 def _started() -> Iterator[None]:
+    global _private
     with private_ray.prepared() as folder:
         try:
             _start(folder)
+            _private = True
             yield
         finally:
+            _private = False
             ray.shutdown()
 
 
@@ -139,6 +144,11 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", "The (min|max)imum number of concurrent", UserWarning)
     for name in ("ray.data", "ray.train", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def is_private() -> bool:
+    """True for a Ray that this process started, which never gets more than this machine has."""
+    return _private
 
 
 def num_cpus() -> int:

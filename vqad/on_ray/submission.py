@@ -217,7 +217,7 @@ def _ended(details: Any, log: _Log) -> Ended:
     log.finish()
     code = details.driver_exit_code
     reason = ""
-    if details.status == JobStatus.STOPPED:
+    if details.status == JobStatus.STOPPED or code in (130, 143):
         code, reason = None, "it was stopped"
     elif code is None:
         lines = (details.message or "").strip().splitlines()

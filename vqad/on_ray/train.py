@@ -16,10 +16,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
-from vqad.on_ray import event_log, resources, session, train_worker
+from vqad.on_ray import event_log, failures, resources, train_worker
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
+from vqad.on_ray.failures import Failure
 from vqad.on_ray.resources import Resources
-from vqad.storage import uris
+from vqad.storage import traceback_file, uris
 from vqad.training import dataset
 from vqad.training.events import Event, Show
 from vqad.training.options import TrainJob, TrainOptions
@@ -28,6 +29,9 @@ from vqad.training.recalibrate import recalibrate
 # A guess: how often the workers of a category are restarted, each time from the last checkpoint,
 # before it counts as failed. Restarts after an announced removal of a node are not counted.
 MOST_FAILURES = 8
+
+# What to do where the memory is too small.
+FEWER = "give a smaller --max-concurrent"
 
 
 @dataclass(kw_only=True)
@@ -44,8 +48,8 @@ class TrainSummary:
     def add(self, category: str, outcome: dict[str, Any]) -> Event:
         """Add the outcome of a category; returns it as an event."""
         if "failed" in outcome:
-            self.failed[category] = outcome["failed"]
-            line = f"failed: {category}: {outcome['failed']}"
+            self.failed[category] = _with_traceback(outcome)
+            line = f"failed: {category}: {self.failed[category]}"
             return Event(category=category, line=line, stage="failed")
         if outcome.pop("skipped", False):
             self.skipped.append(category)
@@ -58,16 +62,17 @@ class TrainSummary:
         return Event(category=category, line=f"{category}: {done}", stage="done")
 
 
+def _with_traceback(outcome: dict[str, Any]) -> str:
+    """Why a category failed, and where its traceback is if there is one."""
+    written = traceback_file.write(outcome["traceback"], "train") if "traceback" in outcome else ""
+    return outcome["failed"] + (f"; traceback in {written}" if written else "")
+
+
 def train(job: TrainJob, show: Show) -> TrainSummary:
     """Fit all categories of a job, or only calibrate them. Ray must be connected."""
     start_s = time.monotonic()
     summary = TrainSummary()
-    shares = resources.share(
-        len(job.options),
-        num_workers=1 if job.only else job.workers_per_category,
-        gpus_per_category=job.gpus_per_category,
-        max_concurrent=job.max_concurrent,
-    )
+    shares = _shares(job)
     if shares.missing():
         show(Event(category=job.options[0].category, line=shares.missing()))
     events = event_log.begin()
@@ -84,6 +89,20 @@ def train(job: TrainJob, show: Show) -> TrainSummary:
             show(summary.add(category, _outcome(task)))
     summary.seconds = round(time.monotonic() - start_s, 1)
     return summary
+
+
+def check(job: TrainJob) -> None:
+    """Raise NoPlaceError where a private Ray can never place a category's workers."""
+    _shares(job).check()
+
+
+def _shares(job: TrainJob) -> Resources:
+    return resources.share(
+        len(job.options),
+        num_workers=1 if job.only else job.workers_per_category,
+        gpus_per_category=job.gpus_per_category,
+        max_concurrent=job.max_concurrent,
+    )
 
 
 def _start(job: TrainJob, options: TrainOptions, shares: Resources, events: Any) -> Any:
@@ -106,7 +125,7 @@ def _outcome(task: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
     try:
         return ray.get(task)
     except ray.exceptions.RayError as error:
-        return {"failed": session.reason(error)}
+        return _failed(failures.of_ray(error, FEWER))
 
 
 def _train_category(
@@ -139,7 +158,7 @@ def _train_category(
     try:
         _trainer(task).fit()
     except ray.train.TrainingFailedError as error:
-        return {"failed": _cause(error)}
+        return _failed(_cause(error, ray.get(events.failure.remote(options.category))))
     outcome: dict[str, Any] = ray.get(events.outcome.remote(options.category))
     if "failed" not in outcome:
         checkpoints.remove()
@@ -175,10 +194,16 @@ def _backend(shares: Resources) -> str | None:
     return "gloo" if is_alone or share_one else None
 
 
-def _cause(error: ray.train.TrainingFailedError) -> str:
-    failures = list(getattr(error, "worker_failures", {}).values())
-    cause = failures[0] if failures else error
-    return f"{type(cause).__name__}: {session.reason(cause)}"
+def _failed(failure: Failure) -> dict[str, Any]:
+    return {"failed": failure.reason, "traceback": failure.traceback}
+
+
+def _cause(error: ray.train.TrainingFailedError, noted: Failure | None) -> Failure:
+    """What ended a category: what its worker noted, else what Ray found of the worker."""
+    found = next(iter(getattr(error, "worker_failures", {}).values()), error)
+    if isinstance(found, ray.exceptions.RayError):  # the worker had no time to note anything
+        return failures.of_ray(found, FEWER)
+    return noted or failures.of(found)
 
 
 def _is_finished(job: TrainJob, category: str, fingerprint: str) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from vqad.images import listing
+from vqad.on_ray import failures
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
 from vqad.training import curves, data_parallel, dataset, provenance
@@ -72,6 +73,10 @@ def train_category(config: dict[str, Any]) -> None:
             task.finish({"seconds": seconds} | outcome)
     except ValueError as error:
         task.finish({"failed": str(error)})
+    except Exception as error:
+        # Ray Train would give the driver prose. It may start the worker again.
+        ray.get(task.progress.fail.remote(task.options.category, failures.of(error)))
+        raise
 
 
 def _fitted(task: Task) -> tuple[Training, list[str]]:

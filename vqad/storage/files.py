@@ -13,7 +13,7 @@ from vqad.storage.retries import ATTEMPTS, ATTEMPTS_INTERACTIVE, errors_at, with
 from vqad.storage.uris import is_remote, path_of
 
 # Prefix of a file that is still being written. Listings skip it; it is renamed when complete.
-_WRITING: Final = ".writing-"
+WRITING: Final = ".writing-"
 
 
 def read_bytes(uri: str, *, max_bytes: int) -> bytes:
@@ -59,7 +59,7 @@ def list_children(uri: str) -> dict[str, bool]:
             found = with_retries(lambda: _children_locally(path_of(uri)))
     if is_remote(uri) and not found:
         raise ArchiveError(f"{uri}: no objects below it; check bucket and prefix")
-    return {name: is_folder for name, is_folder in found.items() if not name.startswith(_WRITING)}
+    return {name: is_folder for name, is_folder in found.items() if not name.startswith(WRITING)}
 
 
 def delete(uri: str) -> None:
@@ -104,7 +104,7 @@ def _read_locally(path: Path, max_bytes: int) -> bytes:
 
 def _write_locally(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(_WRITING + secrets.token_hex(8))
+    writing = path.with_name(WRITING + secrets.token_hex(8))
     try:
         with writing.open("xb") as file:
             file.write(data)
