@@ -30,7 +30,7 @@ class InspectCommand(Options, _FLAGS):
         ge=0,
     )
     max_reject_fraction: float = Field(
-        default=1.0,
+        default=0.05,
         description="share of rejected images, from 0 to 1, above which the exit code is 1",
         ge=0,
         le=1,

@@ -71,7 +71,8 @@ def start(server: S3Server, endpoint: str, *arguments: object) -> subprocess.Pop
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(OBJECT_STORE_BYTES),
         "RAY_worker_niceness": "0",
     }
-    command = [sys.executable, "-m", "jobs", "inspect", *map(str, arguments)]
+    command = [sys.executable, "-m", "jobs", "inspect", "--max-reject-fraction=1"]
+    command += map(str, arguments)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **pipes)
 

@@ -29,11 +29,12 @@ class Finished:
 
 
 def inspect(**options: Any) -> dict[str, Any]:
-    """`vqad inspect` in this process; returns the summary."""
+    """`vqad inspect` in this process, however many images it rejects; returns the summary."""
     from jobs import inspect_archive
 
+    given = {"max_reject_fraction": 1} | options
     summary, code = inspect_archive.work(
-        inspect_archive.InspectCommand(**{name: str(value) for name, value in options.items()})
+        inspect_archive.InspectCommand(**{name: str(value) for name, value in given.items()})
     )
     assert code == 0
     return summary
