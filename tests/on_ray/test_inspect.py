@@ -15,8 +15,10 @@ from vqad.images.routing import Routing
 from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
-from vqad.on_ray import session
-from vqad.storage import files, uris
+from vqad.on_ray import failures, session
+from vqad.on_ray import inspect as on_ray
+from vqad.storage import files, lease, uris
+from vqad.storage.errors import IncompleteError, details_of, work_begun
 
 pytestmark = ON_RAY
 
@@ -227,3 +229,28 @@ def test_a_plan_pins_the_version_in_force(finished: Finished, tmp_path: Path) ->
     newer = small_detectors.save_detector(models, "fabric", str(tmp_path / "data"))
     job = InspectJob(archive=str(finished.archive), models=models, output=str(tmp_path / "none"))
     assert make_plan(job).versions["fabric"] == newer
+
+
+def test_a_lease_lost_while_workers_write_is_said_in_one_line_with_the_traceback_apart(
+    finished: Finished, tmp_path: Path
+) -> None:
+    job = InspectJob(
+        archive=str(finished.archive / "washer"),
+        models=str(finished.models),
+        output=str(tmp_path),
+        routing=Routing(category="washer"),
+    )
+    with lease.held(job.output, "ours") as held:
+        (tmp_path / "lease.json").write_text('{"holder": "x", "run": "theirs", "host": "far"}')
+        with (
+            pytest.raises(IncompleteError) as caught,
+            work_begun(),
+            failures.explained(on_ray.FEWER),
+        ):
+            on_ray.inspect(job, make_plan(job), lambda line: None, held=held)
+    assert str(caught.value) == (
+        f"the lease on {job.output} is lost: run theirs on far, process unknown has it"
+    )
+    assert "LeaseLostError" in details_of(caught.value)
+    assert "in confirm" in details_of(caught.value)
+    assert not list(tmp_path.rglob("part-*"))
