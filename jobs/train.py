@@ -70,18 +70,27 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
 
 def job_of(options: TrainCommand) -> TrainJob:
     """The job that the options describe. Raises ValueError where it could not start."""
-    from vqad.training.dataset import categories_in
-
-    there = categories_in(options.data)
+    existing = _existing(options)
     for option, given in (
         ("--categories", options.categories),
         ("--kind", options.kind),
         ("[categories.NAME]", options.per_category),
     ):
-        categories.check(given, there, options.data, option=option)
-    names = dict.fromkeys(options.categories or there)  # each once
+        categories.check(given, existing, options.data, option=option)
+    names = dict.fromkeys(options.categories or existing)  # each once
     each = [options_of(name, options) for name in names]
     return declared.made(TrainJob, options, options=each)
+
+
+def _existing(options: TrainCommand) -> list[str]:
+    """Categories with images to learn from; all folders where the categories are given.
+
+    A category that is given and has no such images fails by itself, beside the others.
+    """
+    from vqad.storage import files
+    from vqad.training.dataset import categories_in
+
+    return files.list_names(options.data) if options.categories else categories_in(options.data)
 
 
 def options_of(category: str, options: TrainCommand) -> TrainOptions:

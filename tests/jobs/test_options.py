@@ -1,6 +1,7 @@
 """Options: one configuration file for all commands, names of categories, and secrets in URIs."""
 
 import importlib
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,21 @@ def test_the_names_most_like_an_unknown_category_are_suggested(given: list[str],
 
 def test_names_that_exist_are_accepted() -> None:
     categories.check(["pill"], ["pill", "tile"], "data", option="--categories")
+
+
+def test_a_misspelt_category_of_a_training_is_found_before_ray_is_imported(
+    tmp_path: Path, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vqad.on_ray.session", None)  # an import would fail
+    for name in ("bottle", "pill", "empty"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    line = ("train", "--data", tmp_path / "data", "--models", tmp_path / "models")
+    ended = vqad(*line, "--categories", "pill,empty,botle")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"vqad train: --categories: file://{tmp_path}/data has no botle; did you mean bottle?\n"
+    )
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Errors of workers reach the driver as data, and Ray's own are explained. No Ray is started."""
 
 import pickle
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,7 +118,10 @@ def test_what_ray_may_do_again_is_left_to_it() -> None:
         list(units.done(units.pack(pa.table({"value": [1]})), stage))
 
 
-def test_a_failed_category_is_said_with_the_file_of_its_traceback() -> None:
+def test_a_failed_category_is_said_with_the_file_of_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     summary = train.TrainSummary()
     event = summary.add("pill", {"failed": "RuntimeError: no", "traceback": "Traceback: no\n"})
     assert event.line.startswith("failed: pill: RuntimeError: no; traceback in ")
