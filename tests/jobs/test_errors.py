@@ -44,7 +44,7 @@ NOT_STARTED = {
     f"{BY_HAND} {{here}}/empty": r"no images in .*/empty$",
     f"{BY_HAND} {{archive}} --include *.bmp": r"no images in .* \(matching '\*\.bmp'\)$",
     f"{BY_HAND} {{here}}/pills": (
-        r"no detector in .*/models for any of pill; there are: fabric, washer; train with vqad "
+        r"no detector in .*/models for any of pill; there are: fabric, washer; train one with vqad "
         r"train, or give --category$"
     ),
     f"{BY_HAND} {{here}}/flat": (

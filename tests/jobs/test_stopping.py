@@ -26,13 +26,13 @@ STOPPED = "stopped; the same command goes on where it ended"
 
 
 def folder_of_ray(run: Running) -> Path:
-    """The temporary folder of the private Ray below a command."""
+    """The temporary folder of the command's private Ray."""
     (folder,) = {
         found[1]
         for pid in descendants(run.process.pid)
         if (found := re.search(r"--raylet_socket_name=(.*?)/session_", title(pid)))
     }
-    return Path(folder)
+    return Path(folder).parent
 
 
 @pytest.mark.integration

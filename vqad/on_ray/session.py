@@ -24,11 +24,6 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 # of imports, and the peak memory grows with the number of workers that overlap. So let all stay.
 os.environ.setdefault("RAY_num_workers_soft_limit", str(8 + 4 * (os.cpu_count() or 1)))
 
-# A private Ray takes this machine's outside address, and listens on all of its addresses, unless
-# it is told that it is no part of a cluster. Ray reads this variable while it is imported.
-if not os.environ.get("RAY_ADDRESS"):
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-
 import ray
 
 from vqad.on_ray import private_ray
