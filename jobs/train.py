@@ -90,7 +90,9 @@ def _existing(options: TrainCommand) -> list[str]:
     from vqad.storage import files
     from vqad.training.dataset import categories_in
 
-    return files.list_names(options.data) if options.categories else categories_in(options.data)
+    if not options.categories:
+        return categories_in(options.data)
+    return [name for name, is_folder in files.list_children(options.data).items() if is_folder]
 
 
 def options_of(category: str, options: TrainCommand) -> TrainOptions:

@@ -118,6 +118,18 @@ def test_what_ray_may_do_again_is_left_to_it() -> None:
         list(units.done(units.pack(pa.table({"value": [1]})), stage))
 
 
+def test_the_reason_of_a_category_is_what_its_worker_noted_and_never_prose_of_ray() -> None:
+    noted = failures.of(raised(RuntimeError("sizes differ")))
+    group = ray.train.v2.api.exceptions.WorkerGroupError("pages", {0: RuntimeError("pages")})
+    assert train._cause(group, noted) is noted
+    assert train._cause(group, None).reason == f"Ray failed with RuntimeError; {AGAIN}"
+    crashed = ray.exceptions.WorkerCrashedError()
+    group = ray.train.v2.api.exceptions.WorkerGroupError("pages", {1: crashed})
+    assert train._cause(group, noted).reason.startswith("a worker process ended unexpectedly; ")
+    error = ray.train.ControllerError(RuntimeError("pages"))
+    assert train._cause(error, None).reason == f"Ray failed with ControllerError; {AGAIN}"
+
+
 def test_a_failed_category_is_said_with_the_file_of_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

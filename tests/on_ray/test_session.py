@@ -114,7 +114,7 @@ def test_a_folder_with_a_name_too_long_for_sockets_is_passed_over_or_said(
     with pytest.raises(session.NoRayError) as caught:
         private_ray.short_folder()
     assert str(caught.value) == (
-        f"Ray needs a folder for its sockets with a name of at most 22 bytes: {long} has "
+        f"Ray needs a folder for its sockets with a name of at most 23 bytes: {long} has "
         f"{len(str(long))}, and /tmp cannot be written; set TMPDIR to a shorter one"
     )
 

@@ -50,7 +50,10 @@ def evaluate(job: EvaluateJob, say: Say) -> Evaluation:
     with lease.held(job.output, run) as held, _ray_for(job):
         if not job.verdicts:
             inspect_archive(_inspection(job, found), say)
-        with errors.work_begun(), failures.explained("end other programs, or evaluate fewer --categories"):
+        with (
+            errors.work_begun(),
+            failures.explained("end other programs, or evaluate fewer --categories"),
+        ):
             evaluation = measure_all(job, found, say)
             held.check()
             say(f"tables and figures: {report.write(job.output, job.data, evaluation)}")

@@ -39,6 +39,8 @@ def of(error: BaseException) -> Failure:
     )
 
 
+_AGAIN: Final = "the same command goes on where it ended"
+
 # The first class that fits decides.
 _SENTENCES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ray.exceptions.OutOfMemoryError, "the machine ran out of memory; {fewer}"),
@@ -65,12 +67,16 @@ def of_ray(error: ray.exceptions.RayError, fewer: str) -> Failure:
     if isinstance(error, ray.exceptions.RayTaskError):
         # Its cause is the worker's own exception, without the traceback.
         return Failure(reason=of(error.cause).reason, traceback=str(error))
-    sentence = next(
-        (text for each, text in _SENTENCES if isinstance(error, each)),
-        f"Ray failed with {type(error).__name__}; {{again}}",
-    )
-    reason = sentence.format(fewer=fewer, again="the same command goes on where it ended")
-    return Failure(reason=reason, traceback=str(error))
+    for each, sentence in _SENTENCES:
+        if isinstance(error, each):
+            reason = sentence.format(fewer=fewer, again=_AGAIN)
+            return Failure(reason=reason, traceback=str(error))
+    return of_other(error)
+
+
+def of_other(error: BaseException) -> Failure:
+    """The failure that an error of Ray is for which there is no sentence of our own."""
+    return Failure(reason=f"Ray failed with {type(error).__name__}; {_AGAIN}", traceback=str(error))
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def _cause(error: ray.train.TrainingFailedError, noted: Failure | None) -> Failu
     found = next(iter(getattr(error, "worker_failures", {}).values()), error)
     if isinstance(found, ray.exceptions.RayError):  # the worker had no time to note anything
         return failures.of_ray(found, FEWER)
-    return noted or failures.of(found)
+    return noted or failures.of_other(found)
 
 
 def _is_finished(job: TrainJob, category: str, fingerprint: str) -> bool:
