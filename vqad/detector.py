@@ -9,11 +9,12 @@ files that do not match the hashes and sizes in the detector's record.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
 from vqad.detection import anomaly_map, score, surprisal
+from vqad.detection.saved_categories import current_version, is_version
 from vqad.detection.settings import FORMAT_VERSION, Settings, read_settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import (
@@ -32,6 +34,7 @@ from vqad.detection.weights import (
     to_json,
     weights_of,
 )
+from vqad.model.finite import NotFiniteError, check_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
@@ -103,8 +106,11 @@ class Detector:
 
         In float32 throughout, so that a verdict does not hang on the machine's number formats.
         """
-        found = self.evidence(batch)
-        maps = self.joined_maps(found)
+        with self._named_in_errors():
+            found = self.evidence(batch)
+            maps = self.joined_maps(found)
+            for each in maps:
+                check_finite("the anomaly map's values", torch.from_numpy(each))
         scores = [self.score_of(each) for each in maps]
         changed = (found.codes != found.restored_codes).flatten(1).sum(1)
         return Inspection(
@@ -207,6 +213,17 @@ class Detector:
             source_height_px=source_height_px,
         )
 
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """Turn an error about numbers into one that says which detector has to be replaced."""
+        try:
+            yield
+        except NotFiniteError as error:
+            raise DetectorError(
+                f"the {self.settings.category} detector, version {self.version or 'not saved'}, "
+                f"cannot judge: {error}; restore an older version, or train again"
+            ) from error
+
     def _check(self, batch: Tensor) -> None:
         size_px = self.settings.vqvae.image_size_px
         if batch.ndim != 4 or batch.shape[1:] != (3, size_px, size_px):
@@ -245,7 +262,7 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the current version, or the given one. Raises DetectorError."""
         version = version or current_version(models, category)
-        if not _is_version(version):
+        if not is_version(version):
             raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
         folder = models_layout.version(models, category, version)
         record = read_json(models_layout.record(folder))
@@ -259,29 +276,6 @@ class Detector:
         for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
             load_weights(network, uris.join(folder, name), record["files"].get(name))
         return cls(vqvae, prior, settings, version=version)
-
-
-def has_detector(models: str, category: str) -> bool:
-    """True if a version of the category's detector is in force."""
-    return files.exists(models_layout.current(models, category))
-
-
-def current_version(models: str, category: str) -> str:
-    """The current version of a category's detector. Raises DetectorError if there is none."""
-    uri = models_layout.current(models, category)
-    if not files.exists(uri):
-        raise DetectorError(
-            f"no detector for category {category} in {models}; train one with: "
-            f"vqad train --categories {category}"
-        )
-    version = read_json(uri).get("version")
-    if not _is_version(version):
-        raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
-    return version
-
-
-def _is_version(version: Any) -> TypeGuard[str]:
-    return isinstance(version, str) and version.replace("-", "").isalnum()
 
 
 def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_detector import detector_of
+from tests.support.random_detectors import detector_of
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_detector import detector_of, pictures
+from tests.support.random_detectors import detector_of, pictures
 from vqad.array_types import AnomalyMap
 from vqad.detection import calibrate, surprisal
 from vqad.detection.surprisal import LARGEST_DIFFERENCE, Usual, joined, readings, unknown, usual

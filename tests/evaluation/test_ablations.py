@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_detector import detector_of, pictures
+from tests.support.random_detectors import detector_of, pictures
 from vqad.detection import anomaly_map, score
 from vqad.evaluation.ablations import ABLATIONS, LIKELIHOOD, ablated, smallest_threshold
 from vqad.model.resample import ResampleOptions, likelihood_of

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from tests.model.test_vqvae import CONFIG
-from tests.test_detector import detector_of
+from tests.support.random_detectors import detector_of
 from tests.training.test_networks import one_thread
 from vqad.detection import score
 from vqad.detection.fit_record import FitRecord

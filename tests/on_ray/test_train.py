@@ -17,7 +17,8 @@ from tests.support.s3_server import S3Server
 from tests.support.training_runs import INTERVAL_STEPS, NUM_STEPS, Night, night
 from vqad import synthetic
 from vqad.detection.fit_record import FitRecord
-from vqad.detector import Detector, current_version
+from vqad.detection.saved_categories import current_version
+from vqad.detector import Detector
 from vqad.images import listing
 from vqad.images.tensors import to_images, to_tensor
 from vqad.training import dataset

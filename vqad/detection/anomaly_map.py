@@ -6,6 +6,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
+from vqad.model.finite import NotFiniteError
 
 # The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper gives no figures; these are
 # settled for the project, and distances scale with the size.
@@ -34,12 +35,12 @@ def difference(
 ) -> AnomalyMap:
     """How far two decodings, RGB in [0, 1], are apart at each pixel, in grey levels (eq. 6).
 
-    Raises ValueError where a decoding is not finite: such a map would pass for normal.
+    Raises NotFiniteError if a decoding is not finite: such a map would pass for normal.
     """
     anomaly_map = np.linalg.norm(restored - direct, axis=2) * np.float32(255)
     if not np.isfinite(anomaly_map).all():
         num_broken = np.count_nonzero(~np.isfinite(anomaly_map))
-        raise ValueError(
+        raise NotFiniteError(
             f"the decodings are not finite at {num_broken} of {anomaly_map.size} pixels; "
             "train the detector again, or inspect in float32"
         )

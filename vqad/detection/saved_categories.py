@@ -1,4 +1,6 @@
-"""The categories that have a detector in MODELS."""
+"""The categories that have a detector in MODELS, and the version of it that is in use."""
+
+from typing import Any, TypeGuard
 
 from vqad.detection.weights import DetectorError, read_json
 from vqad.storage import files, models_layout
@@ -31,3 +33,27 @@ def _category_of(models: str, folder: str, version: str) -> str:
             f"{place} contains a detector of {category}; move the folder back to where it was saved"
         )
     return category
+
+
+def has_detector(models: str, category: str) -> bool:
+    """True if a version of the category's detector is in use."""
+    return files.exists(models_layout.current(models, category))
+
+
+def current_version(models: str, category: str) -> str:
+    """The current version of a category's detector. Raises DetectorError if there is none."""
+    uri = models_layout.current(models, category)
+    if not files.exists(uri):
+        raise DetectorError(
+            f"no detector for category {category} in {models}; train one with: "
+            f"vqad train --categories {category}"
+        )
+    version = read_json(uri).get("version")
+    if not is_version(version):
+        raise DetectorError(f'{uri} names no version; write {{"version": "NAME"}} into it')
+    return version
+
+
+def is_version(version: Any) -> TypeGuard[str]:
+    """True if this can be the name of a version: letters and digits with dashes between them."""
+    return isinstance(version, str) and version.replace("-", "").isalnum()

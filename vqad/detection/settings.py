@@ -1,5 +1,6 @@
 """What shapes a detector and decides its verdicts, as it is recorded with the weights."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vqad.detection.fit_record import FitRecord
-from vqad.detection.surprisal import Form, Usual
+from vqad.detection.surprisal import LARGEST_DIFFERENCE, Form, Usual
 from vqad.detection.weights import DetectorError
 from vqad.images import decoding
 from vqad.model.kinds import Kind
@@ -17,6 +18,11 @@ from vqad.model.vqvae import VQVAEConfig
 
 FORMAT_VERSION: Final = 2
 READABLE_VERSIONS: Final = (1, 2)  # 1 knew the plain form alone
+
+_ROUNDING_NATS: Final = 1e-2
+# With a smaller eta no code is improbable and every image normal; its square, which bounds the
+# surprisal, has to be a float32 above 0 (1.2e-38).
+_SMALLEST_ETA: Final = 1.1e-19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +43,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what no verdict can be made with."""
-        if self.minimum_area_px < 1:
-            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
-        if not 0 <= self.threshold < np.inf:
-            raise ValueError(f"threshold must be finite and not negative, got {self.threshold}")
+        # Whatever exceeds these bounds would make every image normal, so it is a mistake.
+        largest_px = self.vqvae.image_size_px**2
+        if not 1 <= self.minimum_area_px <= largest_px:
+            raise ValueError(
+                f"minimum_area_px must be in [1, {largest_px}], the pixels of the model's input, "
+                f"got {self.minimum_area_px}"
+            )
+        if not 0 <= self.threshold < LARGEST_DIFFERENCE:
+            raise ValueError(
+                f"threshold must be in [0, {LARGEST_DIFFERENCE:.1f}), the grey levels of a score, "
+                f"got {self.threshold}"
+            )
         if not self.category:
             raise ValueError("category must not be empty")
         for name in ("num_codes", "latent_size"):
@@ -60,6 +74,18 @@ class Settings:
         ours, size = len(self.usual.broad), self.vqvae.latent_size
         if (ours, len(self.usual.fine)) != (size, size):
             raise ValueError(f"usual must have {size} rows of cells, got {ours}")
+        bound = -math.log(self.resample.eta)
+        for name, rows, largest in (
+            ("broad", self.usual.broad, bound),
+            ("fine", self.usual.fine, 2 * bound),
+        ):
+            low, high = float(np.min(rows)), float(np.max(rows))
+            # Means of float32 may exceed the bounds of what they are the mean of in the last bits.
+            if low < -_ROUNDING_NATS or high > largest + _ROUNDING_NATS:
+                raise ValueError(
+                    f"usual {name} must be in [0, {largest:.1f}], the nats that eta allows, "
+                    f"got {low:g} to {high:g}"
+                )
 
 
 def read_settings(record: dict[str, Any], folder: str) -> Settings:
@@ -76,6 +102,22 @@ def read_settings(record: dict[str, Any], folder: str) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DetectorError(f"{folder}/detector.json, {where}: {first['msg']}") from error
+    _check_loaded(settings, f"{folder}/detector.json")
     if not isinstance(record.get("files"), dict):
         raise DetectorError(f"{folder}/detector.json names no files; train again")
     return settings
+
+
+def _check_loaded(settings: Settings, uri: str) -> None:
+    """Refuse what a fitted detector never has, and what would make every image normal."""
+    version, known = settings.preprocessing.get("version"), decoding.PREPROCESSING["version"]
+    if type(version) is not int or not 1 <= version <= known:
+        raise DetectorError(
+            f"{uri} has preprocessing of version {version}, this program knows 1 to {known}; use "
+            "the program that wrote it, or train again"
+        )
+    if settings.resample.eta < _SMALLEST_ETA:
+        raise DetectorError(
+            f"{uri}: eta must be at least {_SMALLEST_ETA:g}, got {settings.resample.eta:g}: with "
+            "it no image would be defective; train again"
+        )

@@ -11,6 +11,7 @@ from typing import Any, Final
 import safetensors.torch
 from torch import nn
 
+from vqad.model.finite import NotFiniteError, check_finite
 from vqad.storage import errors, files
 from vqad.storage.errors import VqadError
 
@@ -53,6 +54,11 @@ def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
     except (RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise DetectorError(f"{uri} does not fit the recorded network: {reason}") from error
+    for name, tensor in network.state_dict().items():
+        try:
+            check_finite(f"the weights {name}", tensor)
+        except NotFiniteError as error:
+            raise DetectorError(f"{uri}: {error}; restore it, or train again") from error
 
 
 def read_json(uri: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ costs no hour of inspecting. A category that cannot be evaluated does not keep t
 
 from dataclasses import dataclass
 
+from vqad.detection.saved_categories import has_detector
 from vqad.detection.settings import Settings
-from vqad.detector import Detector, has_detector
+from vqad.detector import Detector
 from vqad.evaluation import results
 from vqad.evaluation.job import EvaluateJob
 from vqad.evaluation.labelled_images import LabelledImages, has_tests, labelled_images

@@ -29,6 +29,7 @@ from vqad.array_types import (
     SomeLikelihood,
     SomeLogits,
 )
+from vqad.model.finite import check_finite
 
 Prior = Callable[[Codes], Logits]
 
@@ -118,6 +119,7 @@ def in_runs(
     """
     logits, kept = prior.begin(inputs)
     likelihood = likelihood_of(logits, inputs)
+    check_finite("the likelihoods of the codes", likelihood)
     shape, allowed = inputs.shape, may_change(likelihood, options)
     codes = decide(logits, inputs, allowed, options).flatten(1)
     inputs, allowed, passes = inputs.flatten(1), allowed.flatten(1), torch.ones(len(inputs))
@@ -135,6 +137,7 @@ def in_runs(
             active, settled, last, kept = active[going], settled[going], last[going], kept.of(going)
         size = min(width, int((last - settled).max()))
         logits = prior.resume(kept, codes[active], settled + 1, size)
+        check_finite("the logits of the prior", logits)
         run = settled[:, None] + 1 + torch.arange(size, device=codes.device)
         at = active[:, None], run.clamp(max=num_cells - 1)
         wanted = decide(logits, inputs[at], allowed[at], options)

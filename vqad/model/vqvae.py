@@ -15,6 +15,7 @@ from torch.nn.grad import conv2d_weight
 
 from vqad.array_types import Codes, Images, Latents
 from vqad.model.codebook import Codebook, CodebookConfig
+from vqad.model.finite import check_finite
 
 # Guesses, far above the paper's: the most that a detector on storage may ask for.
 LARGEST_SIZES: Final = {
@@ -185,10 +186,13 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def encode(self, images: Images) -> Codes:
         """Codes z of the images."""
-        return self.codebook.nearest(self.encoder(images * 2 - 1))
+        latents = self.encoder(images * 2 - 1)
+        check_finite("the latents of the encoder", latents)
+        return self.codebook.nearest(latents)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Images:
         """Images of the codes, clamped to [0, 1]."""
         decoded: Tensor = self.decoder(self.codebook.lookup(codes))
+        check_finite("the decodings", decoded)  # here, because clamping would hide infinity
         return ((decoded.float() + 1) / 2).clamp(0, 1)

@@ -12,7 +12,8 @@ from typing import Any
 import ray
 
 from vqad import detector
-from vqad.detector import Detector, current_version
+from vqad.detection.saved_categories import current_version
+from vqad.detector import Detector
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
 from vqad.images.tensors import to_tensor
 from vqad.on_ray import evaluate_tasks, event_log

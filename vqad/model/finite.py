@@ -1,0 +1,20 @@
+"""Refuse numbers that are not finite.
+
+A comparison with NaN is false. So an improbable code would count as probable, and a defective image
+as normal: a broken network has to end with an error and never with a verdict.
+"""
+
+import torch
+from torch import Tensor
+
+
+class NotFiniteError(ValueError):
+    """A network computed infinity or NaN."""
+
+
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise NotFiniteError, which names the values, if any of them is infinite or NaN."""
+    finite = torch.isfinite(values)
+    if not finite.all():
+        num_broken = int(values.numel() - finite.sum())
+        raise NotFiniteError(f"{name} are not finite at {num_broken} of {values.numel()} places")
