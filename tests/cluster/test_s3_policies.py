@@ -13,6 +13,7 @@ from tests.support.s3_server import S3Server
 from vqad.inspection import run_report
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import InspectSummary
+from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.storage import files, lease
 from vqad.storage import s3 as s3_client
 from vqad.storage.errors import ArchiveError, FetchError
@@ -61,6 +62,18 @@ def factory(s3: S3Server, tmp_path: Path) -> None:
             files.write_bytes(f"{FACTORY}/{place}/{inside}", path.read_bytes())
 
 
+def keep_a_checkpoint(run: str) -> None:
+    """What Ray Train does in the folder of a run, with a file of more than one upload's size."""
+    folder = CheckpointFolder(run=run, name="fabric")
+    filesystem, path = folder.storage()
+    filesystem.create_dir(f"{path}/fabric")
+    with filesystem.open_output_stream(f"{path}/fabric/weights") as stream:
+        for _ in range(3):
+            stream.write(bytes(6 * 2**20))
+    assert filesystem.get_file_info(f"{path}/fabric/weights").size == 18 * 2**20
+    folder.remove()
+
+
 def assert_denied(*uris: str) -> None:
     for uri in uris:
         with pytest.raises((ArchiveError, FetchError), match="denied"):
@@ -72,6 +85,7 @@ def assert_denied(*uris: str) -> None:
 def test_the_keys_of_each_job_suffice_for_it_and_write_nothing_else(s3: S3Server) -> None:
     with keys_of(s3, "train"):
         version = small_detectors.save_detector(f"{FACTORY}/models", "fabric", f"{FACTORY}/good")
+        keep_a_checkpoint(f"{FACTORY}/models/.runs/run")
         assert_denied(f"{FACTORY}/good/new.png", f"{FACTORY}/inspected/run.json")
     with keys_of(s3, "inspect"):
         job = InspectJob(
