@@ -14,33 +14,13 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from tests.support.dockerfile import steps
 from tests.support.kuberay_schemas import ROOT
 from tests.support.locks import locked
 
-DOCKERFILE = ROOT / "cluster" / "Dockerfile"
 NOBODY = 65534
 # A guess: time to install PyTorch and fit three detectors on a machine that may be busy.
 WITHIN_S = 3600
-
-
-def steps() -> Iterator[tuple[str, str]]:
-    """Yield each instruction of the Dockerfile with its arguments, continued lines joined."""
-    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
-    for line in text.replace("\\\n", "").splitlines():
-        instruction, _, rest = line.strip().partition(" ")
-        if instruction:
-            yield instruction, rest
-
-
-def test_the_image_ends_as_a_user_who_is_not_root_and_installs_nothing_at_start() -> None:
-    found = list(steps())
-    users = [rest for instruction, rest in found if instruction == "USER"]
-    assert users == ["1000"]
-    assert any(rest.startswith("useradd ") and "--uid 1000" in rest for _, rest in found)
-    after = [instruction for instruction, _ in found[found.index(("USER", "1000")) :]]
-    assert "RUN" not in after
-    (command,) = (json.loads(rest) for instruction, rest in found if instruction == "CMD")
-    assert command == ["vqad", "--help"]
 
 
 def copied(context: Path) -> None:
