@@ -2,8 +2,10 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.evaluation.test_measure import SHAPE, inspected_of, measured_of, truth_of
+from vqad.evaluation import figure_text
 from vqad.evaluation.ablations import ABLATIONS
 from vqad.evaluation.figures import Shown, ablations, comparison, score_distributions
 from vqad.evaluation.measure import distribution
@@ -44,3 +46,43 @@ def test_the_figures_are_pictures_that_show_what_they_are_given() -> None:
     # The paper's three colours, as BGR.
     for colour in ((180, 111, 61), (46, 138, 229), (156, 149, 143)):
         assert (np.abs(bars.astype(int) - colour).max(2) <= 2).sum() > 500
+
+
+NAMES = ["螺丝", "Größe", "a$b$c", "line\nbreak", "\udce4", "Винт 螺"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_any_script_are_drawn_without_a_warning(name: str) -> None:
+    # Warnings are errors, a missing glyph among them.
+    truth = truth_of()
+    inspected = inspected_of(truth)
+    counts = distribution(inspected.maps, truth.masks)
+    plain = score_distributions({"a": counts}, {"a": 1.0})
+    assert not np.array_equal(
+        picture_of(score_distributions({name: counts}, {name: 1.0})), picture_of(plain)
+    )
+    grey = np.full((*SHAPE, 3), 120, np.uint8)
+    row = Shown(
+        caption=f"{name}, best",
+        image=grey,
+        truth=None,
+        direct=grey,
+        restored=grey,
+        anomaly_map=inspected.maps[0],
+        threshold=1.0,
+    )
+    assert picture_of(comparison([row])).size
+    rows = [measured_of(method, name) for method in ("resampling", *ABLATIONS)]
+    assert picture_of(ablations(rows)).size
+
+
+def test_characters_that_no_font_has_are_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_text, "_fonts_with", lambda _: iter(()))
+    assert figure_text.drawable("螺 ö 🔩")["text"] == "\\u87ba ö \\U0001f529"
+
+
+def test_a_font_that_has_the_characters_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_text, "_fonts_with", lambda _: iter(["Some Font"]))
+    found = figure_text.drawable("螺")
+    assert (found["text"], found["fontfamily"]) == ("螺", ["DejaVu Sans", "Some Font"])
+    assert figure_text.drawable("bottle")["fontfamily"] == ["DejaVu Sans"]

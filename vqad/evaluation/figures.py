@@ -6,9 +6,11 @@ Drawn with matplotlib's figures alone, never its windows or global state.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy import ndarray
@@ -16,6 +18,7 @@ from numpy import ndarray
 from vqad.array_types import AnomalyMap
 from vqad.detection.score import predicted_mask
 from vqad.evaluation.ablations import ABLATIONS
+from vqad.evaluation.figure_text import drawable
 from vqad.evaluation.measure import LOG10_EDGES, RESAMPLING, Measured, mean_of
 from vqad.inspection.contact_sheet import heat
 
@@ -68,7 +71,7 @@ def score_distributions(
         top = max(float((counts[row][1:] / max(1, counts[row].sum())).max()) for row in (0, 1))
         panel.set_ylim(0, max(1e-3, 1.15 * top))
         panel.axvline(np.log10(thresholds[category]), color="black", lw=1, ls="--")
-        panel.set_title(category, fontsize=10, pad=14)
+        _set_title(panel, category, fontsize=10, pad=14)
         panel.set_xlabel("anomaly score, grey levels", fontsize=8)
         panel.set_ylabel("share of the kind's pixels", fontsize=8)
         ticks = [zero, -3, -2, -1, 0, 1, 2]
@@ -104,7 +107,8 @@ def comparison(rows: Sequence[Shown]) -> bytes:
             panel.set_yticks([])
         if row.truth is None:
             line[1].set_xlabel("no masks", fontsize=6)
-        line[0].set_xlabel(row.caption, fontsize=6, loc="left")
+        caption = drawable(row.caption)
+        line[0].set_xlabel(caption.pop("text"), fontsize=6, loc="left", **caption)
     for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(title, fontsize=8)
     return _png(figure)
@@ -138,7 +142,7 @@ def ablations(measured: Sequence[Measured]) -> bytes:
         panel.set_ylim(0, 1.08)
         panel.set_xticks(range(len(_METRICS)), _METRICS.values(), fontsize=8)
         panel.tick_params(axis="y", labelsize=7)
-        panel.set_title(title, fontsize=10)
+        _set_title(panel, title, fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False)
     return _png(figure)
@@ -166,6 +170,11 @@ def _tinted(
     over = picture.copy()
     over[mask] = (picture[mask].astype(np.uint16) + np.array(colour, np.uint16)) // 2
     return over
+
+
+def _set_title(panel: Axes, title: str, **style: Any) -> None:
+    text = drawable(title)
+    panel.set_title(text.pop("text"), **style, **text)
 
 
 def _png(figure: Figure) -> bytes:

@@ -48,7 +48,7 @@ def write(output: str, data: str, found: Evaluation) -> str:
     pq.write_table(measure.table(found.measured), sink, compression="zstd")
     files.write_bytes(uris.join(output, "evaluation.parquet"), sink.getvalue().to_pybytes())
     uri = uris.join(output, "evaluation.md")
-    files.write_bytes(uri, _markdown(data, found).encode())
+    files.write_bytes(uri, _markdown(data, found).encode(errors="backslashreplace"))
     record = {**found.summary(), "measured": [each.as_dict() for each in found.measured]}
     content = (json.dumps(record, indent=2) + "\n").encode()
     files.write_bytes(uris.join(output, "evaluation.json"), content)

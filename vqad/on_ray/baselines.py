@@ -18,6 +18,7 @@ from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budge
 from vqad.images.tensors import to_tensor
 from vqad.on_ray import evaluate_tasks, event_log
 from vqad.storage import files, uris
+from vqad.storage.folder_names import readable_name
 from vqad.training import dataset, holdout
 from vqad.training.events import Event, of_record
 from vqad.training.options import recorded_options
@@ -50,7 +51,7 @@ def _folder(data: str, output: str, category: str, version: str, loss: Loss) -> 
     """Named after all that shapes the fit."""
     rows = [(each.image, each.etag) for each in dataset.good_images(data, category)]
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
-    return uris.join(output, "baselines", category, f"{loss}-{digest[:12]}")
+    return uris.join(output, "baselines", readable_name(category), f"{loss}-{digest[:12]}")
 
 
 def _fit_baseline(

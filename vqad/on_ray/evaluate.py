@@ -33,6 +33,7 @@ from vqad.on_ray import baselines, evaluate_tasks, failures, session
 from vqad.on_ray.inspect import inspect_archive
 from vqad.storage import errors, files, lease, uris
 from vqad.storage.errors import IncompleteError, VqadError
+from vqad.storage.folder_names import readable_name
 from vqad.training import holdout
 from vqad.training.options import recorded_options
 
@@ -129,7 +130,9 @@ def _measure_category(
     say(describe_measured(measured[0]))
     pictures = {}
     if job.models:
-        pictures[f"figure7-{category}.png"] = _figure7(job, category, truth, inspected)
+        pictures[f"figure7-{readable_name(category)}.png"] = _figure7(
+            job, category, truth, inspected
+        )
     for method in _other_methods(job, category, inspected, fitted):
         for each in _measured_with(method, job, truth, inspected, category):
             measured.append(each)
