@@ -65,6 +65,46 @@ def test_a_dry_run_counts_by_the_ledger_and_by_how_fast_the_last_runs_were(
     assert everything_below(job.output) == before
 
 
+def test_what_is_left_out_and_passed_over_is_in_the_summary_and_the_record(
+    job: InspectJob, vqad: Vqad
+) -> None:
+    inspect(job)  # so that nothing is left to do, and no Ray needed
+    for name in ("1.tga", "2.TGA", "fabric/scan.ppm", "README"):
+        Path(job.archive, name).write_bytes(b"not read")
+    Path(job.output, "verdicts", "notes.txt").write_text("ours")
+    Path(job.output, "verdicts", "fabric", "part-0.parquet").write_bytes(b"")
+    ended = vqad(*line(job))
+    assert ended.code == 0
+    summary = ended.summary
+    counted = {".tga": 2, ".ppm": 1, "": 1}
+    assert (summary["listed"], summary["skipped"], summary["images"]) == (16, 16, 0)
+    assert summary["left_out"] == counted
+    said = ended.err.splitlines()
+    assert "left out by suffix: 4 other files (.tga 2, no suffix 1, .ppm 1)" in said[1]
+    record = json.loads(Path(job.output, "run.json").read_bytes())
+    assert record["left_out"] == counted
+    assert record["passed_over"] == [
+        f"file://{job.output}/verdicts/notes.txt: not a part of a table",
+        f"file://{job.output}/verdicts/fabric/part-0.parquet: "
+        "not a readable part of verdicts (ArrowInvalid)",
+    ]
+    assert [each.removeprefix("warning: passed over ") for each in said[2:4]] == record[
+        "passed_over"
+    ]
+    assert (record["compared_with_runs"], record["not_compared"]) == ([], {})
+
+
+def test_an_archive_without_images_says_what_it_has(job: InspectJob, vqad: Vqad) -> None:
+    shutil.rmtree(job.archive)
+    Path(job.archive).mkdir()
+    for at in range(12):
+        Path(job.archive, f"1.s{at:02}").touch()
+    ended = vqad(*line(job))
+    assert (ended.code, ended.out) == (2, "")
+    named = ", ".join(f".s{at:02} 1" for at in range(10))
+    assert f"no images in file://{job.archive}, but 12 other files ({named}, others 2)" in ended.err
+
+
 def test_a_dry_run_opens_no_shard_and_says_that_it_knows_less(job: InspectJob, vqad: Vqad) -> None:
     with tarfile.open(Path(job.archive, "fabric", "more.tar"), "w") as tar:
         tar.add(Path(job.archive, "fabric", "test", "good", "000.png"), "1.png")

@@ -80,7 +80,9 @@ def list_archive(
     """
     left_out: Counter[str] = Counter()
     found = _matching(uri, _is_image_or_shard, include, modified_since, left_out, outside)
-    return Archive(listed=sorted(found, key=lambda each: each.image), left_out=left_out)
+    listed = sorted(found, key=lambda each: each.image)
+    # Sorted, so that the order of a folder's entries doesn't show: most_common keeps it for ties.
+    return Archive(listed=listed, left_out=Counter(dict(sorted(left_out.items()))))
 
 
 def _is_image_or_shard(name: str) -> bool:

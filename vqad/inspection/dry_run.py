@@ -43,7 +43,7 @@ def describe(plan: Plan) -> Iterator[str]:
     more = f", and those in {unread} shard{'s' * (unread > 1)}" if unread else ""
     yield f"{plan.num_todo} images to inspect{more}, {plan.num_skipped} have their verdict already"
     if plan.left_out:
-        yield f"not images by their names, left out: {left_out_text(plan.left_out)}"
+        yield f"left out by suffix: {left_out_text(plan.left_out)}"
     strays = plan.ledger.passed_over
     for stray in strays[:_MOST_STRAYS]:
         yield f"warning: passed over {stray}"
