@@ -131,7 +131,7 @@ def test_a_batch_is_shared_out_whole(both: list[dict]) -> None:
 
 def test_what_ruins_one_worker_is_said_by_both(both: list[dict]) -> None:
     assert [each["ruined"] for each in both] == [
-        "the loss is nan at step 0; try another --seed"
+        "the loss is nan at step 0; try another --seed, or another --preset"
     ] * 2
 
 

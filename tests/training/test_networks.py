@@ -240,13 +240,13 @@ def test_weights_that_the_last_step_ruined_are_a_divergence(fitting, records, na
     ruined = fitting(options=options)
     for parameter in ruined.network.parameters():
         parameter.register_hook(lambda gradient: gradient * math.nan)
-    with pytest.raises(DivergenceError, match=f"the {name} is nan at step 1; use a lower"):
+    with pytest.raises(DivergenceError, match=f"the {name} is nan at step 1; try another --seed"):
         list(records(ruined, options))
 
 
 def test_a_collapsed_codebook_is_refused_with_its_counts() -> None:
     maps = torch.zeros(5, 4, 4, dtype=torch.int64)
-    message = "the codebook collapsed: 1 of 64 codes in use over 5 maps; use codebook=moving_aver"
+    message = "the codebook collapsed: 1 of 64 codes in use over 5 maps; try another --seed"
     with pytest.raises(CollapseError, match=message):
         codes_in_use(maps, 64)
 
