@@ -87,11 +87,14 @@ def _training_images(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
     """Training images by category; without data, those of one drawn category for all."""
     from vqad import synthetic
     from vqad.storage import uris
-    from vqad.training import dataset
+    from vqad.training import good_images
 
     if options.data:
-        names = options.categories or dataset.categories_in(options.data)
-        listed = {name: dataset.good_images(options.data, name) for name in names}
+        names = (
+            options.categories
+            or good_images.survey(options.data, good_images.folders(options.data)).usable
+        )
+        listed = {name: good_images.good_images(options.data, name) for name in names}
         missing = [name for name, each in listed.items() if not each]
         if missing:
             raise UsageError(
@@ -101,7 +104,7 @@ def _training_images(options: TrainBench, folder: Path) -> dict[str, list[Any]]:
     synthetic.draw_archive(
         folder, categories=["ampoule"], num_train=16, num_good=0, num_defect=0, size_px=256
     )
-    few = dataset.good_images(str(folder), "ampoule")
+    few = good_images.good_images(str(folder), "ampoule")
     return dict.fromkeys(options.categories or ("ampoule",), few)
 
 

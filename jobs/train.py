@@ -70,29 +70,23 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
 
 def job_of(options: TrainCommand) -> TrainJob:
     """The job that the options describe. Raises ValueError where it could not start."""
-    existing = _existing(options)
+    from vqad.training import good_images
+
+    existing = good_images.folders(options.data)
     for option, given in (
         ("--categories", options.categories),
         ("--kind", options.kind),
         ("[categories.NAME]", options.per_category),
     ):
         categories.check(given, existing, options.data, option=option)
-    names = dict.fromkeys(options.categories or existing)  # each once
+    patterns = {name: each.good_pattern for name, each in options.per_category.items()}
+    own = {name: each for name, each in patterns.items() if each is not None}
+    wanted = tuple(dict.fromkeys(options.categories or existing))  # each once
+    found = good_images.survey(options.data, wanted, options.good_pattern, own)
+    # A category that is given and has no good images fails by itself, beside the others.
+    names = wanted if options.categories else found.with_images
     each = [options_of(name, options) for name in names]
     return declared.made(TrainJob, options, options=each)
-
-
-def _existing(options: TrainCommand) -> list[str]:
-    """Categories with images to learn from; all folders where the categories are given.
-
-    A category that is given and has no such images fails by itself, beside the others.
-    """
-    from vqad.storage import files
-    from vqad.training.dataset import categories_in
-
-    if not options.categories:
-        return categories_in(options.data)
-    return [name for name, is_folder in files.list_children(options.data).items() if is_folder]
 
 
 def options_of(category: str, options: TrainCommand) -> TrainOptions:

@@ -77,7 +77,10 @@ def test_too_few_to_hold_any_out_are_refused(
     ("pattern", "message"),
     [
         ("part[0-9]+", "heldout_group needs a group that names what stays together"),
-        ("(part", "heldout_group '(part' is no pattern: missing ), unterminated subpattern"),
+        (
+            "(part",
+            "heldout_group '(part' is not a regular expression: missing )",
+        ),
     ],
 )
 def test_a_pattern_that_names_no_group_is_refused(pattern: str, message: str) -> None:

@@ -22,6 +22,7 @@ from vqad.detector import Detector
 from vqad.images import listing
 from vqad.images.tensors import to_images, to_tensor
 from vqad.training import dataset
+from vqad.training.good_images import good_images
 
 pytestmark = ON_RAY
 KINDS = {"fabric": "texture", "washer": "rotatable_object", "ampoule": "object"}
@@ -106,7 +107,7 @@ def test_every_interval_is_kept_beside_the_detector_and_drawn(trained: Trained) 
 
 def test_a_detector_says_what_made_it(trained: Trained) -> None:
     found = trained.found("washer")
-    listed = dataset.good_images(str(trained.data), "washer")
+    listed = good_images(str(trained.data), "washer")
     assert found.data_fingerprint == dataset.fingerprint(listed)
     assert (found.options["seed"], found.options["preset"]) == (0, "tiny")
     made_with = found.made_with

@@ -35,7 +35,7 @@ def fit(
     for category in categories:
         version = current_version(models, category)
         for loss in LOSSES:
-            folder = _folder(data, output, category, version, loss)
+            folder = _folder(data, models, output, category, version, loss)
             folders[category, loss] = folder
             if not files.exists(uris.join(folder, "baseline.json")):
                 running.append(task.remote(data, models, category, version, loss, folder, told))
@@ -47,9 +47,12 @@ def fit(
     return folders
 
 
-def _folder(data: str, output: str, category: str, version: str, loss: Loss) -> str:
-    """Named after all that shapes the fit."""
-    rows = [(each.image, each.etag) for each in dataset.good_images(data, category)]
+def _folder(data: str, models: str, output: str, category: str, version: str, loss: Loss) -> str:
+    """A baseline's folder, whose name depends on everything that shapes the fit."""
+    held_out, others = holdout.split(
+        data, Detector.load(models, category, version=version).settings
+    )
+    rows = sorted((each.image, each.etag) for each in (*held_out, *others))
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
     return uris.join(output, "baselines", readable_name(category), f"{loss}-{digest[:12]}")
 
@@ -66,9 +69,8 @@ def _fit_baseline(
     settings = Detector.load(models, category, version=version).settings
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
     held_out, others = holdout.split(data, settings)
-    listed = {each.image: each for each in dataset.good_images(data, category)}
     size_px = preset.vqvae.image_size_px
-    kept = dataset.read([listed[image] for image in held_out], size_px=size_px).pixels
+    kept = dataset.read(held_out, size_px=size_px).pixels
     pixels = dataset.read(others, size_px=size_px).pixels
     device = detector.device()
     for found in baseline_of(

@@ -33,7 +33,7 @@ class CheckpointFolder:
         cls, models: str, run: str, options: TrainOptions, fingerprint: str
     ) -> "CheckpointFolder":
         """The folder that belongs to these options and this data."""
-        shaping = [_FORMAT, fingerprint, asdict(options), asdict(PRESETS[options.preset])]
+        shaping = [_FORMAT, fingerprint, options.shaping(), asdict(PRESETS[options.preset])]
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
         folder = uris.absolute(models_layout.run(models, run))
         return cls(run=folder, name=models_layout.checkpoints_name(options.category, digest[:12]))

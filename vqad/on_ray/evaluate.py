@@ -218,7 +218,8 @@ def _measured_with(
     """Measure other methods, each at its own threshold from the detector's held-out images."""
     settings = Detector.load(job.models, category, version=inspected.model_version).settings
     options = recorded_options(settings.found.options, category)
-    held_out, _ = holdout.split(job.data, settings)
+    listed, _ = holdout.split(job.data, settings)
+    held_out = [each.image for each in listed]
     calibrating = evaluate_tasks.submit(method, held_out, keep_maps=False)
     testing = evaluate_tasks.submit(method, inspected.images, keep_maps=True)
     for name in method.names:

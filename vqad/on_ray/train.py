@@ -23,6 +23,7 @@ from vqad.on_ray.resources import Resources
 from vqad.storage import traceback_file, uris
 from vqad.training import dataset
 from vqad.training.events import Event, Show
+from vqad.training.good_images import LayoutError, good_images
 from vqad.training.options import TrainJob, TrainOptions
 from vqad.training.recalibrate import recalibrate
 
@@ -131,7 +132,10 @@ def _outcome(task: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
 def _train_category(
     job: TrainJob, options: TrainOptions, shares: Resources, events: Any
 ) -> dict[str, Any]:
-    listed = dataset.good_images(job.data, options.category)
+    try:
+        listed = good_images(job.data, options.category, options.good_pattern)
+    except LayoutError as error:
+        return {"failed": str(error)}
     if not listed:
         return {"failed": f"no images in {uris.join(job.data, options.category)}"}
     fingerprint = dataset.fingerprint(listed)

@@ -1,7 +1,7 @@
-"""The normal images that a category is learned from: which they are, and their pixels.
+"""Decoded training images of a category.
 
-Every image is decoded once. Up to a bound the pixels are in memory; beyond it they lie in a file
-of the node's temporary folder, from which a batch is read as it is drawn.
+Every image is decoded once. Up to a bound, the pixels are in memory. Above it they are in a file in
+the node's temporary folder, from which batches are read.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vqad.images import decoding, headers, listing
-from vqad.storage import errors, files, uris
+from vqad.storage import errors, files
 
 NUM_READERS = 8  # images in flight at once, as objects or pixels
 LARGEST_IN_MEMORY_BYTES = 4 * 2**30  # a guess: 20,000 images of 256 x 256 pixels
@@ -31,32 +31,8 @@ class Examples:
     unreadable: list[str]  # "URI: why", of those left out
 
 
-def categories_in(data: str) -> list[str]:
-    """Names of the folders below ``data`` that hold images to learn from."""
-    names = files.list_names(data)
-    found = [name for name in names if not name.startswith(".") and good_images(data, name)]
-    if not found:
-        raise ValueError(
-            f"no images to learn from in {data}; expected DATA/CATEGORY/train/good/* "
-            "or DATA/CATEGORY/*"
-        )
-    return found
-
-
-def good_images(data: str, category: str) -> list[listing.Listed]:
-    """What a category is learned from: DATA/CATEGORY/train/good/*, else DATA/CATEGORY/*."""
-    folder = uris.join(data, category)
-    try:
-        children = files.list_names(folder)
-        if "train" in children:
-            folder = uris.join(folder, "train", "good")
-        return list(listing.list_images(folder))
-    except (errors.ArchiveError, NotADirectoryError):
-        return []
-
-
 def fingerprint(listed: Sequence[listing.Listed]) -> str:
-    """Of names and contents; another one is other data."""
+    """A hash of names and contents: other data have another one."""
     rows = [(each.image, each.size_bytes, each.etag) for each in listed]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -68,10 +44,11 @@ def read(
     in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
     folder: Path | None = None,
 ) -> Examples:
-    """Fetch and decode images; what can't be read is left out and named.
+    """Fetch and decode images; those that can't be read are left out and named.
 
-    Beyond ``in_memory_bytes`` the pixels go to a file: into ``folder``, for others to map as well,
-    else one without a name, which ends with the process. Raises ValueError where none can be read.
+    Above ``in_memory_bytes`` the pixels go to a file: in ``folder``, where other processes can map
+    it, else a file without a name, which ends with the process. Raises ValueError if no image can
+    be read.
     """
     names: list[str] = []
     unreadable: list[str] = []
@@ -113,7 +90,7 @@ def _read(listed: listing.Listed, size_px: int) -> np.ndarray | str:
 def _streamed(
     pictures: Iterable[np.ndarray], num: int, size_px: int, folder: Path | None
 ) -> np.ndarray:
-    """Pixels in a file: 8 bits a value, or 16 from the first picture on that has them."""
+    """Pixels in a file: 8 bits per value, or 16 from the first picture that has them."""
     shape = (num, size_px, size_px, 3)
     rows, used = _file(shape, np.uint8, folder), 0
     for used, picture in enumerate(pictures, 1):
@@ -135,7 +112,7 @@ def _file(shape: tuple[int, ...], dtype: type, folder: Path | None) -> np.memmap
     num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         with _path(folder, dtype).open("xb+") if folder else tempfile.TemporaryFile() as file:
-            if hasattr(os, "posix_fallocate"):  # or a full disk would end the process by a signal
+            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process by a signal
                 os.posix_fallocate(file.fileno(), 0, num_bytes)
             return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
     except OSError as error:
@@ -150,6 +127,6 @@ def _path(folder: Path, dtype: type) -> Path:
 
 
 def mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
-    """Pixels that another process of this node has read into a folder."""
-    # Copy on write: torch warns of arrays that can't be written to.
+    """Pixels that another process of this node has written to a folder."""
+    # Copy on write: torch warns about arrays that are read-only.
     return np.memmap(_path(folder, np.dtype(dtype).type), dtype=dtype, mode="c", shape=shape)

@@ -1,4 +1,4 @@
-"""Which normal images are held out from fitting."""
+"""The split of a category's good images into those to fit and those to hold out."""
 
 import re
 from collections.abc import Sequence
@@ -8,19 +8,17 @@ import numpy as np
 from vqad.detection.settings import Settings
 from vqad.images import listing
 from vqad.storage.uris import encoded
-from vqad.training.dataset import good_images
+from vqad.training.good_images import good_images
 
 SHARE_HELD_OUT = 0.1
-
-
-FEWEST_HELD_OUT = 10  # fewer than this set a threshold that one odd image decides; a warning
+FEWEST_HELD_OUT = 10  # with fewer, one odd image decides the threshold, so a warning is given
 
 
 def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> list[int]:
-    """Positions of the tenth of the images that is kept from training, at least one.
+    """Positions of the images that are not fitted: a tenth of them, at least one.
 
-    ``group`` is a pattern whose first group names what must stay on one side, such as the part in
-    several exposures of it; a name that it does not match is a group of its own.
+    ``group`` is a pattern. Images with the same first group stay on one side of the split, such as
+    several exposures of one part. A name that it does not match is a group of its own.
     """
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(names):
@@ -31,7 +29,7 @@ def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> li
             f"{len(names)} images in {len(groups)} group(s): at least 2 are needed, "
             "one to learn from and one to hold out"
         )
-    # Sorted first: the choice hangs on names and seed, not on the order of a listing.
+    # Sorted first, so that the choice depends on names and seed, not on the order of the listing.
     order = sorted(groups)
     np.random.default_rng(seed).shuffle(order)
     held_out: list[int] = []
@@ -43,11 +41,13 @@ def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> li
 
 
 def check_group(pattern: str) -> None:
-    """Refuse a pattern that could never name a group."""
+    """Raise ValueError if a pattern can't name a group."""
     try:
         num_groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"heldout_group {pattern!r} is no pattern: {error}") from error
+        raise ValueError(
+            f"heldout_group {pattern!r} is not a regular expression: {error}"
+        ) from error
     if not num_groups:
         raise ValueError(
             f"heldout_group needs a group that names what stays together, such as "
@@ -55,14 +55,14 @@ def check_group(pattern: str) -> None:
         )
 
 
-def split(data: str, settings: Settings) -> tuple[list[str], list[listing.Listed]]:
-    """URIs of a detector's held-out images as they lie below ``data``, and all other good ones.
+def split(data: str, settings: Settings) -> tuple[list[listing.Listed], list[listing.Listed]]:
+    """A detector's held-out images as they are below ``data``, and all other good images.
 
-    The detector may have been fitted elsewhere: what counts is the path below the category.
-    Raises ValueError where a held-out image is not there.
+    The detector may have been trained on a copy of the data elsewhere, so only paths below the
+    category are compared. Raises ValueError if a held-out image is missing.
     """
     marker = f"/{encoded(settings.category)}/"
-    listed = good_images(data, settings.category)
+    listed = good_images(data, settings.category, settings.found.options.get("good_pattern"))
     by_path = {each.image.rpartition(marker)[2]: each for each in listed}
     wanted = [image.rpartition(marker)[2] for image in settings.found.held_out]
     missing = [path for path in wanted if path not in by_path]
@@ -70,7 +70,8 @@ def split(data: str, settings: Settings) -> tuple[list[str], list[listing.Listed
         raise ValueError(
             f"{len(missing)} of {len(wanted)} held-out images of the {settings.category} detector "
             f"are not in {data}{f', the first: {missing[0]}' if missing else ''}; give as --data "
-            "what it was trained on"
+            "the folder that it was trained on"
         )
-    held_out = [by_path[path].image for path in wanted]
-    return held_out, [each for each in listed if each.image not in set(held_out)]
+    held_out = [by_path[path] for path in wanted]
+    names = {each.image for each in held_out}
+    return held_out, [each for each in listed if each.image not in names]

@@ -203,7 +203,7 @@ def codes_in_use(maps: Codes, num_codes: int) -> int:
     if used < num_codes / 16:
         raise CollapseError(
             f"the codebook collapsed: {used} of {num_codes} codes in use over {len(maps)} maps; "
-            "try another --seed or a larger --preset, and check that the images are not nearly uniform"
+            "try another --seed or --preset, and check that the images are not almost uniform"
         )
     return used
 

@@ -60,6 +60,14 @@ class TrainOptions:
             "the codes; default: plain with the preset paper, else joined"
         },
     )
+    good_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "regular expression for the paths of good images below DATA/CATEGORY; default: "
+            "train/good, good, and other known places",
+            "per_category": "regular expression for the paths of its good images",
+        },
+    )
     heldout_group: str | None = field(
         default=None,
         metadata={
@@ -71,7 +79,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         """Refuse options with which nothing can be fitted."""
         from vqad.model.resample import ResampleOptions
-        from vqad.training import holdout
+        from vqad.training import good_images, holdout
         from vqad.training.presets import preset_of
 
         preset = preset_of(self.preset)
@@ -87,6 +95,15 @@ class TrainOptions:
             raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
         if self.heldout_group is not None:
             holdout.check_group(self.heldout_group)
+        if self.good_pattern is not None:
+            good_images.check_pattern(self.good_pattern)
+
+    def shaping(self) -> dict[str, Any]:
+        """The options as plain values, for hashes that must be the same in all versions."""
+        # Options that came later count only if they are given: a new version of the program must
+        # not train everything again.
+        later = {"good_pattern": None}
+        return {name: each for name, each in asdict(self).items() if later.get(name, 0) != each}
 
 
 def recorded_options(recorded: Mapping[str, Any], category: str) -> TrainOptions:
@@ -108,8 +125,8 @@ class TrainJob:
 
     data: str = field(
         metadata={
-            "help": "folder with the training images: DATA/CATEGORY/train/good/* or "
-            "DATA/CATEGORY/*",
+            "help": "folder with the training images: DATA/CATEGORY/train/good/*, "
+            "DATA/CATEGORY/good/*, or DATA/CATEGORY/* with good images only",
             "metavar": "URI",
         }
     )
@@ -195,6 +212,6 @@ class TrainJob:
     @property
     def run_name(self) -> str:
         """Name of the run: the given one, or a hash of data, categories, preset and settings."""
-        shaping = [self.data, [asdict(each) for each in self.options]]
+        shaping = [self.data, [each.shaping() for each in self.options]]
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
         return self.run or f"run-{digest[:12]}"

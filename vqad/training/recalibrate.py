@@ -57,9 +57,7 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
 
 def _held_out_pixels(data: str, settings: Settings) -> np.ndarray:
     held_out, _ = holdout.split(data, settings)
-    by_uri = {each.image: each for each in dataset.good_images(data, settings.category)}
-    listed = [by_uri[uri] for uri in held_out]
-    found = dataset.read(listed, size_px=settings.vqvae.image_size_px)
+    found = dataset.read(held_out, size_px=settings.vqvae.image_size_px)
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
     return found.pixels
