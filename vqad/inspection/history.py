@@ -1,8 +1,8 @@
 """The run history of an output: unusual shares of defects and rejects, and the usual speed.
 
 The earlier runs are those recorded in the same output. In an output that is new every night there
-are none, and then nothing is compared; this is reported, so that nobody takes silence for an
-ordinary night.
+are none, and then nothing is compared. This is reported: no warning must not look like a night
+without anything unusual.
 """
 
 import json

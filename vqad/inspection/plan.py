@@ -51,7 +51,7 @@ class ShardWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run will do."""
+    """The images and shards that a run will inspect, and by which detectors."""
 
     run: str
     todo: pa.Table  # TODO; images that are files
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to inspect or to read."""
+        """True if there is anything to inspect or to read."""
         return bool(len(self.todo) or self.shards)
 
 

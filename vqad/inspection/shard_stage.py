@@ -87,7 +87,7 @@ def read_shard(
 ) -> Iterator[pa.Table]:
     """Yield units of up to ``num_rows`` decoded images, or of all rows that share an old part.
 
-    Raises LeaseLostError where ``holder`` ("" for nobody) no longer holds the output.
+    Raises LeaseLostError if ``holder`` no longer has the lease on the output; "" checks nothing.
     """
     num_old = Counter(shard.known[image].part for image in shard.redo)
     units, reading = _Units(num_rows=num_rows, num_old=num_old), _Reading(shard=shard)

@@ -88,7 +88,7 @@ def _other_rows(output: str, table: Table, part: str, images: Sequence[str]) -> 
     except (pa.ArrowException, OSError):
         if table == "verdicts":
             raise
-        return schema.empty_table()  # a damaged part of maps is replaced: nobody can read it
+        return schema.empty_table()  # no map of a damaged part can be read, so it is replaced
     return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 

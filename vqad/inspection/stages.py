@@ -201,7 +201,7 @@ _TIMED: Final = ["fetch_seconds", "decode_seconds", "inspect_seconds"]
 def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
     """Write a unit's rows; returns the columns that the summary counts.
 
-    Raises LeaseLostError where ``holder`` ("" for nobody) no longer holds the output.
+    Raises LeaseLostError if ``holder`` no longer has the lease on the output; "" checks nothing.
     """
     start_s = time.monotonic()
     if holder:

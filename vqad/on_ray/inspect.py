@@ -122,15 +122,7 @@ def inspect(
     Ray's errors.
     """
     start_s = time.monotonic()
-    summary = InspectSummary(
-        run=plan.run,
-        skipped=plan.num_skipped,
-        left_out=plan.left_out,
-        passed_over=plan.ledger.passed_over,
-        versions=plan.versions,
-        orphans_removed=sink.remove_orphans(job.output),
-        superseded_removed=ledger.remove_superseded(job.output, plan.ledger),
-    )
+    summary = _cleaned_up(job, plan)
     if plan.has_work:
         progress = Progress(say, num_todo=plan.num_todo, is_exact=not plan.num_unread_shards)
         for rows in _written(job, plan, held):
@@ -142,6 +134,19 @@ def inspect(
         summary.superseded_removed += ledger.remove_superseded(job.output, ledger.read(job.output))
     summary.seconds = round(time.monotonic() - start_s, 1)
     return summary
+
+
+def _cleaned_up(job: InspectJob, plan: Plan) -> InspectSummary:
+    """Remove what an interrupted run left; returns the summary that the run begins with."""
+    return InspectSummary(
+        run=plan.run,
+        skipped=plan.num_skipped,
+        left_out=plan.left_out,
+        passed_over=plan.ledger.passed_over,
+        versions=plan.versions,
+        orphans_removed=sink.remove_orphans(job.output),
+        superseded_removed=ledger.remove_superseded(job.output, plan.ledger),
+    )
 
 
 def _written(job: InspectJob, plan: Plan, held: lease.Lease | None) -> Iterator[pa.Table]:

@@ -58,7 +58,7 @@ def part(output: str, name: Table, part: str) -> str:
 
 
 def is_part(file_name: str) -> bool:
-    """Whether a file in a category folder is named as a part."""
+    """True if a file in a category folder is named as a part."""
     return file_name.startswith("part-") and file_name.endswith(".parquet")
 
 
