@@ -3,8 +3,8 @@
 Decoding is part of the method: if two programs turn one file into different pixels, they may give
 different verdicts. So the rules are kept in one place, and every detector records them
 (``PREPROCESSING``). OpenCV decodes all formats except TIFF of up to 8 bits per channel, which
-Pillow decodes, because OpenCV multiplies their colours by alpha. ``vqad.images.headers`` first
-refuses files that are incomplete or too large.
+Pillow decodes, because OpenCV multiplies their colours by alpha, and except BMP whose channels are
+given by masks. ``vqad.images.headers`` first refuses files that are incomplete or too large.
 """
 
 import io
@@ -20,7 +20,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from vqad.array_types import Pixels
 from vqad.images import memory
+from vqad.images.bmp_masks import decode_masked, masks_of
 from vqad.images.headers import Header, ImageError, pillow_warnings, probe
+from vqad.images.jpeg_end import ends_early
+from vqad.images.orientation import turned_upright
 
 # Guesses: ten times the pixels of a large industrial camera, and their size at 16 bits a channel.
 MAX_PIXELS: Final = 100_000_000
@@ -73,9 +76,11 @@ def decode(
 
 def _decode(data: bytes, header: Header, size_px: int) -> Decoded:
     by_pillow = header.format == "TIFF" and header.bits <= 8
-    source = _pillow(data) if by_pillow else _opencv(data)
+    source = _pillow(data) if by_pillow else _opencv(data, header.format)
     if source is None:
         raise ImageError("unreadable", f"{header.format} data are corrupt")
+    if header.format == "JPEG" and ends_early(data, header, source):
+        raise ImageError("truncated", "JPEG data end before the picture is complete")
     pixels = _resize(source, size_px)
     return Decoded(
         pixels=pixels if by_pillow else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
@@ -111,9 +116,18 @@ def _resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
     return cv2.resize(shrunk, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
 
 
-def _opencv(data: bytes) -> np.ndarray | None:
+def _opencv(data: bytes, kind: str) -> np.ndarray | None:
     """Pixels in BGR order: if asked for RGB, OpenCV 5.0 mixes up the channels of 16-bit TIFF."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    if kind == "BMP" and (masks := masks_of(data)):
+        return decode_masked(data, masks)
+    if kind in ("PNG", "WebP"):
+        pixels = _decoded_by_opencv(data, cv2.IMREAD_IGNORE_ORIENTATION)
+        return None if pixels is None else turned_upright(pixels, data, kind)
+    return _decoded_by_opencv(data)
+
+
+def _decoded_by_opencv(data: bytes, more_flags: int = 0) -> np.ndarray | None:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | more_flags
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

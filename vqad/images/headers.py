@@ -16,11 +16,12 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NoReturn
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from vqad.images.signatures import REFUSED, SUPPORTED
 from vqad.storage.errors import VqadError
 from vqad.tables import ERRORS
 
@@ -47,12 +48,14 @@ class ImageError(VqadError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Format, size in the file (before EXIF rotation), and bits per channel."""
+    """Format, size in the file (before EXIF rotation), and what decoding needs to know."""
 
     format: str
     width_px: int
     height_px: int
-    bits: int = 8
+    bits: int = 8  # per channel
+    num_scans: int = 1  # of a JPEG
+    end_byte: int = 0  # where the end marker of a JPEG is
 
 
 def probe(data: bytes, *, max_pixels: int) -> Header:
@@ -65,10 +68,10 @@ def probe(data: bytes, *, max_pixels: int) -> Header:
 
 
 def _format(data: bytes) -> str:
-    for name, signature in _SUPPORTED.items():
+    for name, signature in SUPPORTED.items():
         if signature.match(data):
             return name
-    for name, signature in _REFUSED.items():
+    for name, signature in REFUSED.items():
         if signature.match(data):
             raise ImageError("unsupported", f"{name} is not a supported format")
     raise ImageError("unreadable", "not a picture of any known format")
@@ -109,19 +112,25 @@ def _png(data: bytes, max_pixels: int) -> Header:
 # Any marker except those inside compressed data: stuffed zeros (FF 00) and restarts (FF D0 to D7).
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _JPEG_START, _JPEG_END = 0xD8, 0xD9
+_JPEG_SCAN: Final = 0xDA
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_UNSUPPORTED_FRAMES: Final = _JPEG_FRAMES - {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Header:
     # The end marker is looked for from marker to marker, not from the end of the file: a thumbnail
     # inside has an end marker of its own, and cameras append data to the last one.
-    header, position = None, 2
+    header, position, num_scans = None, 2, 0
     while found := _JPEG_MARKER.search(data, position):
         marker, position = found[1][0], found.end()
         if marker == _JPEG_END:
-            return header or _admit("JPEG", 0, 0, max_pixels)
+            header = header or _admit("JPEG", 0, 0, max_pixels)
+            return replace(header, num_scans=num_scans, end_byte=found.start())
         if marker == _JPEG_START:
             continue
+        num_scans += marker == _JPEG_SCAN
+        if marker in _JPEG_UNSUPPORTED_FRAMES:
+            raise ImageError("unsupported", "lossless or hierarchical JPEG is not supported")
         if marker in _JPEG_FRAMES:
             bits, height_px, width_px = struct.unpack_from(">BHH", data, position + 2)
             if bits != 8:
@@ -166,7 +175,8 @@ def _bmp(data: bytes, max_pixels: int) -> Header:
     else:  # a negative height means that the rows are stored from top to bottom
         width_px, height_px, bits, compression, length = struct.unpack_from("<ii2xHII", data, 18)
     header = _admit("BMP", width_px, abs(height_px), max_pixels)
-    if compression > 3:
+    # In the header of OS/2, which has 64 bytes, 3 is a compression of text.
+    if compression > 3 or (compression == 3 and header_bytes == 64):
         raise ImageError("unsupported", "BMP that contains another format is not supported")
     if compression in (0, 3):  # run-length data (1, 2) have no length that follows from the size
         length = (width_px * bits + 31) // 32 * 4 * abs(height_px)
@@ -195,11 +205,11 @@ def _tiff(data: bytes, max_pixels: int) -> Header:
     try:
         tags = _TiffTags(data)
         header = _tiff_header(tags, max_pixels)
-        if tags.end_bytes() > len(data):
+        if tags.end_bytes() > len(data) or tags.num_pieces() < tags.num_pieces_expected():
             _truncated("TIFF")
     except Warning:  # loading a directory warns only if bytes are missing
         _truncated("TIFF")
-    except (SyntaxError, LookupError, TypeError, OverflowError) as error:
+    except (SyntaxError, LookupError, TypeError, ArithmeticError) as error:
         raise ImageError("unreadable", "TIFF directory is corrupt") from error
     return header
 
@@ -230,6 +240,31 @@ class _TiffTags:
                 return max(ends)
         raise LookupError("no strips or tiles")
 
+    def num_pieces(self) -> int:
+        """How many strips or tiles there are that have any bytes."""
+        lengths = self.numbers(279) or self.numbers(325)
+        return sum(length > 0 for length in lengths)
+
+    def num_pieces_expected(self) -> int:
+        """How many strips or tiles a complete picture has. Pixels of others would be undefined."""
+        width_px, height_px = self.numbers(256)[0], self.numbers(257)[0]
+        channels, planes = (self.numbers(tag, (1,))[0] for tag in (277, 284))
+        if self.numbers(279):
+            across, rows = 1, self.numbers(278, (height_px,))[0]
+        else:
+            across, rows = -(-width_px // self.numbers(322)[0]), self.numbers(323)[0]
+        return across * -(-height_px // rows) * (channels if planes == _SEPARATE else 1)
+
+
+_YCBCR, _JPEG_COMPRESSION, _SEPARATE = 6, 7, 2
+_COMPRESSIONS_16_BIT: Final = frozenset({1, 5, 8, 32773, 32946})  # that OpenCV can read
+
+
+def _is_unchecked_ycbcr(tags: _TiffTags) -> bool:
+    """True for YCbCr that libtiff converts: it then fills missing data with black, unnoticed."""
+    compression, sampling = tags.numbers(259, (1,))[0], tags.numbers(530, (2, 2))
+    return compression != _JPEG_COMPRESSION and (compression != 1 or sampling != (1, 1))
+
 
 def _tiff_header(tags: _TiffTags, max_pixels: int) -> Header:
     width_px, height_px = tags.numbers(256)[0], tags.numbers(257)[0]
@@ -243,6 +278,11 @@ def _tiff_header(tags: _TiffTags, max_pixels: int) -> Header:
         raise ImageError("unsupported", f"TIFF of {sorted(depths)} bits a channel")
     if colours not in (0, 1, 2, 3, 5, 6):
         raise ImageError("unsupported", f"TIFF of colour space {colours}")
+    if colours == _YCBCR and _is_unchecked_ycbcr(tags):
+        raise ImageError("unsupported", "TIFF in YCbCr that is not compressed by JPEG")
+    compression = tags.numbers(259, (1,))[0]
+    if header.bits == 16 and compression not in _COMPRESSIONS_16_BIT:
+        raise ImageError("unsupported", f"16-bit TIFF of compression {compression}")
     if header.bits == 16 and ((colours, channels) not in {(1, 1), (2, 3), (2, 4)} or planes != 1):
         raise ImageError("unsupported", "16-bit TIFF that is not plain grey or RGB")
     return header
@@ -254,24 +294,4 @@ _PROBES: Final[dict[str, Callable[[bytes, int], Header]]] = {
     "TIFF": _tiff,
     "WebP": _webp,
     "BMP": _bmp,
-}
-_SUPPORTED: Final = {
-    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "JPEG": re.compile(rb"\xff\xd8\xff"),
-    "TIFF": re.compile(rb"II[*+]\0|MM\0\*"),
-    "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
-    "BMP": re.compile(rb"BM"),
-}
-_REFUSED: Final = {
-    "GIF": re.compile(rb"GIF8[79]a"),
-    "HEIF or AVIF": re.compile(rb"....ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL),
-    "JPEG 2000": re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
-    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
-    "OpenEXR": re.compile(rb"v/1\x01"),
-    "Photoshop": re.compile(rb"8BPS"),
-    "PNM": re.compile(rb"P[1-7]\s+[\d#W]"),
-    "Radiance HDR": re.compile(rb"#\?R"),
-    "ICO": re.compile(rb"\0\0[\1\2]\0[^\0]"),
-    "SVG": re.compile(rb"<svg\b"),
-    "big-endian BigTIFF": re.compile(rb"MM\0\+"),
 }
