@@ -15,7 +15,7 @@ from tests.support.inspection_by_hand import again, decoded, home, inspect, job,
 from vqad.detector import Detector
 from vqad.images import shards
 from vqad.images.routing import Routing
-from vqad.inspection import sink
+from vqad.inspection import shard_records, sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
 from vqad.storage.uris import encoded
@@ -95,6 +95,35 @@ def test_a_shard_without_images_is_not_opened_again(
     plan = inspect(packed)
     assert (plan.num_todo, plan.num_skipped, plan.num_unread_shards) == (0, 0, 0)
     assert not plan.has_work
+
+
+def test_other_members_of_a_tar_are_counted_by_suffix_also_by_later_runs(
+    packed: InspectJob,
+) -> None:
+    shutil.rmtree(packed.archive)
+    path = Path(packed.archive) / "texts.tar"
+    names = ["fabric/a.tga", "fabric/B.TGA", "notes", "fabric/.hidden.tga", "ground_truth/m.tga"]
+    pack(path, [(name, b"no picture") for name in names])
+    plan = inspect(packed)
+    assert not plan.left_out  # the shard is still to be read
+    listed = [each.listed for each in plan.shards]
+    (record,) = shard_records.read(packed.output, listed, include=None).values()
+    assert (record.images, record.left_out) == ({}, {".tga": 2, "": 1})
+    assert shard_records.read(packed.output, listed, include="*.png") == {}
+    assert make_plan(packed).left_out == {".tga": 2, "": 1}
+    narrowed = again(packed, include="texts.tar/fabric/*")
+    inspect(narrowed)
+    assert make_plan(narrowed).left_out == {".tga": 2}
+
+
+def test_a_damaged_record_of_a_shard_costs_one_more_reading(packed: InspectJob) -> None:
+    inspect(packed)
+    records = sorted((Path(packed.output) / "shards").iterdir())
+    assert len(records) == 2
+    records[0].write_bytes(b"[]")
+    plan = inspect(packed)
+    assert (plan.num_todo, plan.num_unread_shards) == (0, 1)
+    assert inspect(packed).num_unread_shards == 0
 
 
 def test_a_shard_that_was_left_half_way_is_completed(packed: InspectJob) -> None:

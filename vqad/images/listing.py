@@ -109,6 +109,11 @@ def is_image(name: str) -> bool:
     return splitext(name)[1].lower() in EXTENSIONS
 
 
+def suffix_of(path: str) -> str:
+    """The suffix by which a file that is left out is counted, "" if it has none."""
+    return splitext(path)[1].lower()
+
+
 NameFilter = Callable[[str], bool]
 
 
@@ -131,7 +136,7 @@ def _matching(
                 continue
             if not wanted(path):
                 if left_out is not None and is_included(path, include):
-                    left_out[splitext(path)[1].lower()] += 1
+                    left_out[suffix_of(path)] += 1
             elif may_match(path, include):
                 yield each
 

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -41,15 +42,18 @@ class Member:
     error_detail: str = ""
 
 
-def members(shard: str, *, size_bytes: int, etag: str = "") -> Iterator[Member]:
-    """All images of a shard in their order.
+def members(
+    shard: str, *, size_bytes: int, etag: str = "", leave_out: Callable[[str], None] | None = None
+) -> Iterator[Member]:
+    """All images of a shard in their order; ``leave_out`` gets the names of a tar's other files.
 
     Raises FetchError where the shard is broken, after all members that come before that place.
     """
     if not size_bytes:
         raise ShardError("empty", "no bytes")
     seen: Counter[bytes] = Counter()
-    read_contents = tar_members.read if shard.lower().endswith(TARS) else parquet_rows.read
+    read_tar = partial(tar_members.read, leave_out=leave_out)
+    read_contents = read_tar if shard.lower().endswith(TARS) else parquet_rows.read
     with opened(shard, size_bytes=size_bytes, etag=etag) as file:
         for full_name, member_bytes, read, refusal in read_contents(file):
             name, digest = _shortened(full_name)

@@ -3,7 +3,7 @@
 import gzip
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -24,8 +24,11 @@ _GZIP: Final = b"\x1f\x8b"
 _REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def read(file: Any) -> Iterator[Content]:
-    """Every image of the archive in its order; raises ShardError where the archive is broken."""
+def read(file: Any, *, leave_out: Callable[[str], None] | None = None) -> Iterator[Content]:
+    """Every image of the archive in its order; raises ShardError where the archive is broken.
+
+    ``leave_out`` gets the names of the files that are no images by their names.
+    """
     stored_bytes = file.seek(0, io.SEEK_END)
     unpacked, is_packed = _unpacked(file)
     _check_is_tar(unpacked)
@@ -39,7 +42,12 @@ def read(file: Any) -> Iterator[Content]:
             return
         num_members += 1
         name = header.name.removeprefix("./")
-        if not header.is_folder and _is_listed(name):
+        if header.is_folder:
+            continue
+        if not is_image(name) and not is_excluded(name):
+            if leave_out:
+                leave_out(name)
+        elif _is_listed(name):
             read_bytes = partial(_bytes_of, unpacked, header, num_members - 1)
             yield name, header.size_bytes, read_bytes, _refusal(header)
 

@@ -5,7 +5,6 @@ put there, and parts that are damaged, are passed over and reported: the images 
 are inspected again.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,6 @@ from vqad.storage import errors, files, output_layout, uris
 
 NUM_READERS: Final = 16  # threads
 _COLUMNS: Final = ["image", "error", "model_version", "source_etag", "inspected_at"]
-_LARGEST_RECORD_BYTES: Final = 2**16  # of a shard; one has about 200 bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,33 +122,3 @@ def remove_superseded(output: str, ledger: Ledger) -> int:
     for part, images in ledger.superseded.items():
         sink.remove_rows(output, part, images)
     return sum(map(len, ledger.superseded.values()))
-
-
-# A record per shard with its number of images: a shard whose images all have verdicts need not be
-# opened again to find that out.
-
-
-def record_shard(
-    output: str, shard: str, *, etag: str, include: str | None, num_images: dict[str, int]
-) -> None:
-    """Record the number of a shard's images, by the ETag under which each was inspected.
-
-    Called once the shard was read to its end.
-    """
-    record = {"shard": shard, "etag": etag, "include": include, "images": num_images}
-    uri = output_layout.shard_record(output, shard)
-    files.write_bytes(uri, (json.dumps(record) + "\n").encode())
-
-
-def recorded_shard(
-    output: str, shard: str, *, etag: str, include: str | None
-) -> dict[str, int] | None:
-    """The recorded numbers of a shard; None if none were recorded for this ETag and this glob."""
-    try:
-        uri = output_layout.shard_record(output, shard)
-        record = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
-        if (record["shard"], record["etag"], record["include"]) == (shard, etag, include):
-            return {str(each): int(number) for each, number in record["images"].items()}
-    except (errors.FetchError, ValueError, KeyError, TypeError, AttributeError):
-        pass  # without a record the shard is read again
-    return None

@@ -5,7 +5,7 @@ A plan is made from the survey and the ledger before the run writes anything.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ import pyarrow as pa
 from vqad import tables
 from vqad.images import listing
 from vqad.images.routing import Router
-from vqad.inspection import ledger
+from vqad.inspection import ledger, shard_records
 from vqad.inspection.job import InspectJob
 from vqad.inspection.ledger import Entry, Ledger
+from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.survey import Survey, survey
 from vqad.storage.errors import OF_THE_STORE
 
@@ -42,6 +43,7 @@ class ShardWork:
     redo: frozenset[str]  # those of them that get a new verdict
     limit: int | None = None  # most members to inspect
     num_expected: int | None = None  # members to inspect; None before the shard was read once
+    left_out: Counter[str] = field(default_factory=Counter)  # other members, if it was read before
 
     @property
     def num_skipped(self) -> int:
@@ -57,7 +59,8 @@ class Plan:
     todo: pa.Table  # TODO; images that are files
     shards: Sequence[ShardWork]
     num_skipped: int  # images that keep their verdict
-    left_out: Counter[str]  # files of the archive that are no images, by suffix
+    # Files and members that are no images, by suffix, without those of the shards to read.
+    left_out: Counter[str]
     versions: dict[str, str]  # of the pinned detector, by category
     sizes_px: dict[str, int]  # of its input, by category
     ledger: Ledger
@@ -90,12 +93,18 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
     ]
     todo = rows[: job.limit]
     shards = list(_shard_work(job, surveyed, done))
+    planned = _limited(shards, None if job.limit is None else job.limit - len(todo))
+    to_read = {each.listed.image for each in planned}
     return Plan(
         run=surveyed.run,
         todo=table(todo),
-        shards=_limited(shards, None if job.limit is None else job.limit - len(todo)),
+        shards=planned,
         num_skipped=len(images) - len(rows) + sum(each.num_skipped for each in shards),
-        left_out=surveyed.left_out,
+        # The shards of the plan are counted again when they are read.
+        left_out=sum(
+            (each.left_out for each in shards if each.listed.image not in to_read),
+            Counter(surveyed.left_out),
+        ),
         versions=surveyed.versions,
         sizes_px=surveyed.sizes_px,
         ledger=done,
@@ -126,8 +135,9 @@ def _shard_work(job: InspectJob, surveyed: Survey, done: Ledger) -> Iterator[Sha
         shard = image.partition("#")[0]
         if shard in members:
             members[shard][image] = entry
+    records = shard_records.read(job.output, listed, include=job.include)
     for each in listed:
-        known = members[each.image]
+        known, record = members[each.image], records.get(each.image)
         redo = frozenset(
             image
             for image, entry in known.items()
@@ -138,7 +148,8 @@ def _shard_work(job: InspectJob, surveyed: Survey, done: Ledger) -> Iterator[Sha
             router=surveyed.router.of_shard(each.image),
             known=known,
             redo=redo,
-            num_expected=_num_expected(job, each, known, redo),
+            num_expected=None if record is None else _num_expected(record, known, redo),
+            left_out=Counter() if record is None else record.left_out,
         )
 
 
@@ -146,18 +157,13 @@ def _as_member(shard: listing.Listed, image: str) -> listing.Listed:
     return listing.Listed(image=image, size_bytes=0, etag=shard.etag, modified_at=shard.modified_at)
 
 
-def _num_expected(
-    job: InspectJob, shard: listing.Listed, known: dict[str, Entry], redo: frozenset[str]
-) -> int | None:
-    """Members to inspect, if the shard was read to its end before; else None."""
-    recorded = ledger.recorded_shard(job.output, shard.image, etag=shard.etag, include=job.include)
-    if recorded is None:
-        return None
+def _num_expected(record: ShardRecord, known: dict[str, Entry], redo: frozenset[str]) -> int:
+    """Members to inspect of a shard that was read to its end before."""
     # A record says how many members the shard has, by the ETag of their verdicts. Rows that are no
     # longer in the table (their part was deleted) are missing and have to be made again. They are
     # counted for each ETag alone: rows of an older content must not make up for missing new ones.
     num_rows = Counter(each.etag for each in known.values())
-    missing = sum(max(0, number - num_rows[etag]) for etag, number in recorded.items())
+    missing = sum(max(0, number - num_rows[etag]) for etag, number in record.images.items())
     return missing + len(redo)
 
 

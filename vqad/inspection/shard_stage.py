@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from vqad.images import listing, memory, shards
-from vqad.inspection import ledger, sink
+from vqad.inspection import shard_records, sink
 from vqad.inspection.plan import ShardWork
+from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.stages import DECODED, decode_bytes, rejected
 from vqad.storage import lease
 from vqad.storage.errors import OF_THE_STORE, FetchError
@@ -53,6 +54,7 @@ class _Reading:
 
     shard: ShardWork
     num_images: Counter[str] = field(default_factory=Counter)  # by the ETag of their verdict
+    left_out: Counter[str] = field(default_factory=Counter)  # members that are no images, by suffix
     failure: FetchError | None = None  # the shard broke off
     is_at_limit: bool = False  # members are left for the next run
 
@@ -60,7 +62,7 @@ class _Reading:
         """Decoded rows of the members that need a verdict, up to the limit."""
         shard, num_taken = self.shard, 0
         try:
-            for member in _members(shard, include):
+            for member in _members(shard, include, self.left_out):
                 known = shard.known.get(member.image)
                 if known is not None and member.image not in shard.redo:
                     self.num_images[known.etag] += 1
@@ -107,19 +109,28 @@ def _record(reading: _Reading, output: str, include: str | None) -> None:
     # Storage errors may be transient, so do not mark this shard as fully read.
     if reading.failure is not None and reading.failure.error in OF_THE_STORE:
         return
-    listed, num_images = reading.shard.listed, dict(reading.num_images)
-    ledger.record_shard(
-        output, listed.image, etag=listed.etag, include=include, num_images=num_images
-    )
+    record = ShardRecord(images=dict(reading.num_images), left_out=reading.left_out)
+    shard_records.write(output, reading.shard.listed, record, include=include)
 
 
-def _members(shard: ShardWork, include: str | None) -> Iterator[shards.Member]:
+def _members(
+    shard: ShardWork, include: str | None, left_out: Counter[str]
+) -> Iterator[shards.Member]:
+    """The images that the glob includes; the other members that it includes are counted."""
     listed = shard.listed
+    path = shard.router.path(listed.image)
+    whole = include is None or listing.is_included(path, include)
+
+    def leave_out(name: str) -> None:
+        if whole or listing.is_included(f"{path}/{name}", include):
+            left_out[listing.suffix_of(name)] += 1
+
     # A manifest may name a shard that could not be looked up: then its size is not known.
     is_known = listed.modified_at is not None
     size_bytes = listed.size_bytes if is_known else shards.size_of(listed.image)
-    found = shards.members(listed.image, size_bytes=size_bytes, etag=_etag(listed))
-    whole = include is None or listing.is_included(shard.router.path(listed.image), include)
+    found = shards.members(
+        listed.image, size_bytes=size_bytes, etag=_etag(listed), leave_out=leave_out
+    )
     for member in found:
         if whole or listing.is_included(shard.router.path(member.image), include):
             yield member

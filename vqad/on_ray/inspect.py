@@ -8,6 +8,7 @@ the reason, so that every listed image ends with exactly one verdict. The stages
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -15,13 +16,13 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 
-from vqad.inspection import history, ledger, run_report, shard_stage, sink, stages
+from vqad.inspection import history, ledger, run_report, shard_records, shard_stage, sink, stages
 from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, ShardWork, make_plan
 from vqad.inspection.plan import units as units_of
 from vqad.inspection.summary import InspectSummary, Progress, Say
-from vqad.inspection.survey import survey
+from vqad.inspection.survey import left_out_text, survey
 from vqad.on_ray import contact_sheets, failures, resources, session, units
 from vqad.storage import errors, lease
 
@@ -129,6 +130,7 @@ def inspect(
             summary.add(rows, num_most_severe=num_most_severe)
             progress.show(summary)
         progress.show(summary, ended=True)
+    _count_left_out(job, plan, summary, say)
     if sink.parts(job.output, "verdicts") - plan.ledger.parts - summary.parts:
         # A worker of an earlier run wrote them before it noticed that its run was over.
         summary.superseded_removed += ledger.remove_superseded(job.output, ledger.read(job.output))
@@ -136,12 +138,22 @@ def inspect(
     return summary
 
 
+def _count_left_out(job: InspectJob, plan: Plan, summary: InspectSummary, say: Say) -> None:
+    """Add the other members of the shards that this run has read to their ends."""
+    shards = [each.listed for each in plan.shards]
+    records = shard_records.read(job.output, shards, include=job.include)
+    found = sum((each.left_out for each in records.values()), Counter())
+    if found:
+        say(f"left out by suffix, in shards: {left_out_text(found)}")
+    summary.left_out.update(found)
+
+
 def _cleaned_up(job: InspectJob, plan: Plan) -> InspectSummary:
     """Remove what an interrupted run left; returns the summary that the run begins with."""
     return InspectSummary(
         run=plan.run,
         skipped=plan.num_skipped,
-        left_out=plan.left_out,
+        left_out=Counter(plan.left_out),
         passed_over=plan.ledger.passed_over,
         versions=plan.versions,
         orphans_removed=sink.remove_orphans(job.output),
