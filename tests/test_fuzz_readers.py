@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.fuzzed_readers import READERS, try_one
 
-NUM_INPUTS = 30  # of each reader
+NUM_INPUTS = 25  # of each reader
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -16,7 +16,7 @@ from tests.campaigns.campaign import say
 from tests.support.fuzzed_readers import READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-NUM_INPUTS = 10_000 // len(READERS)
+NUM_INPUTS = -(-10_000 // len(READERS))
 LONGEST_S = 20
 MOST_BYTES = 2 * 2**30  # a picture of the most pixels that are allowed takes about half of it
 

@@ -37,6 +37,15 @@ def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
         manifests.read(f"{tmp_path}/m.parquet")
 
 
+def test_text_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path) -> None:
+    binary = pa.array([b"t\xe4st.png"], pa.binary())
+    images = pa.StringArray.from_buffers(1, *binary.buffers()[1:])
+    pq.write_table(pa.table({"image": images, "category": ["pill"]}), tmp_path / "m.parquet")
+    message = f"manifest {tmp_path}/m.parquet must be Parquet or CSV with columns image and"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        manifests.read(f"{tmp_path}/m.parquet")
+
+
 def test_an_image_that_is_no_place_is_refused_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("image,category\na.png,pill\nftp://a/b.png,pill\n")
     message = f"manifest {tmp_path}/m.csv, row 2: ftp://a/b.png is neither a local path nor s3://"

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -25,6 +26,7 @@ from tests.support import mutations, small_detectors
 from vqad import tables
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
+from vqad.images import manifests
 from vqad.images.listing import Listed
 from vqad.images.routing import Routing, router
 from vqad.inspection.plan import ShardWork
@@ -34,16 +36,19 @@ from vqad.inspection.stages import DECODED, decode_bytes
 IMAGES: Final = ("png", "jpeg", "tiff", "webp", "bmp")
 SHARDS: Final = ("tar", "tar.gz", "parquet")
 DETECTORS: Final = ("detector.json", "vqvae.safetensors")
-READERS: Final = (*IMAGES, *SHARDS, *DETECTORS)
+MANIFESTS: Final = ("manifest.csv", "manifest.parquet")
+READERS: Final = (*IMAGES, *SHARDS, *DETECTORS, *MANIFESTS)
 SIZES_PX: Final = {"x": 32}
 
 
 def try_one(reader: str, number: int, folder: Path) -> str:
-    """Outcome of one input: an error word, "message" for a detector, or "read"."""
+    """Outcome of one input: an error word, "read", or "message" for what is no image."""
     random_ = random.Random(f"{reader}-{number}")
     data = _changed(reader, random_)
     if reader in IMAGES:
         return _row(decode_bytes(data, "x", SIZES_PX))
+    if reader in MANIFESTS:
+        return _manifest(reader, data, folder)
     return (_shard if reader in SHARDS else _detector)(reader, data, folder)
 
 
@@ -120,6 +125,22 @@ def _detector(reader: str, data: bytes, folder: Path) -> str:
     return "read" if message is None else "message"
 
 
+def _manifest(reader: str, data: bytes, folder: Path) -> str:
+    """Read a manifest, or an archive of the same name, as the survey of a run does."""
+    path = folder / reader
+    path.write_bytes(data)
+    manifests.is_manifest(str(path))
+    try:
+        found = manifests.read(str(path))
+        message = None
+    except ValueError as error:
+        message = str(error)
+    assert message is None or str(path) in message, message
+    if message is None:
+        assert all(image.startswith(("file://", "s3://")) for image in found)
+    return "read" if message is None else "message"
+
+
 @cache
 def _saved() -> tuple[dict[str, Any], dict[str, bytes]]:
     """The record and the weights of a small detector."""
@@ -143,9 +164,16 @@ def _seeds() -> dict[str, list[bytes]]:
         "tar": tars,
         "tar.gz": tars,
         "parquet": list(_parquets(images)),
+        "manifest.csv": [_named().to_csv(index=False).encode()],
+        "manifest.parquet": [_named().to_parquet()],
         "detector.json": [json.dumps(record).encode()],
         "vqvae.safetensors": [weights["vqvae.safetensors"]],
     }
+
+
+def _named() -> pd.DataFrame:
+    images = [f"s3://bucket/x.tar#{number}-größe.png" for number in range(50)]
+    return pd.DataFrame({"image": images, "category": ["x", None] * 25})
 
 
 def _image_seeds() -> dict[str, list[bytes]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
-import pyarrow as pa
 
 from vqad.images import parquet_rows, shards
 from vqad.images.listing import Listed, object_of, of_local
@@ -38,8 +37,11 @@ def read(uri: str) -> dict[str, str]:
             if uri.lower().endswith(".csv")
             else pd.read_parquet(BytesIO(data), columns=list(_COLUMNS))
         )
-        images, categories = (table[name].fillna("").astype(str) for name in _COLUMNS)
-    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+        # As lists: a column of Arrow decodes its text only when a value is asked for.
+        images, categories = (table[name].fillna("").astype(str).tolist() for name in _COLUMNS)
+    except MemoryError:
+        raise
+    except Exception as error:  # which ones parsers raise for broken bytes can't be enumerated
         raise ValueError(
             f"manifest {uri} must be Parquet or CSV with columns image and category: {error}"
         ) from error

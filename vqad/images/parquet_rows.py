@@ -36,7 +36,7 @@ def read(file: Any) -> Iterator[Content]:
     """The image of every row in order; raises ShardError where the file is broken."""
     stored_bytes = file.seek(0, io.SEEK_END)
     table = open_table(file)
-    with first_look("not a Parquet file"):
+    with first_look("not a Parquet file"):  # Arrow translates the footer's columns only here
         content_column, name_column = _columns(table.schema_arrow)
     names = [content_column] if name_column is None else [content_column, name_column]
     batches, num_rows = table.iter_batches(batch_size=_ROWS_PER_BATCH, columns=names), 0
@@ -68,6 +68,13 @@ def open_table(file: Any) -> pq.ParquetFile:
         return pq.ParquetFile(
             file, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True
         )
+
+
+def schema_in(file: Any) -> pa.Schema:
+    """The columns; raises ShardError if they can't be read."""
+    table = open_table(file)
+    with first_look("not a Parquet file"):
+        return table.schema_arrow
 
 
 def is_text(schema: pa.Schema, name: str) -> bool:

@@ -106,7 +106,7 @@ def schema_of(shard: str) -> pa.Schema:
     if not size_bytes:
         raise ShardError("empty", "no bytes")
     with opened(shard, size_bytes=size_bytes) as file:
-        return parquet_rows.open_table(file).schema_arrow
+        return parquet_rows.schema_in(file)
 
 
 def _refusal(name: str, size_bytes: int, refusal: str) -> tuple[str, str]:
