@@ -180,8 +180,20 @@ def test_few_held_out_images_are_warned_of_and_enough_are_not() -> None:
     (warning,) = training_of().warnings()
     assert warning.startswith("washer: only 2 held-out images set the threshold; at least 10")
     names = [f"{number}.png" for number in range(100)]
-    pixels = np.zeros((100, 16, 16, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3)).astype(np.uint8)
     assert Training(names, pixels, TrainOptions(**OPTIONS)).warnings() == []
+
+
+def test_copies_stay_together_are_warned_of_and_recorded() -> None:
+    pixels = PIXELS.copy()
+    pixels[8:24] = pixels[8]
+    training = Training(NAMES, pixels, TrainOptions(**OPTIONS))
+    copies, few = training.warnings()
+    assert copies.startswith("washer: 15 images are copies of others, equal or nearly; they stay")
+    assert "held-out images set the threshold" in few
+    assert training.record().num_copies == 15
+    held_out = set(training.held_out_names)
+    assert held_out.isdisjoint(NAMES[8:]) or held_out.issuperset(NAMES[8:])
 
 
 def test_a_codebook_that_collapses_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
-from vqad.training import holdout
+from vqad.training import holdout, near_copies
 from vqad.training.calibration import Calibration
 from vqad.training.loop import Fitting, Record
 from vqad.training.networks import (
@@ -51,7 +51,10 @@ class Training:
         """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``."""
         self.options = options
         self.preset = PRESETS[options.preset]
-        held = holdout.hold_out(names, seed=options.seed, group=options.heldout_group)
+        self.copies = near_copies.copies(pixels)
+        held = holdout.hold_out(
+            names, seed=options.seed, group=options.heldout_group, copies=self.copies
+        )
         if len(names) < FEWEST_IMAGES:
             raise ValueError(
                 f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
@@ -132,6 +135,7 @@ class Training:
             held_out_error=self.held_out_error,
             held_out_nats=self.fittings["prior"].best,
             codes_used=self.codes_used,
+            num_copies=self.num_copies,
             steps={stage: fitting.step for stage, fitting in self.fittings.items()},
             fit_vqvae=asdict(self.preset.fit_vqvae),
             fit_prior=asdict(self.preset.fit_prior),
@@ -139,12 +143,23 @@ class Training:
 
     def warnings(self) -> list[str]:
         """Warnings for people about this category's calibration."""
-        if len(self.held_out) >= holdout.FEWEST_HELD_OUT:
-            return []
-        return [
-            f"{self.options.category}: only {len(self.held_out)} held-out images set the threshold;"
-            f" at least {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
-        ]
+        category, warnings = self.options.category, []
+        if self.num_copies:
+            warnings.append(
+                f"{category}: {self.num_copies} images are copies of others, equal or nearly; they "
+                "stay on one side of the held-out split and count once"
+            )
+        if len(self.held_out) < holdout.FEWEST_HELD_OUT:
+            warnings.append(
+                f"{category}: only {len(self.held_out)} held-out images set the threshold; at least"
+                f" {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
+            )
+        return warnings
+
+    @property
+    def num_copies(self) -> int:
+        """Number of images that are copies of an earlier one."""
+        return sum(len(each) - 1 for each in self.copies)
 
     def state(self) -> dict[str, Tensor | Any]:
         """Everything that a restart needs, loadable with ``weights_only=True``."""

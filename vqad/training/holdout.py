@@ -14,30 +14,51 @@ SHARE_HELD_OUT = 0.1
 FEWEST_HELD_OUT = 10  # with fewer, one odd image decides the threshold, so a warning is given
 
 
-def hold_out(names: Sequence[str], *, seed: int, group: str | None = None) -> list[int]:
+def hold_out(
+    names: Sequence[str],
+    *,
+    seed: int,
+    group: str | None = None,
+    copies: Sequence[Sequence[int]] = (),
+) -> list[int]:
     """Positions of the images that are not fitted: a tenth of them, at least one.
 
     ``group`` is a pattern. Images with the same first group stay on one side of the split, such as
-    several exposures of one part. A name that it does not match is a group of its own.
+    several exposures of one part. A name that it does not match is a group of its own. ``copies``
+    are groups of positions that stay on one side as well, and count as one image each.
     """
-    groups: dict[str, list[int]] = {}
-    for position, name in enumerate(names):
-        found = re.search(group, name) if group else None
-        groups.setdefault((found and found.group(1)) or name, []).append(position)
+    groups = _groups(names, group, copies)
     if len(groups) < 2:
         raise ValueError(
-            f"{len(names)} images in {len(groups)} group(s): at least 2 are needed, "
-            "one to learn from and one to hold out"
+            f"{len(names)} images in {len(groups)} group(s){', copies in one' if copies else ''}: "
+            "at least 2 are needed, one to learn from and one to hold out"
         )
+    again = {position for each in copies for position in each[1:]}
+    num_held_out = round(SHARE_HELD_OUT * (len(names) - len(again)))
     # Sorted first, so that the choice depends on names and seed, not on the order of the listing.
     order = sorted(groups)
     np.random.default_rng(seed).shuffle(order)
     held_out: list[int] = []
     for name in order[: len(order) - 1]:
-        if held_out and len(held_out) >= round(SHARE_HELD_OUT * len(names)):
+        if held_out and len(set(held_out) - again) >= num_held_out:
             break
         held_out += groups[name]
     return sorted(held_out)
+
+
+def _groups(
+    names: Sequence[str], group: str | None, copies: Sequence[Sequence[int]]
+) -> dict[str, list[int]]:
+    """Positions by the name of their group; copies join the groups that they are in."""
+    found = [re.search(group, name) if group else None for name in names]
+    labels = [(each and each.group(1)) or name for each, name in zip(found, names, strict=True)]
+    for positions in copies:
+        joined = {labels[position] for position in positions}
+        labels = [min(joined) if label in joined else label for label in labels]
+    groups: dict[str, list[int]] = {}
+    for position, label in enumerate(labels):
+        groups.setdefault(label, []).append(position)
+    return groups
 
 
 def check_group(pattern: str) -> None:
