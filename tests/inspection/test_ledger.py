@@ -1,10 +1,15 @@
 """Files among the tables that are not parts of them are reported, and no run ends by them."""
 
+import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tests.support.inspection_by_hand import again, home, inspect, job, rows, runs
 from vqad import tables
@@ -78,6 +83,31 @@ def test_a_damaged_part_of_maps_is_replaced_when_its_images_are_redone(job: Insp
     part.write_bytes(b"PAR1")
     inspect(again(job, redo="all"))
     assert len(rows(job, "maps")) == len(runs(job)) == 16
+
+
+VERDICT = {
+    "verdict": "reject",
+    "regions": [],
+    **dict.fromkeys(("error", "error_detail", "model_version", "source_etag", "run"), ""),
+    "inspected_at": datetime(2026, 1, 1, tzinfo=UTC),
+}
+
+
+@settings(deadline=None, max_examples=50)
+@given(categories=st.sets(st.text(min_size=1, max_size=300), min_size=1, max_size=4))
+@example(categories={"..", ".", "/", "a/b", "\0", "x" * 300, "螺" * 35, "category=a", "part-1"})
+def test_rows_of_any_categories_are_found_again(categories: set[str]) -> None:
+    with tempfile.TemporaryDirectory() as output:
+        for at, category in enumerate(sorted(categories)):
+            row = {"image": f"file:///{at}.png", "category": category, **VERDICT}
+            table = pa.Table.from_pylist([row], schema=tables.VERDICTS)
+            sink.write_part(output, table, tables.MAPS.empty_table())
+        found = ledger.read(output)
+        assert len(found.entries) == len(found.parts) == len(categories)
+        assert found.passed_over == []
+        columns = pd.read_parquet(f"{output}/verdicts")["category"]
+        assert set(columns) == categories
+        assert {each.name for each in Path(output).iterdir()} == {"verdicts"}
 
 
 @pytest.mark.parametrize("more", [False, True])
