@@ -12,4 +12,4 @@ NUM_INPUTS = 25  # of each reader
 @pytest.mark.parametrize("reader", READERS)
 def test_changed_bytes_are_one_row_or_one_message(reader: str, tmp_path: Path) -> None:
     outcomes = {try_one(reader, number, tmp_path) for number in range(NUM_INPUTS)}
-    assert len(outcomes) > 1, outcomes  # some are refused, for one reason or another
+    assert outcomes - {"read"}  # some are refused, for one reason or another
