@@ -46,17 +46,17 @@ from vqad.storage.models_layout import WEIGHTS
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a batch gives, before anything is made of it; one entry an image."""
+    """The results of a batch before maps and scores are made; one entry per image."""
 
     codes: Codes
     restored_codes: Codes
     differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
-    surprisals: list[Surprisal]  # nats; none in the plain form
+    surprisals: list[Surprisal]  # nats; empty in the plain form
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What was found in a batch; every list has one entry an image."""
+    """The result of inspecting a batch; every list has one entry per image."""
 
     verdicts: list[str]  # normal or defect
     scores: list[float]  # grey levels
@@ -81,7 +81,7 @@ class Detector:
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """The device of the networks."""
         return self.vqvae.codebook.vectors.device
 
     def to(self, device: torch.device | str) -> "Detector":
@@ -93,18 +93,19 @@ class Detector:
 
     @cached_property
     def incremental_prior(self) -> IncrementalPrior:
-        """The prior as resampling uses it."""
+        """The prior in the form that resampling uses."""
         return IncrementalPrior(self.prior)
 
     def with_settings(self, **changes: Any) -> "Detector":
-        """The same networks under other settings."""
+        """A detector with the same networks and other settings."""
         return Detector(self.vqvae, self.prior, replace(self.settings, **changes))
 
     @torch.inference_mode()
     def inspect(self, batch: Images) -> Inspection:
-        """Encode, resample, decode what changed, and judge. Images (batch, 3, size, size).
+        """Encode, resample, decode what changed, and judge images (batch, 3, size, size).
 
-        In float32 throughout, so that a verdict does not hang on the machine's number formats.
+        All is computed in float32, so that verdicts do not depend on a machine's number formats.
+        Raises DetectorError if the networks compute numbers that are not finite.
         """
         with self._named_in_errors():
             found = self.evidence(batch)
@@ -124,7 +125,7 @@ class Detector:
 
     @torch.inference_mode()
     def evidence(self, batch: Images) -> Evidence:
-        """Encode, resample, decode what changed; and how surprised the prior is, if it counts."""
+        """Encode, resample, decode what changed, and compute the surprisal for the joined form."""
         self._check(batch)
         batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
         codes = self.vqvae.encode(batch)
@@ -139,7 +140,7 @@ class Detector:
         )
 
     def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
-        """Surprisal in all readings of a batch, of which the first gave ``likelihood``."""
+        """Surprisal of a batch in all readings; ``likelihood`` is that of the first one."""
         likelihoods = [likelihood]
         for n in surprisal.readings(self.settings.kind)[1:]:
             turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
@@ -159,19 +160,19 @@ class Detector:
         ]
 
     def score_of(self, anomaly_map: AnomalyMap) -> float:
-        """Score of one map, in grey levels."""
+        """The score of one map, in grey levels."""
         return score.score(anomaly_map, minimum_area_px=self.settings.minimum_area_px)
 
     def resample(self, codes: Codes) -> Resampled:
-        """Resampled codes, by the fastest exact algorithm there is here."""
+        """Resample codes with the fastest exact algorithm."""
         return in_runs(self.incremental_prior, codes, self.settings.resample)
 
     def anomaly_maps(
         self, codes: Codes, restored_codes: Codes, *, filtered: bool = True
     ) -> list[AnomalyMap]:
-        """Maps of decoded codes against decoded resampled codes, exactly 0 where none changed.
+        """Maps of the difference between both decodings, exactly 0 for an image without a change.
 
-        Without the bilateral filter they are eq. 6 alone.
+        Unless ``filtered``, they are eq. 6 without the bilateral filter.
         """
         size_px = self.settings.vqvae.image_size_px
         maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
@@ -187,7 +188,7 @@ class Detector:
     ) -> tuple[list[int], np.ndarray, np.ndarray]:
         """Positions of the maps with changes; their direct and restored decodings, channels last.
 
-        Both in one batch, and nothing is decoded where nothing changed.
+        Both are decoded in one batch, and only for maps with changes.
         """
         size_px = self.settings.vqvae.image_size_px
         changed = (codes != restored_codes).flatten(1).any(1).nonzero()[:, 0]
@@ -198,13 +199,13 @@ class Detector:
         return changed.tolist(), both[: len(changed)], both[len(changed) :]
 
     def pictures(self, codes: Codes) -> np.ndarray:
-        """Decoded codes as 8-bit RGB (batch, size, size, 3), to look at."""
+        """Decoded codes as 8-bit RGB (batch, size, size, 3), for people."""
         return (self.vqvae.decode(codes) * 255).round().byte().movedim(1, -1).cpu().numpy()
 
     def regions(
         self, anomaly_map: AnomalyMap, *, source_width_px: int, source_height_px: int
     ) -> list[score.Region]:
-        """Defective places of one map, in pixels of the image that it was made from."""
+        """Defective regions of one map, in pixels of the source image."""
         return score.regions(
             anomaly_map,
             threshold=self.settings.threshold,

@@ -192,7 +192,9 @@ def test_a_single_held_out_image_is_judged_by_its_own_mean() -> None:
 
 
 def test_a_joined_detector_without_what_is_usual_is_refused() -> None:
-    with pytest.raises(ValueError, match="the joined form needs what is usual on normal images"):
+    with pytest.raises(
+        ValueError, match="the joined form needs the usual surprisal of normal images"
+    ):
         detector_of(form="joined")
     with pytest.raises(ValueError, match="eta must be above 0 in the joined form, got 0"):
         joined_detector(resample=ResampleOptions(eta=0.0))

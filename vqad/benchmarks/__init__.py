@@ -1,1 +1,1 @@
-"""How fast this machine trains, resamples and inspects."""
+"""Measure how fast this machine trains, resamples and inspects."""

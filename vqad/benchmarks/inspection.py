@@ -1,8 +1,4 @@
-"""How fast, against what: what `vqad bench` measures in one process, without Ray.
-
-Algorithms are timed in turn on the same maps, in the same batches, with the same threads, so that
-whatever else a machine does meanwhile falls on all of them.
-"""
+"""The speed of inspecting in one process, without Ray: as a whole, and stage by stage."""
 
 from collections.abc import Sequence
 
@@ -27,9 +23,9 @@ RANDOM = "random"  # the category of a detector of random weights
 
 
 def random_detector(preset: str) -> Detector:
-    """A detector of a preset's sizes with random weights: it costs what a fitted one does a pass.
+    """A detector of a preset's sizes with random weights; a pass takes the time of a fitted one.
 
-    Its eta is set when codes are there, by `with_some_changes`.
+    `with_some_changes` sets its eta.
     """
     torch.manual_seed(0)
     sizes = PRESETS[preset]
@@ -46,18 +42,18 @@ def random_detector(preset: str) -> Detector:
 
 
 def in_form(detector: Detector, form: Form | None) -> Detector:
-    """The detector under another form of map. Raises ValueError where it never was calibrated."""
+    """The detector with another form of map. Raises ValueError if it was not calibrated for it."""
     if form is None or form == detector.settings.form:
         return detector
     settings = detector.settings
-    # Random weights have nothing usual; a fitted plain detector has, and nobody looked for it.
+    # A detector of random weights needs no usual surprisal. That of a fitted plain one is unknown.
     usual = unknown(settings.vqvae.latent_size) if settings.category == RANDOM else settings.usual
     return detector.with_settings(form=form, usual=usual)
 
 
 @torch.inference_mode()
 def with_some_changes(detector: Detector, codes: Codes) -> Detector:
-    """The detector with the eta under which a twentieth of these codes is improbable."""
+    """The detector with an eta such that a twentieth of these codes is improbable."""
     likelihood = likelihood_of(detector.prior(codes), codes)
     eta = float(likelihood.flatten().quantile(0.05))
     return detector.with_settings(resample=ResampleOptions(eta=eta))
@@ -106,13 +102,13 @@ def whole(
 def stages(
     detector: Detector, listed: Sequence[listing.Listed], *, batch_size: int
 ) -> tuple[dict[str, float], float]:
-    """Seconds of each stage alone, and the networks' operations a second in `Detector.inspect`."""
+    """Seconds of each stage alone, and the networks' operations per second in `inspect`."""
     watch, flops = Stopwatch(), 0.0
     for at in range(0, len(listed), batch_size):
         size_px = detector.settings.vqvae.image_size_px
         batch = _read(listed[at : at + batch_size], size_px, watch)
         _networks(detector, batch, watch)
-        # Counted apart from being timed: the counter itself takes time.
+        # Not counted and timed in one call: the counter itself takes time.
         with watch.timed("inspect"):
             detector.inspect(batch)
         with FlopCounterMode(display=False) as counter:

@@ -17,14 +17,14 @@ def _settle() -> None:
 
 
 class Stopwatch:
-    """Seconds by name, added up."""
+    """Adds up seconds by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add what the block takes to a name's."""
+        """Add the time of the block to a name."""
         _settle()
         start_s = time.perf_counter()
         yield
@@ -35,7 +35,7 @@ class Stopwatch:
 def matrix_product_flops(
     size: int = 2048, *, seconds: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> float:
-    """Floating-point operations a second of matrix products here, the best of many."""
+    """Floating-point operations per second of matrix products here, the best of many."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     left, right = torch.rand(2, size, size, device=device).to(dtype)
     best_s, give_up_s = np.inf, time.perf_counter() + seconds
@@ -48,5 +48,5 @@ def matrix_product_flops(
 
 
 def peak_bytes() -> int:
-    """Most memory that this process has held."""
+    """The peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,8 @@
-"""The detector's resampling against the oracles: passes, times, and whether codes agree."""
+"""The detector's resampling compared with slower algorithms: passes, times, and agreement.
+
+Algorithms are timed in turn on the same maps, in the same batches, with the same threads, so that
+other load of the machine affects all of them alike.
+"""
 
 from typing import Any
 
@@ -13,7 +17,7 @@ from vqad.model.resample_reference import agreement, jump, raster
 
 
 class _Remembering:
-    """A prior that repeats a pass only where a code has changed since the last."""
+    """A prior that repeats a pass only if a code has changed since the last one."""
 
     def __init__(self, prior: PixelSNAIL) -> None:
         self.prior, self.codes, self.logits = prior, torch.empty(0), torch.empty(0)
@@ -30,9 +34,9 @@ def resample(
 ) -> dict[str, Any]:
     """Compare the detector's algorithm with `raster` and `jump` on code maps.
 
-    Codes are compared with the oracle's on all maps: `raster` on one map at a time, which repeats
-    a pass only where a code has changed. Times are of the maps in which something changes, in
-    batches alike; that of `raster` is of its first ``raster_cells`` cells, made up to all.
+    Codes are compared with those of `raster` on all maps, one map at a time, where a pass is
+    repeated only after a code has changed. Times are for the maps in which something changes, in
+    equal batches. The time of `raster` is extrapolated from its first ``raster_cells`` cells.
     """
     prior, options = detector.prior, detector.settings.resample
     fast = [detector.resample(each) for each in codes.split(batch_size)]
@@ -67,7 +71,7 @@ def resample(
 def _paired(
     detector: Detector, codes: Codes, batch_size: int, raster_cells: int
 ) -> dict[str, float]:
-    """Seconds of each algorithm over the same batches, in turn."""
+    """Seconds of each algorithm per map, measured in turn on the same batches."""
     prior, options = detector.prior, detector.settings.resample
     watch = Stopwatch()
     watch.seconds.update(dict.fromkeys(("in_runs", "jump", "raster"), 0.0))
@@ -83,7 +87,7 @@ def _paired(
         with watch.timed("raster"):
             for _ in range(num_cells):
                 decide(prior(batch), batch, allowed, options)
-    # The cells that were timed, made up to all.
+    # Extrapolated from the cells that were timed.
     watch.seconds["raster"] *= codes[0].numel() / num_cells
     return {name: each / len(codes) for name, each in watch.seconds.items()}
 

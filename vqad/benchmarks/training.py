@@ -1,7 +1,6 @@
-"""How fast both networks are fitted here, stage by stage, and what that makes of a whole night.
+"""The speed of fitting both networks, stage by stage, and the time of whole categories.
 
-The stages are the training loops themselves, on few steps: what they do to a batch is what a night
-does to thousands.
+The stages are the training loops themselves, with few steps.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,19 +26,19 @@ _NUM_HELD_OUT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Images a second of each stage, and the share of the machine's matrix products in them."""
+    """Images per second of each stage, and operations relative to plain matrix products."""
 
     vqvae: float
     encode: float
     prior: float
     calibrate: float
-    matrix_product_flops: float  # operations a second, in the number format of the fits
+    matrix_product_flops: float  # operations per second, in the number format of the fits
     share_vqvae: float
     share_prior: float
 
 
 def measure(preset_name: str, pixels: np.ndarray, *, kind: Kind, num_steps: int) -> Rates:
-    """Time ``num_steps`` steps of each fit, behind as many to warm up, on these pixels."""
+    """Time ``num_steps`` steps of each fit, after as many to warm up, on these pixels."""
     preset = PRESETS[preset_name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     every = to_tensor(pixels).to(device)
@@ -78,21 +77,21 @@ def measure(preset_name: str, pixels: np.ndarray, *, kind: Kind, num_steps: int)
 def _rate(
     records_of: Callable[[FitOptions], Iterator[Record]], budget: FitOptions, num_steps: int
 ) -> tuple[float, float]:
-    """Images a second, and operations an image, of a fit behind its warm-up."""
+    """Images per second, and operations per image, of a fit after its warm-up."""
     short = replace(
         budget, num_steps=3 * num_steps, interval_steps=num_steps, num_warmup_steps=0, patience=0
     )
     records = records_of(short)
     next(records)
     rate = next(records).images_per_s
-    # Counted apart from being timed: the counter itself takes time.
+    # Not counted and timed in one call: the counter itself takes time.
     with FlopCounterMode(display=False) as counter:
         next(records)
     return rate, counter.get_total_flops() / (num_steps * budget.batch_size)
 
 
 def _calibration_rate(preset_name: str, pixels: torch.Tensor) -> float:
-    """Of inspecting held-out images, by a random detector with some changes."""
+    """Images per second of inspecting held-out images with a random detector."""
     detector = inspection.random_detector(preset_name).to(pixels.device)
     batch = to_images(pixels[:16])
     detector = inspection.with_some_changes(
@@ -105,7 +104,7 @@ def _calibration_rate(preset_name: str, pixels: torch.Tensor) -> float:
 
 
 def seconds_of_category(rates: Rates, preset: Preset, *, num_images: int, kind: Kind) -> float:
-    """What training on so many images takes at these rates, with the prior's whole budget."""
+    """Seconds of training on so many images at these rates, with all steps of the prior."""
     num_held_out = max(1, round(SHARE_HELD_OUT * num_images))
     num_variations = min(preset.fit_prior.variations_per_image, variations(kind) or np.inf)
     return float(

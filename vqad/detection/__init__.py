@@ -1,1 +1,1 @@
-"""From codes to a verdict: anomaly map, score, surprisal, calibration, settings, stored weights."""
+"""From codes to a verdict: anomaly map, score, surprisal, calibration, settings, weights."""

@@ -8,24 +8,16 @@ from numpy import ndarray
 from vqad.array_types import AnomalyMap
 from vqad.model.finite import NotFiniteError
 
-# The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper gives no figures; these are
-# settled for the project, and distances scale with the size.
+# The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper has no numbers for it; these
+# are chosen for this project, and distances scale with the size.
 _REFERENCE_SIZE_PX = 256
-
-
 _RADIUS_PX = 10
-
-
 _SIGMA_SPACE_PX = 75
-
-
 _SIGMA_COLOUR = 75  # grey levels, at any size
 
-
-# Pixels that the widest vector registers take at once: the filter rounds the odd ones at the
-# end of a row differently.
+# Pixels that the widest vector registers process at once. The filter rounds the remaining pixels at
+# the end of a row differently.
 _LANES_PX = 16
-
 
 Box = tuple[slice, slice]
 
@@ -33,7 +25,7 @@ Box = tuple[slice, slice]
 def difference(
     direct: Float32[ndarray, "height width 3"], restored: Float32[ndarray, "height width 3"]
 ) -> AnomalyMap:
-    """How far two decodings, RGB in [0, 1], are apart at each pixel, in grey levels (eq. 6).
+    """Distance of two decodings, RGB in [0, 1], at each pixel, in grey levels (eq. 6).
 
     Raises NotFiniteError if a decoding is not finite: such a map would pass for normal.
     """
@@ -51,7 +43,7 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
     """Filter the map bilaterally: radius 10, sigma 75 grey levels and 75 px at an input of 256 px.
 
     For other sizes of the model's input the radius, rounded to a whole pixel and at least 1,
-    and the sigma in pixels scale with the size. A map that is zero stays exactly that.
+    and the sigma in pixels scale with the size. A map that is zero everywhere stays exactly zero.
     """
     if input_size_px < 1:
         raise ValueError(f"input_size_px must be at least 1, got {input_size_px}")
@@ -60,9 +52,10 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
         return smoothed
     scale = input_size_px / _REFERENCE_SIZE_PX
     radius = max(1, round(_RADIUS_PX * scale))
-    # Within the map nothing spreads further than the radius, but the filter rounds differently
-    # within another radius of the edges of what it is given and at the ends of vectors. And a
-    # box short of the whole map holds a zero, so the filter's colour table spans the same range.
+    # The result has to equal in bits that of filtering the whole map. Nothing spreads further than
+    # the radius. But the filter rounds differently within another radius of the edges of its input,
+    # and at the ends of vectors: hence the margin. And unless the box is the whole map, it has a
+    # pixel that is zero, so the range of values, which the filter's table depends on, is the same.
     box = bounding_box(anomaly_map, margin_px=2 * radius + _LANES_PX)
     smoothed[box] = cv2.bilateralFilter(
         np.ascontiguousarray(anomaly_map[box]), 2 * radius, _SIGMA_COLOUR, _SIGMA_SPACE_PX * scale
@@ -71,7 +64,7 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
 
 
 def bounding_box(anomaly_map: AnomalyMap, *, margin_px: int) -> Box:
-    """Put a box around all that is not zero and a margin; its start is clipped to the map.
+    """The box around all pixels that are not zero, with a margin; its start is clipped to the map.
 
     With a margin, columns begin and end at whole vectors, as they do in the whole map.
     """

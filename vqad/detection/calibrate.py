@@ -1,7 +1,6 @@
-"""What a detector takes from held-out normal images: which they are, its threshold and its eta.
+"""The threshold and the usual surprisal of a detector, from held-out normal images (4.2).
 
-Nothing here ever sees a test image or a label. The defects that eta is searched on are grey and
-black rectangles painted onto held-out normal images (4.3.3, figure 5).
+No test image and no label is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,17 +13,17 @@ from vqad.detection import surprisal
 from vqad.detection.surprisal import Surprisal, Usual
 from vqad.model.kinds import Kind
 
-SMALLEST_THRESHOLD = 1.0  # one step of an 8-bit picture
+SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
 DEFAULT_ETA = 5e-4
 
 
 def threshold(
     scores: Sequence[float], *, quantile: float = 1.0, smallest: float = SMALLEST_THRESHOLD
 ) -> float:
-    """The score above which an image is a defect (section 4.2).
+    """The threshold: an image with a larger score is a defect (section 4.2).
 
-    The paper raises the threshold until the largest component of any held-out normal map equals
-    the minimum area: that is the largest of their scores. A smaller ``quantile`` tolerates odd
+    The paper raises the threshold until the largest component of any held-out normal map has the
+    minimum area: that is the largest of their scores. A smaller ``quantile`` tolerates unusual
     images among the held-out ones. ``smallest`` is for scores in other units than grey levels.
     """
     if not 0 < quantile <= 1:
@@ -32,7 +31,7 @@ def threshold(
     if not len(scores):
         raise ValueError("no held-out images to set a threshold from")
     value = np.quantile(np.asarray(scores, np.float64), quantile)
-    # As the tables hold it, so that a reader who compares again gets the same verdict.
+    # Rounded to the type of the tables, so that comparing their columns gives the same verdicts.
     return max(smallest, float(np.float32(value)))
 
 
@@ -44,10 +43,11 @@ def usual_of(
     eta: float,
     score: Callable[[AnomalyMap], float],
 ) -> tuple[Usual, list[AnomalyMap]]:
-    """What is usual on held-out normal images, and their maps in the joined form.
+    """The usual surprisal of held-out normal images, and their maps in the joined form.
 
-    Each is judged by what is usual on the others, as a new image will be. The fine look's share
-    makes its largest score that of the broad look, where it is not smaller anyway.
+    The map of each image is made with the usual surprisal of the others, because a new image is not
+    among those that define it either. The share of the fine map makes its largest score equal to
+    that of the broad map, unless it is smaller anyway.
     """
     others = [
         surprisal.usual([*surprisals[:at], *surprisals[at + 1 :]] or [_flat(one)], kind, eta=eta)
@@ -67,5 +67,5 @@ def usual_of(
 
 
 def _flat(surprisal: Surprisal) -> Surprisal:
-    # Nobody else tells what is usual where; the image itself tells what is on the whole.
+    # A single held-out image has no others to be compared with, so its own mean is used.
     return np.full_like(surprisal, surprisal.mean())

@@ -1,11 +1,8 @@
-"""From two decodings to map, score and regions (paper section 3.4).
+"""From an anomaly map to score, verdict and regions (paper section 3.4).
 
-What the resampling took away is what is wrong with the picture, so the anomaly map is the
-difference between the direct and the restored decoding, smoothed by a bilateral filter. It is
-kept on the 8-bit scale because the filter's sigma of 75 grey levels would be a flat blur on
-[0, 1]. The paper raises a threshold until the largest component equals a minimum area; `score`
-is the threshold at which that happens, so that score > threshold is the paper's rule, and
-exactly the images that are defects have regions.
+The paper raises a threshold until the largest component of the map has a minimum area. `score` is
+the threshold at which that happens. So score > threshold is the paper's rule, and exactly the
+images that are defects have regions.
 """
 
 from bisect import bisect_left
@@ -23,7 +20,7 @@ from vqad.detection.anomaly_map import Box, bounding_box
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """One defective place: a box, an area and a peak (grey levels), in source image pixels."""
+    """A defective region: box, area and peak (grey levels), in pixels of the source image."""
 
     x_px: int
     y_px: int
@@ -36,19 +33,23 @@ class Region:
 def score(anomaly_map: AnomalyMap, *, minimum_area_px: int) -> float:
     """Find the largest t for which {map >= t} has a component of the minimum area (grey levels).
 
-    Components are 8-connected; 0 if there is none. It is the maximum of an area opening.
+    Components are 8-connected; the score is 0 if there is none. It equals the maximum of an area
+    opening of the map.
     """
     _check_area(minimum_area_px)
     if not anomaly_map.any():
         return 0.0
+    # The largest t is one of the map's own values: between two of them {map >= t} does not change.
     inside = np.ascontiguousarray(anomaly_map[bounding_box(anomaly_map, margin_px=0)])
     levels = np.sort(inside, axis=None)
-    # A level with fewer pixels than the area at or above it cannot be the one.
+    # A level with fewer pixels at or above it than the area has no component of that area.
     candidates = levels[np.count_nonzero(levels <= 0) : max(0, levels.size - minimum_area_px + 1)]
-    num_held = bisect_left(
+    # The higher the level, the smaller {map >= level}, and so its largest component. So the levels
+    # with a component of the minimum area come first, and their last one is found by bisection.
+    num_levels = bisect_left(
         candidates, True, key=lambda level: _largest_area(inside >= level) < minimum_area_px
     )
-    return float(candidates[num_held - 1]) if num_held else 0.0
+    return float(candidates[num_levels - 1]) if num_levels else 0.0
 
 
 def verdict(score: float, threshold: float) -> Literal["normal", "defect"]:
@@ -59,8 +60,8 @@ def verdict(score: float, threshold: float) -> Literal["normal", "defect"]:
 def predicted_mask(
     anomaly_map: Float32[ndarray, "*batch height width"], threshold: float
 ) -> Bool[ndarray, "*batch height width"]:
-    """Where the map, or each of a stack of maps, is strictly above the threshold."""
-    # As float64, or numpy would round the threshold to float32 and `verdict` would not.
+    """Pixels of a map, or of each of a stack of maps, that are strictly above the threshold."""
+    # As float64: numpy would otherwise round the threshold to float32, which `verdict` does not.
     return anomaly_map > np.float64(threshold)
 
 
@@ -102,7 +103,7 @@ def _to_source(
 ) -> Region:
     """Stretch a component from a map of (height, width) `shape` to an image of `source`."""
     (top, bottom), (left, right) = (
-        # In whole numbers: no rounding error moves an edge that falls between two pixels.
+        # In integers, so that no rounding error moves an edge that lies between two pixels.
         (side.start * new // old, -(-side.stop * new // old))
         for side, old, new in zip(box, shape, source, strict=True)
     )

@@ -1,4 +1,4 @@
-"""What shapes a detector and decides its verdicts, as it is recorded with the weights."""
+"""The settings that decide a detector's verdicts, as they are recorded with its weights."""
 
 import math
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _SMALLEST_ETA: Final = 1.1e-19
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that shaped a detector and decides its verdicts; recorded with it."""
+    """Everything that a detector's verdicts depend on, except its weights."""
 
     category: str
     kind: Kind
@@ -36,13 +36,13 @@ class Settings:
     resample: ResampleOptions
     threshold: float  # grey levels; an image with a larger score is a defect
     minimum_area_px: int  # of a defect, in pixels of the model's input
-    form: Form = "plain"  # the paper's map, or with the codes' surprisal joined to it
-    usual: Usual | None = None  # surprisal on normal images; of the joined form
+    form: Form = "plain"  # the paper's map, or that joined with the surprisal of the codes
+    usual: Usual | None = None  # surprisal of normal images; of the joined form
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
     def __post_init__(self) -> None:
-        """Refuse what no verdict can be made with."""
+        """Refuse settings with which there is no sensible verdict."""
         # Whatever exceeds these bounds would make every image normal, so it is a mistake.
         largest_px = self.vqvae.image_size_px**2
         if not 1 <= self.minimum_area_px <= largest_px:
@@ -70,7 +70,7 @@ class Settings:
         if self.resample.eta <= 0:
             raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
         if self.usual is None:
-            raise ValueError("the joined form needs what is usual on normal images")
+            raise ValueError("the joined form needs the usual surprisal of normal images")
         ours, size = len(self.usual.broad), self.vqvae.latent_size
         if (ours, len(self.usual.fine)) != (size, size):
             raise ValueError(f"usual must have {size} rows of cells, got {ours}")

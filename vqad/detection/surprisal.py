@@ -1,24 +1,25 @@
-"""How little the prior expected each code, as a second witness beside the resampled picture.
+"""The surprisal of the codes under the prior, which the joined form adds to the paper's map.
 
-The paper's map (eq. 6) sees a defect only where resampling changes the picture, and by how much
-its colours change: a scratch that is restored in nearly its own grey hardly shows. The prior knew
-more than that. Here the surprisal at each code, its -log likelihood, less what is usual at that
-place on normal images, is looked at twice:
+The paper's map (eq. 6) shows a defect only if resampling changes the picture, and only as much as
+its colours change: a scratch that is restored in nearly its own grey hardly shows. The prior has
+more information. The surprisal of a code is its negative log-likelihood. Its excess over the usual
+surprisal of normal images at that place enters two maps:
 
-- broadly, smoothed and bounded by -log(eta), the surprisal at a code that the paper calls
-  improbable, and averaged with the paper's map in equal shares: it fills large defects;
-- finely, hardly smoothed and bounded by twice that: it finds those of a code or two.
+- the broad map: smoothed, and bounded by -log(eta), the surprisal of a code that the paper calls
+  improbable; its mean with the paper's map fills large defects;
+- the fine map: hardly smoothed, and bounded by twice that; it finds defects of one or two codes.
 
     broad = (difference + unit * broad excess) / 2,  fine = unit * fine excess / 2
     anomaly_map = max(broad, fine_share * fine),     unit = 441.7 grey levels / -log(eta)
 
-so that each lies between 0 and the largest difference of two colours. `fine_share` makes the
-largest score of held-out normal images in both alike, so that neither hides the other.
+So each is between 0 and the largest difference of two colours. `fine_share` makes the largest
+score of held-out normal images equal in both, so that neither hides the other.
 
-A prior looks back only, so it is surprised where a defect begins and grows used to it. Where an
-image turned by 180 degrees is as good as the image (section 4.3.1), it reads it from both ends.
+A prior sees only the codes before a cell. So its surprisal is high where a defect begins and falls
+inside it. If an image turned by 180 degrees is a normal image, too (section 4.3.1), the prior also
+reads the turned image, which gives the surprisal from the other end.
 
-None of this is in the paper. What it brings is in vqad/README.md; `plain` is the form without it.
+This is not in the paper. vqad/README.md has measurements; the form `plain` works without it.
 """
 
 import math
@@ -41,7 +42,7 @@ Surprisal = Float32[ndarray, "readings rows cols"]  # nats, each in [0, -2 log e
 CellMap = Float32[ndarray, "rows cols"]  # nats
 
 LARGEST_DIFFERENCE: Final = 255 * math.sqrt(3)  # of two colours, in grey levels
-HALF_TURN: Final = 2  # of the symmetries of the square, the one that reads from the other end
+HALF_TURN: Final = 2  # number of the rotation by 180 degrees, see `nth_symmetry`
 
 # Sigmas of Gaussians, as shares of the map's side. Chosen by the labelled test images of bottle
 # and magnetic tile (vqad/README.md), at 32 cells a side.
@@ -52,14 +53,14 @@ _USUAL: Final = 1.5 / 32
 
 @dataclass(frozen=True, kw_only=True)
 class Usual:
-    """What is usual on a category's normal images."""
+    """The usual surprisal of a category's normal images."""
 
-    broad: list[list[float]]  # nats a cell, of surprisal bounded by -log eta
-    fine: list[list[float]]  # nats a cell, of surprisal bounded by -2 log eta
-    fine_share: float = 1.0  # weight of the fine look, in (0, 1]
+    broad: list[list[float]]  # nats per cell, of surprisal bounded by -log eta
+    fine: list[list[float]]  # nats per cell, of surprisal bounded by -2 log eta
+    fine_share: float = 1.0  # weight of the fine map, in (0, 1]
 
     def __post_init__(self) -> None:
-        """Refuse what no map can be made with."""
+        """Refuse values that no map can be made with."""
         if not 0 < self.fine_share <= 1:
             raise ValueError(f"fine_share must be in (0, 1], got {self.fine_share}")
         for name, rows in (("broad", self.broad), ("fine", self.fine)):
@@ -68,23 +69,23 @@ class Usual:
 
 
 def unknown(size: int) -> Usual:
-    """Nothing usual, on maps of ``size`` cells a side: what there is before calibration."""
+    """No usual surprisal, for maps with ``size`` cells on each side: before calibration."""
     nothing = [[0.0] * size] * size
     return Usual(broad=nothing, fine=nothing)
 
 
 def readings(kind: Kind) -> tuple[int, ...]:
-    """The symmetries in which the prior reads an image: those that show it nothing new."""
+    """The symmetries in which the prior reads an image; each gives an image that is normal, too."""
     return (0,) if kind == "object" else (0, HALF_TURN)
 
 
 def surprisal(likelihoods: Sequence[Likelihood], kind: Kind, *, eta: float) -> list[Surprisal]:
-    """Surprisal at each code of a batch in every reading, in nats, bounded by -2 log eta.
+    """Surprisal of each code of a batch in every reading, in nats, bounded by -2 log eta.
 
-    ``likelihoods`` are those of the ``readings``, each as it lay when it was read.
+    ``likelihoods`` are those of the ``readings``, each in the orientation of its reading.
     """
     upright = [
-        # Turning by half a turn, or not at all, is its own way back.
+        # Rotation by 180 degrees, or by 0, is its own inverse.
         nth_symmetry(-torch.log(each.float().clamp(min=eta**2)), n)
         for each, n in zip(likelihoods, readings(kind), strict=True)
     ]
@@ -92,7 +93,7 @@ def surprisal(likelihoods: Sequence[Likelihood], kind: Kind, *, eta: float) -> l
 
 
 def usual(surprisals: Sequence[Surprisal], kind: Kind, *, eta: float) -> Usual:
-    """What is usual at each cell of normal images, the fine look as weighty as it comes."""
+    """The usual surprisal of each cell of normal images, with a weight of 1 for the fine map."""
     broad, fine = (
         _smoothed_mean([each(one) for one in surprisals], kind).tolist()
         for each in (lambda one: _broad(one, eta), _fine)
@@ -101,7 +102,7 @@ def usual(surprisals: Sequence[Surprisal], kind: Kind, *, eta: float) -> Usual:
 
 
 def _smoothed_mean(cells: Sequence[CellMap], kind: Kind) -> CellMap:
-    # Over a texture it is the same everywhere; over what turns freely, the same in every turn.
+    # For a texture it is the same everywhere; for a rotatable object, the same in every rotation.
     mean = np.mean(cells, axis=0, dtype=np.float32)
     if kind == "texture":
         return np.full_like(mean, mean.mean())
@@ -113,7 +114,7 @@ def _smoothed_mean(cells: Sequence[CellMap], kind: Kind) -> CellMap:
 def joined(
     difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
 ) -> AnomalyMap:
-    """Join the paper's map with both looks at the surprisal, in grey levels."""
+    """Join the paper's map with both maps of the surprisal, in grey levels."""
     broad = broad_map(difference, surprisal, expected, eta=eta)
     fine = fine_map(surprisal, expected, eta=eta, size_px=difference.shape[0])
     return np.maximum(broad, np.float32(expected.fine_share) * fine)
@@ -122,13 +123,13 @@ def joined(
 def broad_map(
     difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
 ) -> AnomalyMap:
-    """The mean of the paper's map and of the broad look, in grey levels."""
+    """The mean of the paper's map and the smoothed surprisal, in grey levels."""
     excess = _smooth(_broad(surprisal, eta) - np.array(expected.broad, np.float32), _BROAD)
     return (difference + _grey(excess, eta, difference.shape[0])) / 2
 
 
 def fine_map(surprisal: Surprisal, expected: Usual, *, eta: float, size_px: int) -> AnomalyMap:
-    """The fine look by itself, in grey levels, before its share."""
+    """The fine map of the surprisal, in grey levels, before it is multiplied by its share."""
     excess = _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
     return _grey(excess, eta, size_px) / 2
 

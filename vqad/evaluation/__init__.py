@@ -1,1 +1,1 @@
-"""Where labels meet results: ground truth, metrics, baselines, figures and tables."""
+"""Compare results with labels: ground truth, metrics, baselines, figures and tables."""

@@ -20,11 +20,11 @@ class AutoencoderConfig:
     """Sizes of the network; Bergmann et al. 2019, table 1, is for 128 px."""
 
     image_size_px: int = 256
-    code_dim: int = 100  # numbers that a picture is squeezed through
+    code_dim: int = 100  # numbers that an image is encoded to
     width: int = 32  # channels of the first convolutions; the widest has four times as many
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no row of halvings leads from."""
+        """Refuse sizes that halving does not bring to 8 pixels."""
         ratio = self.image_size_px / _SMALLEST_PX
         if ratio < 4 or ratio != 2 ** round(np.log2(ratio)):
             raise ValueError(
@@ -39,8 +39,8 @@ class AutoencoderConfig:
     def channels(self) -> list[tuple[int, int]]:
         """Output channels and stride of each 4x4 (stride 2) and 3x3 (stride 1) convolution.
 
-        At 128 px exactly the source's; larger and smaller pictures have a halving more or less at
-        the front.
+        At 128 px they are those of the source. Larger images have more halvings in front, smaller
+        ones fewer.
         """
         num_halvings = round(np.log2(self.image_size_px / _SMALLEST_PX))
         w = self.width
@@ -49,7 +49,7 @@ class AutoencoderConfig:
 
 
 class Autoencoder(nn.Module):
-    """Images to a hundred numbers and back."""
+    """Encodes images to a hundred numbers and decodes them."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -64,18 +64,18 @@ class Autoencoder(nn.Module):
             before = num
         there.append(nn.Conv2d(before, config.code_dim, _SMALLEST_PX))
         squeezed = nn.ConvTranspose2d(config.code_dim, before, _SMALLEST_PX)
-        # The last layer gives the picture as it is, without an activation.
+        # The last layer has no activation: its output is the image.
         self.layers = nn.Sequential(*there, squeezed, nn.LeakyReLU(0.2), *back[:-1])
 
     def forward(self, images: Images) -> Images:
-        """Images of [0, 1] as the network has them; may leave that range a little."""
+        """Reconstruct images in [0, 1]; the results may leave that range a little."""
         return (self.layers(images * 2 - 1) + 1) / 2
 
 
 def similarity(one: Images, other: Images) -> Images:
     """Structural similarity at each pixel and channel, in [-1, 1] (Wang et al. 2004).
 
-    Over square windows of 11 pixels with equal weights, the border reflected.
+    Statistics are taken in square windows of 11 pixels with equal weights; borders are reflected.
     """
     with torch.autocast(one.device.type, enabled=False):
         one, other = one.float().contiguous(), other.float().contiguous()
@@ -90,7 +90,8 @@ def similarity(one: Images, other: Images) -> Images:
 
 
 def _windows(pictures: Images) -> Images:
-    # Rows, then columns, as sums of shifted pictures: on a CPU a third of a pooling layer's time.
+    # Rows, then columns, as sums of shifted images: this takes a third of the time of a pooling
+    # layer on a CPU.
     half, (height, width) = WINDOW_PX // 2, pictures.shape[-2:]
     padded = F.pad(pictures, (half, half, half, half), mode="reflect")
     rows: Tensor = sum(padded[..., at : at + height, :] for at in range(WINDOW_PX))  # type: ignore[assignment]

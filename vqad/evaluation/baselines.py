@@ -1,14 +1,15 @@
-"""What the paper is compared with: the convolutional autoencoders AE-L2 and AE-SSIM.
+"""The baselines of the paper: the convolutional autoencoders AE-L2 and AE-SSIM.
 
-Bergmann et al. 2019 (the paper's [9]) squeeze a picture through a hundred numbers and take what
-comes out wrong for the defect. Both networks are theirs (their table 1); one is fitted by squared
-error, the other by structural similarity in windows of 11 pixels, and each is judged by what it
-was fitted by. Images, augmentation, batches, steps and learning rate are those of the detector's
-VQ-VAE, held-out images, filter, score and threshold the detector's own, so that only the method
-differs. Two things differ from the source: textures are seen whole, as the detector sees them,
-and not in patches, and the map is filtered.
+Bergmann et al. 2019 (the paper's [9]) encode an image to a hundred numbers, decode them, and take
+the error of the decoding for the defect. Both networks are theirs (their table 1). AE-L2 is fitted
+by squared error, AE-SSIM by structural similarity in windows of 11 pixels, and the anomaly map of
+each is the error that it was fitted by. Images, augmentation, batches, steps and learning rate are
+those of the detector's VQ-VAE; held-out images, filter, score and threshold rule are those of the
+detector. So only the method differs. There are two differences from the source: textures are seen
+whole, as the detector sees them, and not in patches, and the map is filtered.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -54,17 +55,17 @@ FORMAT_VERSION = 1
 
 
 def loss_of(loss: Loss, images: Images, decoded: Images) -> Tensor:
-    """What an autoencoder is fitted by."""
+    """The loss that an autoencoder is fitted by."""
     if loss == "AE-SSIM":
         return 1 - similarity(images, decoded).mean()
     return F.mse_loss(decoded.float(), images)
 
 
 def maps_of(loss: Loss, images: Images, decoded: Images) -> list[AnomalyMap]:
-    """Anomaly maps in grey levels: what the fit was by, at each pixel, filtered.
+    """Anomaly maps in grey levels: the loss at each pixel, filtered.
 
-    AE-L2: the distance of eq. 6, of input and output. AE-SSIM: 1 - similarity, mean over RGB, of
-    which 1 counts as 255 grey levels.
+    For AE-L2 it is the distance of eq. 6 between input and output. For AE-SSIM it is the mean of
+    1 - similarity over RGB, times 255 grey levels.
     """
     decoded = decoded.float().clamp(0, 1)
     if loss == "AE-SSIM":
@@ -81,7 +82,7 @@ def _pictures(images: Images) -> np.ndarray:
 
 
 def budget(preset: Preset) -> FitOptions:
-    """The budget of the detector's own reconstruction, which has no warm-up to do here."""
+    """The steps and batches of the detector's VQ-VAE, without the warm-up of its codebook."""
     return replace(preset.fit_vqvae, num_warmup_steps=0)
 
 
@@ -95,7 +96,10 @@ def fit_autoencoder(
     options: FitOptions,
     seed: int,
 ) -> Iterator[Record]:
-    """Fit to decoded pixels (num, size, size, 3); a record an interval. Raises DivergenceError."""
+    """Fit to decoded pixels (num, size, size, 3); yields a record per interval.
+
+    Raises DivergenceError.
+    """
     clock = Interval(1)
     while fitting.step < options.num_steps:
         generator = generator_of(seed, fitting.step)
@@ -124,7 +128,7 @@ def _held_out(fitting: Fitting, pixels: Tensor, loss: Loss) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSettings:
-    """What decides a baseline's verdicts, and how it came about."""
+    """The settings that decide a baseline's verdicts, and the record of its fit."""
 
     category: str
     loss: Loss
@@ -144,17 +148,17 @@ class Baseline:
 
     @torch.inference_mode()
     def anomaly_maps(self, images: Images) -> list[AnomalyMap]:
-        """Anomaly maps of images (batch, 3, size, size), in grey levels, in float32 throughout."""
+        """Anomaly maps of images (batch, 3, size, size), in grey levels; computed in float32."""
         images = images.contiguous(memory_format=torch.channels_last)
         return maps_of(self.settings.loss, images, self.network(images))
 
     def scores(self, maps: list[AnomalyMap]) -> list[float]:
-        """Scores of its maps, by the detector's rule."""
+        """Scores of anomaly maps, by the detector's rule."""
         area_px = self.settings.minimum_area_px
         return [score.score(each, minimum_area_px=area_px) for each in maps]
 
     def save(self, folder: str) -> None:
-        """Save as ``folder/{baseline.json, network.safetensors}``; the JSON last."""
+        """Write ``folder/{network.safetensors, baseline.json}``, the JSON last."""
         weights = weights_of(self.network)
         files.write_bytes(uris.join(folder, "network.safetensors"), weights)
         record = {
@@ -166,11 +170,13 @@ class Baseline:
 
     @classmethod
     def load(cls, folder: str) -> "Baseline":
-        """Load a saved one. Raises DetectorError."""
+        """Load a saved baseline. Raises DetectorError."""
         uri = uris.join(folder, "baseline.json")
         record = read_json(uri)
         if record.get("format_version") != FORMAT_VERSION:
-            raise DetectorError(f"{uri} has another format; delete {folder}, to fit it again")
+            raise DetectorError(
+                f"{uri} has another format; delete {folder} to have it fitted again"
+            )
         try:
             settings = TypeAdapter(BaselineSettings).validate_python(record.get("settings"))
         except ValidationError as error:
@@ -191,46 +197,59 @@ def baseline_of(
     options: FitOptions,
     code_dim: int = 100,
 ) -> Iterator[Record | Baseline]:
-    """Fit and calibrate on a detector's own images: records, and at the end the baseline.
+    """Fit and calibrate on a detector's own images; yields records, and the baseline at the end.
 
-    ``settings`` are those of the detector that it is to be compared with.
+    ``settings`` are those of the detector that the baseline is compared with.
     """
     start_s = time.perf_counter()
     asked = recorded_options(settings.found.options, settings.category)
     torch.manual_seed(asked.seed)
     config = AutoencoderConfig(image_size_px=settings.vqvae.image_size_px, code_dim=code_dim)
     network = Autoencoder(config).to(pixels.device)
-    fitting = Fitting.begin(network, options)
-    records = fit_autoencoder(
-        fitting,
+    held_out_loss = math.nan
+    for record in fit_autoencoder(
+        Fitting.begin(network, options),
         pixels,
         held_out,
         loss=loss,
         kind=settings.kind,
         options=options,
         seed=asked.seed,
-    )
-    for record in records:
-        last = record
+    ):
+        held_out_loss = record.held_out
         yield record
-    plain = BaselineSettings(
-        category=settings.category,
-        loss=loss,
-        network=config,
-        threshold=0.0,
-        minimum_area_px=settings.minimum_area_px,
-        found={},
-    )
-    maps = [
-        m for _, images in batches(held_out) for m in Baseline(network, plain).anomaly_maps(images)
-    ]
-    scores = Baseline(network, plain).scores(maps)
     found = {
-        "held_out_scores": scores,
-        "held_out_loss": last.held_out,
+        "held_out_loss": held_out_loss,
         "fit": asdict(options),
         "seed": asked.seed,
         "seconds": round(time.perf_counter() - start_s, 1),
     }
-    threshold = calibrate.threshold(scores, quantile=asked.threshold_quantile)
-    yield Baseline(network, replace(plain, threshold=threshold, found=found))
+    yield _calibrated(
+        network, loss, settings, held_out, quantile=asked.threshold_quantile, found=found
+    )
+
+
+def _calibrated(
+    network: Autoencoder,
+    loss: Loss,
+    settings: Settings,
+    held_out: Tensor,
+    *,
+    quantile: float,
+    found: dict[str, Any],
+) -> Baseline:
+    """The fitted network with its threshold from the held-out images, as for a detector."""
+    blank = BaselineSettings(
+        category=settings.category,
+        loss=loss,
+        network=network.config,
+        threshold=0.0,
+        minimum_area_px=settings.minimum_area_px,
+        found={},
+    )
+    baseline = Baseline(network, blank)
+    maps = [each for _, images in batches(held_out) for each in baseline.anomaly_maps(images)]
+    scores = baseline.scores(maps)
+    threshold = calibrate.threshold(scores, quantile=quantile)
+    record = {"held_out_scores": scores, **found}
+    return Baseline(network, replace(blank, threshold=threshold, found=record))

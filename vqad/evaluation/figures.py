@@ -1,6 +1,6 @@
-"""The paper's figures 6, 7 and 8, of whatever was evaluated; PNG bytes each.
+"""The paper's figures 6, 7 and 8 for an evaluation; each function returns the bytes of a PNG.
 
-Drawn with matplotlib's figures alone, never its windows or global state.
+They use matplotlib's figures without its global state, so they open no window.
 """
 
 import io
@@ -23,7 +23,7 @@ from vqad.evaluation.measure import LOG10_EDGES, RESAMPLING, Measured, mean_of
 from vqad.inspection.contact_sheet import heat
 
 _NORMAL, _DEFECT = "#3a9d5d", "#d1495b"
-# The paper's colours of figure 8, and two more.
+# The colours of the paper's figure 8, and two more.
 _COLOURS = ("#3d6fb4", "#c44e52", "#e58a2e", "#8f959c", "#7a5195", "#2a9d8f")
 _METRICS = {"image_accuracy": "image accuracy", "pro": "PRO", "pixel_auroc": "pixel AUROC"}
 
@@ -44,9 +44,10 @@ class Shown:
 def score_distributions(
     by_category: dict[str, Int64[ndarray, "2 bins"]], thresholds: dict[str, float]
 ) -> bytes:
-    """Figure 6: the anomaly score of normal and of defective pixels, the threshold as a line.
+    """Figure 6: distributions of the anomaly score of normal and of defective pixels.
 
-    Shares of each kind's own pixels; those at exactly 0 have a bar of their own at the left.
+    Heights are shares of the normal or of the defective pixels. Pixels at exactly 0 have their own
+    bar at the left. The threshold is a dashed line.
     """
     figure, panels = _panels(len(by_category), width=4.6, height=3.0)
     step = LOG10_EDGES[1] - LOG10_EDGES[0]
@@ -55,7 +56,7 @@ def score_distributions(
         for row, (label, colour) in enumerate((("normal", _NORMAL), ("defect", _DEFECT))):
             share = counts[row] / max(1, counts[row].sum())
             panel.stairs(share[1:], LOG10_EDGES, fill=True, alpha=0.5, color=colour, label=label)
-            # Far taller than all others and cut off by the scale, so its height is written too.
+            # This bar is far higher than all others and cut off, so its height is written too.
             side = 2 * row - 1
             panel.bar(zero + side * 1.5 * step, share[0], width=3 * step, color=colour, alpha=0.7)
             panel.text(
@@ -84,9 +85,9 @@ def score_distributions(
 
 
 def comparison(rows: Sequence[Shown]) -> bytes:
-    """Figure 7: image, truth, direct, restored, map and prediction, a row an image.
+    """Figure 7: image, truth, direct, restored, map and prediction; one row per image.
 
-    Heat runs from 0 to twice the threshold; truth and prediction are outlined on the image.
+    The map's colours go from 0 to twice the threshold; truth and prediction tint the image.
     """
     titles = ("image", "truth", "direct", "restored", "anomaly map", "prediction")
     figure = Figure(figsize=(1.5 * len(titles), 1.72 * len(rows) + 0.3), layout="constrained")
@@ -115,7 +116,7 @@ def comparison(rows: Sequence[Shown]) -> bytes:
 
 
 def ablations(measured: Sequence[Measured]) -> bytes:
-    """Figure 8: three metrics of the method and of its ablations, their mean and each category."""
+    """Figure 8: three metrics of the method and its ablations, for each category and their mean."""
     categories = list(dict.fromkeys(each.category for each in measured))
     columns = {
         f"mean of {len(categories)}": {
@@ -149,7 +150,7 @@ def ablations(measured: Sequence[Measured]) -> bytes:
 
 
 def _panels(num: int, *, width: float, height: float) -> tuple[Figure, ndarray]:
-    """A figure with a grid of panels, those too many switched off."""
+    """A figure with a grid of panels; panels without content are invisible."""
     cols = min(3, num)
     rows = -(-num // cols)
     figure = Figure(figsize=(width * cols, height * rows + 0.4), layout="constrained")
@@ -164,7 +165,7 @@ def _tinted(
     mask: Bool[ndarray, "height width"] | None,
     colour: tuple[int, int, int],
 ) -> UInt8[ndarray, "height width 3"]:
-    """Half of a colour over the mask, and the picture as it is elsewhere."""
+    """The picture mixed in equal parts with a colour where the mask is true."""
     if mask is None:
         return picture
     over = picture.copy()

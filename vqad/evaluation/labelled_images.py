@@ -39,7 +39,7 @@ class LabelledImages:
 
     @property
     def limits(self) -> list[str]:
-        """What cannot be measured on these images, with the reason, in lines for a person."""
+        """Metrics that are not defined on these images, with the reason, in lines for a person."""
         num_good = sum(each == GOOD for each in self.defect_types.values())
         found = []
         if not num_good:

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: our figures beside all columns of the paper's tables 1 to 4."""
+"""An evaluation as Markdown: our results beside all columns of the paper's tables 1 to 4."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -22,7 +22,7 @@ _METRICS = tuple(each.name for each in fields(Metrics))
 def text(
     measured: Sequence[Measured], *, about: Sequence[str], pictures: Sequence[str] = ()
 ) -> str:
-    """All tables; ``about`` are lines on how it was measured, ``pictures`` paths of figures."""
+    """All tables; ``about`` has lines on how it was measured, ``pictures`` the paths of figures."""
     there = methods_of(measured)
     ours = [each for each in (RESAMPLING, *LOSSES) if each in there]
     parts = ["# Evaluation", *about, _note()]
@@ -42,10 +42,11 @@ def text(
 
 def _note() -> str:
     return (
-        "Ours with three decimals, the paper's with two. `-`: not defined on this data, or not "
-        "given. Image accuracy, PRO and F1 are at each method's own threshold, which held-out "
-        "normal images set; F1max is at the threshold that suits the labels best, an upper bound. "
-        "The paper's mean is of MVTec AD's 15 categories, ours of those given here."
+        "Our results have three decimals, the paper's two. `-` means not defined on this data, or "
+        "not in the paper. Image accuracy, PRO, F1 and the rate of false alarms are at each "
+        "method's own threshold, which is set on held-out normal images; F1max is at the best "
+        "threshold for these labels, an upper bound. The paper's mean is over MVTec AD's 15 "
+        "categories, ours over those listed here."
     )
 
 

@@ -1,8 +1,8 @@
-"""Scores and maps against ground truth in MVTec AD's layout (4.2).
+"""Measure scores and maps against the ground truth (4.2).
 
-Labels meet results here and nowhere else: what is measured was settled before, by code that is
-given images alone. Metrics are taken at the resolution of the maps, the model's input. One
-category is in memory at a time.
+Labels are compared with results here and nowhere else: the results come from code that is given
+images alone. Metrics are taken at the resolution of the maps, which is that of the model's input.
+One category is in memory at a time.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from vqad.evaluation.metrics import Metrics
 from vqad.evaluation.results import Inspected
 from vqad.tables import EVALUATION
 
-RESAMPLING = "resampling"  # the method itself, beside baselines and ablations
+RESAMPLING = "resampling"  # the name of the method itself, among baselines and ablations
 
-# Figure 6's bins: the logarithm of the anomaly score, from a thousandth of a grey level on.
+# The bins of figure 6: the logarithm of the score, from a thousandth of a grey level upwards.
 LOG10_EDGES = np.linspace(-3, np.log10(442), 61)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One method on one category."""
+    """The metrics of one method on one category."""
 
     category: str
     method: str
@@ -42,7 +42,7 @@ class Measured:
     by_type: dict[str, Metrics] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The same as plain values, for JSON."""
         return asdict(self)
 
 
@@ -56,9 +56,9 @@ def measure(
     threshold: float,
     num_rejected: int,
 ) -> Measured:
-    """Hold one method's results against the truth: all test images, and each defect type.
+    """Measure one method's results on all test images, and on each defect type.
 
-    A defect type is measured with all good images beside its own.
+    A defect type is measured on its own images together with all good ones.
     """
 
     def of(some: ndarray | slice) -> Metrics:
@@ -87,9 +87,9 @@ def measure(
 def distribution(
     maps: Float32[ndarray, "n height width"], masks: Bool[ndarray, "n height width"]
 ) -> Int64[ndarray, "2 bins"]:
-    """Pixels by the logarithm of their score, normal ones first (figure 6).
+    """Count pixels by the logarithm of their score, normal ones first (figure 6).
 
-    The first bin is of those at exactly 0, where nothing changed; the others are LOG10_EDGES'.
+    The first bin has the pixels at exactly 0, where nothing changed; the others are LOG10_EDGES.
     """
     counts = np.zeros((2, len(LOG10_EDGES)), np.int64)
     for anomaly_map, mask in zip(maps, masks, strict=True):
@@ -112,7 +112,7 @@ def examples(truth: Truth, inspected: Inspected) -> list[tuple[str, str, int]]:
         positions = [at for at, each in enumerate(truth.defect_types) if each == defect_type]
         order = sorted(positions, key=lambda at: (-_merit(truth, inspected, at), at))
         last = len(order) - 1
-        # Where there are but one or two, no image is shown twice.
+        # If there are only one or two images, none is shown twice.
         names = {last // 2: "median", last: "worst", 0: "best"}
         chosen += [(defect_type, names[place], order[place]) for place in sorted(names)]
     return chosen
@@ -129,17 +129,17 @@ def _merit(truth: Truth, inspected: Inspected, at: int) -> float:
 
 
 def mean_of(measured: Sequence[Measured], method: str) -> Metrics:
-    """A method's mean over categories."""
+    """The mean of a method's metrics over categories."""
     return metrics.mean([each.metrics for each in measured if each.method == method])
 
 
 def methods_of(measured: Sequence[Measured]) -> list[str]:
-    """Methods in the order in which they first come."""
+    """Names of the methods in the order of their first appearance."""
     return list(dict.fromkeys(each.method for each in measured))
 
 
 def table(measured: Sequence[Measured]) -> pa.Table:
-    """All of it as a table, the mean over categories as well."""
+    """All metrics as a table, with the mean over categories."""
     rows: list[dict[str, Any]] = []
     for each in measured:
         common = {

@@ -1,14 +1,14 @@
-"""How good scores and maps are against ground truth (paper section 4.2, tables 1 to 4).
+"""Metrics of scores and maps against ground truth (paper section 4.2, tables 1 to 4).
 
-One category at a time, its maps held as float32: 150 images of 256 x 256 are 40 MB. The curves
-are exact, no histogram blurs them, and yet cost little more memory than that: a curve turns only
-at values of defective pixels, of which there are few. Across categories only `Metrics` are kept.
-Figures hold for the resolution of the maps that are given, the model's input as a rule; whoever
-reports them says which.
+One category is measured at a time, with its maps in memory as float32: 150 images of 256 x 256 are
+40 MB. The curves are exact and not computed from a histogram. They need little more memory than
+the maps, because a curve changes its direction only at values of defective pixels, of which there
+are few. Metrics depend on the resolution of the maps, so whoever reports them names it.
 
-Some metrics are at the detector's own threshold: image accuracy, PRO (eq. 7, not the literature's
-AU-PRO), and F1 (eq. 8 to 10). AUROC and AU-PRO take all thresholds together. F1max is F1 at the
-threshold that suits these very labels best: an upper bound, which no detector is entitled to.
+Some metrics are taken at the detector's own threshold: image accuracy, PRO (eq. 7, not the AU-PRO
+of the literature), F1 (eq. 8 to 10) and the rate of false alarms. AUROC and AU-PRO take all
+thresholds together. F1max is F1 at the best threshold for these labels. It is an upper bound: a
+detector has to choose its threshold without labels.
 """
 
 from collections.abc import Sequence
@@ -53,9 +53,8 @@ def evaluate(
 ) -> Metrics:
     """Measure one category's test set; `masks` is true where a pixel is defective.
 
-    Without maps, or without masks to hold them against, the pixel metrics are None. Raises
-    ValueError, naming the image by its index, where a score or map is not finite or a normal
-    image has a mask, and where the threshold is not finite.
+    Without maps or masks the pixel metrics are None. Raises ValueError if the threshold, a score or
+    a map is not finite, or if a normal image has a mask; it names the image by its index.
     """
     _check(scores, is_defect, maps, masks, threshold)
     called = scores > np.float64(threshold)
@@ -113,14 +112,14 @@ def auroc(
     values: Real[ndarray, " n"],
     counts: Real[ndarray, " n"] | None = None,
 ) -> float | None:
-    """Chance that a positive's value exceeds a negative's, an equal one counted as half."""
+    """Probability that a positive's value exceeds a negative's; equal values count as half."""
     if not _has_both(truth):
         return None
     return float(roc_auc_score(truth, values, sample_weight=counts))
 
 
 def f1(truth: Bool[ndarray, " n"], called: Bool[ndarray, " n"]) -> float | None:
-    """Harmonic mean of precision and recall (eq. 8 to 10); 0 where nothing is found."""
+    """Harmonic mean of precision and recall (eq. 8 to 10); 0 if nothing is found."""
     num_positive = np.count_nonzero(truth)
     if not num_positive:
         return None
@@ -133,26 +132,27 @@ def f1max(
     values: Real[ndarray, " n"],
     counts: Real[ndarray, " n"] | None = None,
 ) -> float | None:
-    """Largest F1 of any threshold, that is, with the threshold taken from the labels."""
+    """The largest F1 of all thresholds."""
     if not truth.any():
         return None
     precision, recall, _ = precision_recall_curve(truth, values, sample_weight=counts)
-    # Precision is 0 only where recall is, and F1 then 0 as well.
+    # Precision is 0 only if recall is 0, and then F1 is 0 as well.
     both = precision + recall
     return float((2 * precision * recall / np.where(both > 0, both, 1)).max())
 
 
 class _Merged(NamedTuple):
-    """The pixels of a test set, those merged that no curve can tell apart.
+    """The pixels of a test set, merged as far as no curve depends on it.
 
-    Sorted by value, a curve turns only where a defective pixel comes: all others of equal value,
-    or between the same two values of defective ones, may go as one with their number.
+    A curve over the pixels in the order of their values changes its direction only at defective
+    pixels. So all other pixels of one value, or between the same two values of defective pixels,
+    are one entry with their number.
     """
 
     truth: Bool[ndarray, " merged"]
-    order: Int64[ndarray, " merged"]  # as the values are ordered; equal where they are
+    order: Int64[ndarray, " merged"]  # in the order of the values; equal for equal values
     num: Float64[ndarray, " merged"]  # pixels
-    share: Float64[ndarray, " merged"]  # defective: of PRO; others: of pixels
+    share: Float64[ndarray, " merged"]  # of PRO for defective pixels, of the pixels for others
 
 
 def _merged(
@@ -161,7 +161,7 @@ def _merged(
     shares: Float64[ndarray, " defective"],
 ) -> _Merged:
     levels, level_of = np.unique(maps[masks], return_inverse=True)
-    # Bin 2i + 1 is the i-th level, bin 2i what lies below it and above the one before.
+    # Bin 2i + 1 is for the i-th level, bin 2i for values between the level before it and it.
     others = np.zeros(2 * len(levels) + 1, np.int64)
     for at in range(0, len(maps), _IMAGES_AT_ONCE):
         some = slice(at, at + _IMAGES_AT_ONCE)
@@ -188,9 +188,9 @@ def _au_pro(
 ) -> float | None:
     """Area under PRO over the false-positive rate, up to a rate of 0.3, divided by it.
 
-    The MVTec evaluation's: 8-connected components per image, the rate over all negative pixels
-    of the test set, ties merged, straight lines between the points of the curve. PRO is nothing
-    but the true-positive rate with the pixels of a component sharing one weight.
+    As in the MVTec evaluation, components are 8-connected and per image, the rate is over all
+    negative pixels of the test set, ties are merged, and the points of the curve are joined by
+    straight lines. PRO is the true-positive rate if the pixels of each component share one weight.
     """
     if not _has_both(truth):
         return None
@@ -204,9 +204,9 @@ def _au_pro(
 
 
 def _shares(masks: Bool[ndarray, "n height width"]) -> Float64[ndarray, " defective"]:
-    """What each defective pixel adds to PRO when it is found, image by image, row by row.
+    """The share of PRO of each defective pixel, image by image and row by row.
 
-    That is one by the area of its component and by the number of components in the test set.
+    It is 1 / (area of its component * number of components in the test set).
     """
     shares, num_components = [], 0
     for mask in masks:

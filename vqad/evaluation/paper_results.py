@@ -1,14 +1,15 @@
-"""What the paper reports on MVTec AD (its tables 1 to 4), all columns, for comparison.
+"""The results that the paper reports on MVTec AD (its tables 1 to 4), all columns.
 
-Figures of Wang et al. 2020, who took those of other methods from the publications that they name:
+The numbers are from Wang et al. 2020, who took those of other methods from these publications:
 CAVGA-Du (Venkataramanan et al. 2019), VAE with attention (Liu et al. 2020), AE-SSIM and AE-L2
 (Bergmann et al. 2019), AnoGAN (Schlegl et al. 2017), CNNFD (Napolitano et al. 2018) and TI
-(Boettger and Ulrich 2016). Full size images in part, other budgets: a yardstick, no contest.
+(Boettger and Ulrich 2016). Some used
+images at full size, and the budgets differ, so the numbers are for orientation.
 """
 
 PROPOSED = "the paper's"
 
-# Column by column; `-` where the paper has none.
+# One row per category; `-` if the paper has no number.
 _TABLES = {
     # Table 1.
     "image_accuracy": """
@@ -122,7 +123,7 @@ def _parsed(table: str) -> dict[str, dict[str, float | None]]:
     }
 
 
-# By metric, method and category; `mean` is the paper's own mean of all that it gives.
+# By metric, method and category; `mean` is the mean that the paper gives.
 PUBLISHED: dict[str, dict[str, dict[str, float | None]]] = {
     metric: _parsed(table) for metric, table in _TABLES.items()
 }

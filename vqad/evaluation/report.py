@@ -1,4 +1,4 @@
-"""What an evaluation writes: evaluation.{md,parquet,json} and figures."""
+"""The results of an evaluation, written as evaluation.{md,parquet,json} and figures."""
 
 import json
 from dataclasses import asdict, dataclass, field

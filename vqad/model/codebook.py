@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vqad.array_types import Codes, Latents
 
-# Guesses, far above the paper's: the most that a detector on storage may ask for.
+# The largest sizes that a detector on storage may ask for (guesses, far above the paper's).
 LARGEST_SIZES: Final = {"num_codes": 2**16, "code_dim": 1024}
 
 
@@ -62,7 +62,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, latents: Latents) -> Codes:
-        """Index of the nearest vector of each cell (eq. 1), in float32 whatever the autocast."""
+        """Index of the nearest vector of each cell (eq. 1), in float32 even under autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             flat = latents.float().movedim(1, -1).flatten(0, 2)
             vectors = self.vectors.float()

@@ -1,10 +1,10 @@
-"""Passes of the prior that are taken up again where codes changed.
+"""The prior with a key-value cache: a pass can be resumed at the first code that has changed.
 
-A cell's features hang on the codes before it alone, so what a pass computed stays right up to the
-first code that changes. `begin` makes a pass over whole maps and keeps what later cells look back
-at: the inputs of the convolutions and the keys and values of the attention. `resume` computes a
-run of cells anew, in every map at a place of its own, and puts theirs in. So a change costs the
-cells behind it that are asked for, and not a pass.
+The features of a cell depend only on the codes before it in raster order. So everything that a
+pass computed stays valid up to the first code that changes. `begin` makes a pass over whole maps
+and caches what later cells read of earlier ones: the inputs of the convolutions, and the keys and
+values of the attention. `resume` computes a run of cells again, at a different place in every map,
+and updates the cache. So a change costs only the cells after it that are asked for.
 """
 
 from dataclasses import dataclass
@@ -20,30 +20,31 @@ from vqad.model.pixelsnail import CausalAttention, CausalConv, GatedResidual, Pi
 
 @dataclass(frozen=True)
 class KeyValueCache:
-    """What passes over some maps have left for later cells to look back at."""
+    """The features of some maps that later cells read; see the module."""
 
-    grids: list[Tensor]  # a convolution each: its input, (maps, places, channels)
-    keys: list[Tensor]  # an attention block each: (maps, heads, cells, channels of a head)
+    grids: list[Tensor]  # the input of each convolution, (maps, places, channels)
+    keys: list[Tensor]  # of each attention block, (maps, heads, cells, channels of a head)
     values: list[Tensor]
 
     def of(self, maps: Tensor) -> "KeyValueCache":
-        """The same of some of the maps, by their positions."""
+        """The cache of some of the maps, by their positions."""
         return KeyValueCache(*([each[maps] for each in kind] for kind in vars(self).values()))
 
 
 class IncrementalPrior:
-    """A PixelSNAIL whose passes can be taken up again; holds its weights in another shape."""
+    """A PixelSNAIL whose passes can be resumed; it has the weights in another shape."""
 
     def __init__(self, prior: PixelSNAIL) -> None:
-        """Weights are copied: make another after training on, or moving, the prior."""
+        """Copy the weights: after the prior was trained on or moved, make another one."""
         self.prior = prior
         config, device = prior.config, prior.embedding.weight.device
-        # Maps lie in a frame of zeros, so that neighbours are at the same offsets everywhere.
+        # Each map is padded with zeros on all sides and then flattened. So the neighbours that a
+        # convolution reads are at the same offsets from every cell, also at the border.
         self.frame = max(config.reach, config.input_reach)
         self.stride = config.latent_size + 2 * self.frame
         side = torch.arange(config.latent_size, device=device) + self.frame
         self.places = (side[:, None] * self.stride + side).flatten()
-        # One row more than there are codes: the frame's.
+        # One more row than there are codes: a code for the padding, embedded as zeros.
         self.embedding = F.pad(prior.embedding.weight, (0, 0, 0, 1))
         self.background = prior.background[0].flatten(1).T
         self.input = _Taps(prior.input, self.stride)
@@ -54,7 +55,7 @@ class IncrementalPrior:
         self.attentions = cast("list[CausalAttention]", list(prior.attentions))
 
     def begin(self, codes: Codes) -> tuple[Logits, KeyValueCache]:
-        """A pass over whole maps, the logits of every cell, and what it leaves."""
+        """Make a pass over whole maps; returns the logits of every cell, and the cache."""
         kept = KeyValueCache([], [], [])
         x = self.prior.input(self.prior.embedding(codes).movedim(-1, 1))
         for residual, attention in zip(self.prior.residuals, self.attentions, strict=True):
@@ -72,9 +73,9 @@ class IncrementalPrior:
     def resume(self, kept: KeyValueCache, codes: Tensor, start: Tensor, width: int) -> Tensor:
         """Logits (maps, codes of the codebook, width) of ``width`` cells from ``start`` (maps,) on.
 
-        Codes (maps, cells) in raster order. What is kept must be right before ``start``, and is
-        then right, under these codes, up to the end of the run. A run over the end of its map
-        repeats the last cell.
+        ``codes`` (maps, cells) are in raster order. The cache has to be valid for these codes
+        before ``start``, and is then valid up to the end of the run. If a run extends beyond the
+        end of its map, the last cell is repeated.
         """
         num_maps, num_cells = codes.shape
         cells = (start[:, None] + torch.arange(width, device=codes.device)).clamp(max=num_cells - 1)
@@ -83,6 +84,8 @@ class IncrementalPrior:
         at = (maps * num_places + self.places[cells]).flatten()
         framed = codes.new_full((num_maps, num_places), len(self.embedding) - 1)
         framed[:, self.places] = codes
+        # A cell attends to itself and to all cells before it. Later cells have to be masked: the
+        # cache still has their keys of an earlier pass, under other codes.
         visible = cells[..., None] >= torch.arange(int(cells.max()) + 1, device=codes.device)
         background = self.background[cells.flatten()]
         x = self.input.of_codes(framed.flatten(), self.embedding, at)
@@ -90,6 +93,9 @@ class IncrementalPrior:
             before, between = (
                 each.view(-1, each.shape[-1]) for each in kept.grids[2 * stage :][:2]
             )
+            # Written before it is read: the cells of a run read each other. The order within
+            # the run does not matter, because a cell reads only inputs of this layer, which are
+            # all there, and never outputs of it.
             before[at] = F.elu(x)
             between[at] = F.elu(first(before, at))
             x = x + F.glu(second(between, at), 1)
@@ -131,7 +137,7 @@ class IncrementalPrior:
 
 
 class _Taps:
-    """A causal convolution as one matrix over the cells that it looks at."""
+    """A causal convolution as one matrix product over the cells that it reads."""
 
     def __init__(self, conv: CausalConv, stride: int) -> None:
         reach = conv.reach
@@ -148,7 +154,7 @@ class _Taps:
         return self._apply(grid.index_select(0, self._around(at)), len(at))
 
     def of_codes(self, grid: Tensor, embedding: Tensor, at: Tensor) -> Tensor:
-        """The same of a grid of codes (places,)."""
+        """The same for a grid of codes (places,), which are embedded first."""
         return self._apply(embedding.index_select(0, grid[self._around(at)]), len(at))
 
     def _around(self, at: Tensor) -> Tensor:
@@ -159,7 +165,7 @@ class _Taps:
 
 
 def _pointwise(conv: nn.Module, x: Tensor) -> Tensor:
-    """A 1x1 convolution of cells (cells, channels)."""
+    """Apply a 1x1 convolution to cells (cells, channels)."""
     assert isinstance(conv, nn.Conv2d)
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 

@@ -1,10 +1,10 @@
 """The prior: PixelSNAIL over the code map (section 3.2, eq. 4, and 4.3.2).
 
-It gives every code a probability under all codes before it in raster order. Causality is built
-from one piece: a convolution in two parts, over the rows above (both sides of the cell) and over
-the row of the cell up to it. The input layer shifts by one cell, so that a feature at a cell knows
-the codes strictly before it and nothing else; from there on a layer may look at its own cell.
-The same cut between finished rows and the running row is what allows finishing a map row by row.
+It predicts the probability of every code from all codes before it in raster order. All its
+convolutions are causal and have two parts: one reads the rows above, to both sides of the cell,
+the other reads the row of the cell up to the cell. The input layer is shifted by one cell, so that
+the features at a cell depend only on the codes strictly before it. All later layers may therefore
+read their own cell.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vqad.array_types import Codes, Logits
 
-# Guesses, far above the paper's: the most that a detector on storage may ask for.
+# The largest sizes that a detector on storage may ask for (guesses, far above the paper's).
 LARGEST_SIZES: Final = {
     "num_codes": 2**16,
     "latent_size": 256,
@@ -30,11 +30,11 @@ LARGEST_SIZES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSNAILConfig:
-    """Sizes of the prior. One residual block and one attention block a stage (4.3.2)."""
+    """Sizes of the prior; each stage has a residual block and an attention block (4.3.2)."""
 
     num_codes: int = 512
-    latent_size: int = 32  # cells a side of the code map
-    width: int = 128  # channels; the paper gives none, affordable on a CPU
+    latent_size: int = 32  # cells on each side of the code map
+    width: int = 128  # channels; the paper does not say, and this is affordable on a CPU
     num_stages: int = 3  # residual block + attention block, repeated
     num_heads: int = 4  # of the attention
     dropout: float = 0.1  # inside the residual blocks; a guess
@@ -42,7 +42,7 @@ class PixelSNAILConfig:
     input_reach: int = 3  # the same for the input layer
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Refuse sizes that no network can have."""
         for name, largest in LARGEST_SIZES.items():
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be in [1, {largest}], got {getattr(self, name)}")
@@ -72,25 +72,25 @@ class CausalConv(nn.Module):
         return self.from_above(x) + self.from_left(x)
 
     def from_above(self, x: Tensor) -> Tensor:
-        """The part that finished rows have in it."""
+        """The contribution of the rows above."""
         side = self.reach - 1
-        # One row of output more than rows of input: the last would belong to the row below.
+        # There is one more row of output than of input; the last one is for the row below.
         return self.above(F.pad(x, (side, side, self.reach, 0)))[:, :, :-1]
 
     def from_left(self, x: Tensor) -> Tensor:
-        """The part that the running row has in it."""
+        """The contribution of the row of the cell."""
         if self.strict:
             return self.left(F.pad(x, (self.reach, 0, 0, 0)))[..., :-1]
         return self.left(F.pad(x, (self.reach, 0, 0, 0)))
 
 
 def gate(x: Tensor) -> Tensor:
-    """Half of the channels, each weighed by the sigmoid of its partner in the other half."""
+    """Multiply each channel of the first half by the sigmoid of its partner in the second half."""
     return F.glu(x, dim=1)
 
 
 class GatedResidual(nn.Module):
-    """ELU, causal convolution, ELU, causal convolution, gate, added to what came in."""
+    """ELU, causal convolution, ELU, causal convolution and gate, added to the input."""
 
     def __init__(self, config: PixelSNAILConfig) -> None:
         super().__init__()
@@ -100,16 +100,16 @@ class GatedResidual(nn.Module):
         self.second = CausalConv(width, 2 * width, config.reach)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, width, rows, cols) to as many."""
+        """Features (batch, width, rows, cols) to the same shape."""
         hidden = self.first(F.elu(x))
         return x + gate(self.second(self.dropout(F.elu(hidden))))
 
 
 class CausalAttention(nn.Module):
-    """Every cell attends to itself and to all cells before it; two channels say where each is.
+    """Every cell attends to itself and to all cells before it; two channels have its position.
 
-    Keys, queries and values come from features that know only the codes strictly before their
-    own cell, so attending to one's own cell gives nothing away.
+    Keys, queries and values are computed from features that depend only on the codes strictly
+    before their own cell. So a cell that attends to itself does not see its own code.
     """
 
     def __init__(self, config: PixelSNAILConfig) -> None:
@@ -122,7 +122,7 @@ class CausalAttention(nn.Module):
         self.second = nn.Conv2d(width, 2 * width, 1)
 
     def forward(self, x: Tensor, background: Tensor) -> Tensor:
-        """Features (batch, width, rows, cols) to as many; background (1, 2, rows, cols)."""
+        """Features (batch, width, rows, cols) to the same shape; background (1, 2, rows, cols)."""
         query, key, value = self.heads(x, background)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.merge(x, mixed.transpose(2, 3).reshape(x.shape))
@@ -136,13 +136,13 @@ class CausalAttention(nn.Module):
         return query, key, value
 
     def merge(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Add what the attention gathered to what came in, both (batch, width, rows, cols)."""
+        """Add the result of the attention to the input, both (batch, width, rows, cols)."""
         hidden = F.elu(self.skip(F.elu(x)) + self.attended(F.elu(mixed)))
         return x + gate(self.second(hidden))
 
 
 class PixelSNAIL(nn.Module):
-    """Codes to the logits of every code at every cell, given the codes before it."""
+    """Computes the logits of every code at every cell from the codes before the cell."""
 
     background: Tensor
 
@@ -162,12 +162,12 @@ class PixelSNAIL(nn.Module):
         self.register_buffer("background", torch.stack([down, across])[None], persistent=False)
 
     def forward(self, codes: Codes) -> Logits:
-        """Logits of a pass over whole maps."""
+        """Compute the logits of whole maps."""
         x = self.input(self.embedding(codes).movedim(-1, 1))
         for residual, attention in zip(self.residuals, self.attentions, strict=True):
             x = attention(residual(x), self.background)
         return self.output(x)
 
     def loss(self, codes: Codes) -> Tensor:
-        """Mean negative log-likelihood of a code, in nats (eq. 4), in float32."""
+        """Mean negative log-likelihood per code in nats (eq. 4), computed in float32."""
         return F.cross_entropy(self(codes).float(), codes)

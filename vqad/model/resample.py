@@ -1,15 +1,18 @@
-"""Resampling: codes that the prior finds improbable give way to its own best ones (3.3, eq. 5).
+"""Resampling: improbable codes are replaced by the prior's most probable ones (3.3, eq. 5).
 
-Cell by cell in raster order: the input code stays if the prior, having seen the cells before as
-they now are, finds it probable enough, or if no neighbour still to come is improbable too; else
-the most probable code takes its place. ``raster`` is that sentence and costs a pass of the prior
-a cell. The others give the same codes with fewer passes: ``jump`` goes from change to change,
-``fixed_point`` applies the rule everywhere at once until nothing moves, which is exact because a
-cell depends on cells before it alone (Song et al. 2021; Wiggers & Hoogeboom 2020). ``in_runs``
-does so in a short run of cells at a time and never computes a settled cell again: about two
-passes' worth of cells for an image in which something changes, one for any other.
+The rule goes from cell to cell in raster order, and the prior sees the cells before as they now
+are. The input code stays if it is probable enough, or if no later neighbour is improbable as well.
+Otherwise the most probable code replaces it.
 
-All ask for functions from codes to logits, not for a network.
+``raster`` in `vqad.model.resample_reference` does exactly this and needs a pass of the prior for
+each cell. Other algorithms give the same codes with fewer passes: ``jump`` goes from change to
+change, and ``fixed_point`` applies the rule to all cells at once until no code changes. That is
+exact because a cell depends only on the cells before it (Song et al. 2021; Wiggers & Hoogeboom
+2020). ``in_runs``, which detectors use, does the same in a short run of cells at a time and never
+computes a settled cell again. It computes about as many cells as two passes for an image in which
+something changes, and one pass for any other.
+
+All of them take functions from codes to logits and no network, so a test needs none.
 """
 
 from collections.abc import Callable
@@ -36,10 +39,10 @@ Prior = Callable[[Codes], Logits]
 
 @runtime_checkable
 class Incremental(Protocol):
-    """A prior that resumes a pass at a later cell, such as `IncrementalPrior`."""
+    """A prior that can resume a pass at a later cell, such as `IncrementalPrior`."""
 
     def begin(self, codes: Codes) -> tuple[Logits, Any]:
-        """A pass over whole maps, and what it keeps; ``of`` narrows that to some of the maps."""
+        """Make a pass over whole maps; returns logits, and a cache whose ``of`` selects maps."""
         ...
 
     def resume(self, kept: Any, codes: Tensor, start: Tensor, width: int) -> Tensor:
@@ -47,29 +50,29 @@ class Incremental(Protocol):
         ...
 
 
-# Cells in a run. Short runs waste fewer cells after a wrong guess, long ones cost fewer calls.
+# Cells in a run. Short runs waste fewer cells after a wrong guess, long ones need fewer calls.
 RUN_WIDTH = 32
 
-# Two likelihoods nearer than this (relative) are not told apart by float32 kernels, whose last
-# bits differ with the batch size.
+# Float32 kernels do not distinguish two likelihoods that are closer than this (relative): their
+# last bits depend on the batch size.
 CLOSE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResampleOptions:
-    """When a code gives way."""
+    """The options that decide which codes are replaced."""
 
-    eta: float = 5e-4  # likelihood under which a code is improbable (4.3.3)
-    local_constraint: bool = True  # ask a neighbour still to come too; False is fig. 8's ablation
+    eta: float = 5e-4  # a code with a smaller likelihood is improbable (4.3.3)
+    local_constraint: bool = True  # require an improbable later neighbour; False: ablation, fig. 8
 
     def __post_init__(self) -> None:
-        """Refuse an eta that is no likelihood."""
+        """Refuse an eta that is not a likelihood."""
         if not 0 <= self.eta < 1:
             raise ValueError(f"eta must be in [0, 1), got {self.eta}")
 
 
 class Resampled(NamedTuple):
-    """Resampled codes c, and what they cost."""
+    """Resampled codes c, and the cost of computing them."""
 
     codes: Codes
     likelihood: Likelihood  # L, of the input codes under themselves
@@ -77,16 +80,16 @@ class Resampled(NamedTuple):
 
 
 def likelihood_of(logits: SomeLogits, codes: SomeCodes) -> SomeLikelihood:
-    """Probability of each code, in float32, of whole maps or of runs of cells."""
+    """Probability of each code in float32, for whole maps or for runs of cells."""
     chosen = torch.log_softmax(logits.float(), 1).gather(1, codes[:, None])
     return chosen[:, 0].exp()
 
 
 def may_change(likelihood: Likelihood, options: ResampleOptions) -> Cells:
-    """Cells with I(m, n) < eta: some neighbour right, down-left, down or down-right is improbable.
+    """Cells with I(m, n) < eta: the neighbour right, down-left, down or down-right is improbable.
 
-    Neighbours outside the map do not count, so the last cell may never change. Without the local
-    constraint every cell may.
+    Neighbours outside the map do not count, so the last cell never changes. Without the local
+    constraint every cell may change.
     """
     if not options.local_constraint:
         return torch.ones_like(likelihood, dtype=torch.bool)
@@ -102,7 +105,7 @@ def decide(
     allowed: SomeCells,
     options: ResampleOptions,
 ) -> SomeCodes:
-    """Eq. 5 at every cell, given the logits under some prefix. The test is of the input code."""
+    """Apply eq. 5 at every cell, given its logits; the likelihood tested is the input code's."""
     improbable = likelihood_of(logits, inputs) < options.eta
     return torch.where(improbable & allowed, logits.argmax(1), inputs)
 
@@ -111,11 +114,15 @@ def decide(
 def in_runs(
     prior: Incremental, inputs: Codes, options: ResampleOptions, *, width: int = RUN_WIDTH
 ) -> Resampled:
-    """The rule on runs of ``width`` cells, each map where it has got to, from a guess onwards.
+    """Resample in runs of ``width`` cells; every map is at its own place.
 
-    The guess is what the rule last said of each cell. Up to the first cell of a run where it now
-    says otherwise all is settled, that cell included, for its context was; the next run begins
-    behind it. Nothing can change behind the last cell that may, so there a map is done.
+    ``codes`` is a guess of the result: for each cell, what the rule gave when it was last applied.
+    It is exact up to and including the cell ``settled``. A run applies the rule again to the cells
+    after that one, with the guess as their context. Where the rule confirms the guess, the next
+    cell had the right context, too. So all cells up to the first one that the rule changes are now
+    exact, and also that cell itself, because its context was. The cells after it had a wrong code
+    in their context, so the next run starts there. A map is done once its last changeable cell is
+    settled.
     """
     logits, kept = prior.begin(inputs)
     likelihood = likelihood_of(logits, inputs)
@@ -125,6 +132,7 @@ def in_runs(
     inputs, allowed, passes = inputs.flatten(1), allowed.flatten(1), torch.ones(len(inputs))
     num_cells = inputs.shape[1]
     changed = codes != inputs
+    # Without any change the guess is confirmed as a whole, and the map needs no second pass.
     active = changed.any(1).nonzero()[:, 0]
     kept = kept.of(active)
     settled = changed[active].int().argmax(1)
@@ -135,6 +143,8 @@ def in_runs(
             return Resampled(codes.view(shape), likelihood, passes)
         if len(going) < len(active):
             active, settled, last, kept = active[going], settled[going], last[going], kept.of(going)
+        # All runs of a batch have one size. Some go beyond the last changeable cell of their map:
+        # those cells keep their input code, because they are not allowed to change.
         size = min(width, int((last - settled).max()))
         logits = prior.resume(kept, codes[active], settled + 1, size)
         check_finite("the logits of the prior", logits)

@@ -1,4 +1,7 @@
-"""The definition of resampling (section 3.3, eq. 5) and slower exact algorithms: the oracles."""
+"""The oracles for `resample.in_runs`: the definition (section 3.3, eq. 5), and slower algorithms.
+
+Nothing but tests and benchmarks uses them.
+"""
 
 from typing import NamedTuple
 
@@ -18,7 +21,7 @@ from vqad.model.resample import (
 
 @torch.no_grad()
 def raster(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
-    """Eq. 5 as it is defined: a full pass for every cell. Slow and obvious; the oracle."""
+    """Apply eq. 5 as it is defined, with a full pass for every cell: slow, but evidently right."""
     likelihood = likelihood_of(prior(inputs), inputs)
     allowed = may_change(likelihood, options)
     codes = inputs.clone()
@@ -26,13 +29,13 @@ def raster(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
     for row in range(rows):
         for col in range(cols):
             codes[:, row, col] = decide(prior(codes), inputs, allowed, options)[:, row, col]
-    # The first pass serves the local constraint and the first cell, whose context is empty.
+    # The pass for the local constraint also serves the first cell, whose context is empty.
     return Resampled(codes, likelihood, torch.full((len(inputs),), float(rows * cols)))
 
 
 @torch.no_grad()
 def jump(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
-    """A pass, then straight to the next cell that changes: 1 + changed cells passes an image."""
+    """Go from each changed cell to the next one: 1 pass per image and 1 per changed cell."""
     logits = prior(inputs)
     likelihood = likelihood_of(logits, inputs)
     allowed = may_change(likelihood, options)
@@ -57,14 +60,14 @@ def jump(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
 
 @torch.no_grad()
 def fixed_point(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resampled:
-    """The rule at all cells at once, from the codes as they are, until none moves."""
+    """Apply the rule to all cells at once until no code changes."""
     logits = prior(inputs)
     likelihood = likelihood_of(logits, inputs)
     allowed = may_change(likelihood, options)
     codes, passes = inputs.clone(), torch.ones(len(inputs))
     active = torch.arange(len(inputs), device=inputs.device)
-    # Cell n is right after sweep n at the latest, so the bound is never what ends the loop, but
-    # for likelihoods that sit on eta and fall to either side with the size of the batch.
+    # Cell n is exact after pass n at the latest, so the bound ends the loop only if a likelihood is
+    # so close to eta that it is above or below it depending on the batch size.
     for _ in range(inputs[0].numel() + 1):
         wanted = decide(logits, inputs[active], allowed[active], options)
         moved = (wanted != codes[active]).flatten(1).any(1)
@@ -78,18 +81,18 @@ def fixed_point(prior: Prior, inputs: Codes, options: ResampleOptions) -> Resamp
 
 
 class Agreement(NamedTuple):
-    """How two resamplings of the same maps compare, counted by image."""
+    """The comparison of two results of resampling the same maps, in images."""
 
     num_same: int
-    num_ties: int  # differ from a cell on that float32 cannot settle; what follows may differ too
-    num_different: int  # differ without that excuse
+    num_ties: int  # the first difference is within float32 rounding; later cells may differ, too
+    num_different: int  # all others
 
 
 @torch.no_grad()
 def agreement(
     prior: Prior, inputs: Codes, oracle: Codes, other: Codes, options: ResampleOptions
 ) -> Agreement:
-    """Compare by the rule that a first difference is excused where it hangs on the last bits."""
+    """Compare with the oracle; a first difference within float32 rounding is a tie."""
     differs = (oracle != other).flatten(1)
     different = differs.any(1).nonzero()[:, 0]
     if not len(different):
@@ -101,7 +104,7 @@ def agreement(
 
 
 def close_calls(logits: Logits, inputs: Codes, options: ResampleOptions) -> Cells:
-    """Cells where the likelihood is within CLOSE of eta, or the two best codes are that near."""
+    """Cells where the likelihood is within CLOSE of eta, or the two best logits of each other."""
     on_the_edge = (likelihood_of(logits, inputs) - options.eta).abs() <= CLOSE * options.eta
     best = logits.float().topk(2, dim=1).values
     return on_the_edge | (best[:, 0] - best[:, 1] <= CLOSE)

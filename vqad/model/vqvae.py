@@ -17,7 +17,7 @@ from vqad.array_types import Codes, Images, Latents
 from vqad.model.codebook import Codebook, CodebookConfig
 from vqad.model.finite import check_finite
 
-# Guesses, far above the paper's: the most that a detector on storage may ask for.
+# The largest sizes that a detector on storage may ask for (guesses, far above the paper's).
 LARGEST_SIZES: Final = {
     "image_size_px": 4096,
     "latent_size": 256,
@@ -32,14 +32,14 @@ class VQVAEConfig(CodebookConfig):
     """Sizes of the network and of its codebook. Defaults are the paper's (4.3.2)."""
 
     image_size_px: int = 256
-    latent_size: int = 32  # cells a side of the code map
-    width: int = 128  # channels of every convolution; the paper gives none
+    latent_size: int = 32  # cells on each side of the code map
+    width: int = 128  # channels of every convolution; the paper does not say
     residual_width: int = 32  # channels inside a residual block
-    num_residual_blocks: int = 8  # each side
+    num_residual_blocks: int = 8  # of the encoder, and of the decoder
     commitment: float = 0.25  # beta of eq. 3
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Refuse sizes that no network can have."""
         super().__post_init__()
         for name, largest in LARGEST_SIZES.items():
             if not 1 <= getattr(self, name) <= largest:
@@ -54,7 +54,7 @@ class VQVAEConfig(CodebookConfig):
 
     @property
     def num_halvings(self) -> int:
-        """How many stride-2 convolutions take an image to its latents."""
+        """Number of stride-2 convolutions from an image to its latents."""
         return (self.image_size_px // self.latent_size).bit_length() - 1
 
     @property
@@ -64,7 +64,7 @@ class VQVAEConfig(CodebookConfig):
 
 
 class Residual(nn.Module):
-    """ReLU, 3x3, ReLU, 1x1, added to what came in (4.3.2)."""
+    """ReLU, 3x3, ReLU, 1x1, added to the input (4.3.2)."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Residual(nn.Module):
         self.merge = nn.Conv2d(inner, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, width, rows, cols) to as many."""
+        """Features (batch, width, rows, cols) to the same shape."""
         return x + self.merge(F.relu(self.spread(F.relu(x))))
 
 
@@ -140,16 +140,16 @@ def _decoder(config: VQVAEConfig) -> nn.Sequential:
 
 
 class Reconstruction(NamedTuple):
-    """What a training step needs of one forward pass."""
+    """The results of a forward pass that a training step needs."""
 
     decoded: Tensor  # (batch, 3, height, width), RGB in [-1, 1] or a little beyond
     latents: Latents
-    codes: Codes | None  # None where the lookup was left out
+    codes: Codes | None  # None if the lookup was left out
     quantised: Latents
 
 
 class VQVAE(nn.Module):
-    """Encoder, codebook and decoder. Images come in and go out in [0, 1]."""
+    """Encoder, codebook and decoder, for images in [0, 1]."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -185,14 +185,14 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Images) -> Codes:
-        """Codes z of the images."""
+        """Codes z of the images. Raises NotFiniteError if the latents are not finite."""
         latents = self.encoder(images * 2 - 1)
         check_finite("the latents of the encoder", latents)
         return self.codebook.nearest(latents)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Images:
-        """Images of the codes, clamped to [0, 1]."""
+        """Images of the codes, clamped to [0, 1]. Raises NotFiniteError if they are not finite."""
         decoded: Tensor = self.decoder(self.codebook.lookup(codes))
         check_finite("the decodings", decoded)  # here, because clamping would hide infinity
         return ((decoded.float() + 1) / 2).clamp(0, 1)

@@ -1,7 +1,7 @@
-"""Fitting the baselines of an evaluation, a Ray task each, side by side.
+"""Fit the baselines of an evaluation side by side, each in a Ray task.
 
-On a detector's own training images without its held-out ones, which set the threshold. A finished
-fit is kept below the evaluation's output and not done again.
+A baseline is fitted on the training images of a detector, and its threshold is set on the images
+that the detector held out. A finished fit is kept below the evaluation's output and not repeated.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from vqad.training.presets import PRESETS
 def fit(
     data: str, models: str, output: str, categories: Sequence[str], say: Callable[[str], None]
 ) -> dict[tuple[str, Loss], str]:
-    """Folders of the fitted baselines, by category and loss; what is there is not fitted again."""
-    told = event_log.begin()
+    """Fit the baselines that are not there yet; returns their folders by category and loss."""
+    log = event_log.begin()
     task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(_fit_baseline)
     folders, running = {}, []
     for category in categories:
@@ -38,10 +38,10 @@ def fit(
             folder = _folder(data, models, output, category, version, loss)
             folders[category, loss] = folder
             if not files.exists(uris.join(folder, "baseline.json")):
-                running.append(task.remote(data, models, category, version, loss, folder, told))
+                running.append(task.remote(data, models, category, version, loss, folder, log))
     while running:
         done, running = ray.wait(running, timeout=2)
-        for event in ray.get(told.take.remote()):
+        for event in ray.get(log.take.remote()):
             say(event.line)
         ray.get(done)
     return folders
@@ -64,18 +64,18 @@ def _fit_baseline(
     version: str,
     loss: Loss,
     folder: str,
-    told: Any,
+    log: Any,
 ) -> None:
     settings = Detector.load(models, category, version=version).settings
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
     held_out, others = holdout.split(data, settings)
     size_px = preset.vqvae.image_size_px
-    kept = dataset.read(held_out, size_px=size_px).pixels
+    held_out_pixels = dataset.read(held_out, size_px=size_px).pixels
     pixels = dataset.read(others, size_px=size_px).pixels
     device = detector.device()
     for found in baseline_of(
         to_tensor(pixels).to(device),
-        to_tensor(kept).to(device),
+        to_tensor(held_out_pixels).to(device),
         loss=loss,
         settings=settings,
         options=budget(preset),
@@ -85,6 +85,6 @@ def _fit_baseline(
             found.save(folder)
             seconds = found.settings.found["seconds"]
             line = f"{category}: {loss} fitted after {seconds:.0f} s"
-            told.add.remote(Event(category=category, line=line))
+            log.add.remote(Event(category=category, line=line))
         elif found.step % 100 == 0:
-            told.add.remote(of_record(category, found))
+            log.add.remote(of_record(category, found))
