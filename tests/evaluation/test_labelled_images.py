@@ -110,6 +110,7 @@ def test_visa_is_evaluated_on_the_test_images_of_its_split_alone(visa: Path) -> 
 
 
 def test_visa_without_its_split_file_is_refused(visa: Path) -> None:
+    assert has_tests(str(visa), "part")
     with pytest.raises(ValueError, match=r"split_csv/1cls.csv is missing: it says which images"):
         labelled_images(str(visa), "part")
 

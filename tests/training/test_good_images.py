@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vqad.images import visa_split
 from vqad.storage import uris
 from vqad.training.good_images import Found, LayoutError, folders, good_images, survey
 
@@ -226,3 +227,21 @@ def test_categories_that_were_all_refused_are_said_before_anything_starts(tmp_pa
     with pytest.raises(LayoutError, match="Part0_label"):
         survey(data, ["kos01"])
     assert survey(data, ["kos01", "cup"]).with_images == ["cup", "kos01"]
+
+
+def test_the_test_images_of_visas_split_file_are_never_learned(tmp_path: Path) -> None:
+    names = [f"candle/Data/Images/Normal/{at}.JPG" for at in range(3)]
+    fill(tmp_path, *names)
+    assert len(good_images(str(tmp_path), "candle")) == 3
+    split = tmp_path / visa_split.SPLIT_FILE
+    split.parent.mkdir()
+    split.write_text(
+        "object,split,label,image,mask\n"
+        "candle,train,normal,candle/Data/Images/Normal/0.JPG,\n"
+        "candle,test,normal,candle/Data/Images/Normal/1.JPG,\n"
+    )
+    found = good_images(str(tmp_path), "candle")
+    assert [each.image.rpartition("/")[2] for each in found] == ["0.JPG", "2.JPG"]
+    split.write_text("nothing of the kind\n")
+    with pytest.raises(LayoutError, match=r"1cls.csv lists no image of candle|must be CSV with"):
+        good_images(str(tmp_path), "candle")

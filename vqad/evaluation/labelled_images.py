@@ -89,11 +89,9 @@ _EXPECTED = (
 
 def has_tests(data: str, category: str) -> bool:
     """True if the category has a folder of test images in one of the layouts."""
-    try:
-        _layout(data, category)
-    except ValueError:
-        return False
-    return True
+    folder = uris.join(data, category)
+    children = _children(folder)
+    return any(name in children for name in _TESTS) or _is_visa(folder, children)
 
 
 def _layout(data: str, category: str) -> _Layout:
@@ -112,10 +110,13 @@ def _layout(data: str, category: str) -> _Layout:
                 (folder, {}),
             )
             return _Layout(images=tests, masks=uris.join(above, beside.get(_MASKS, _MASKS)))
-    images = uris.join(folder, visa_split.IMAGES)
-    if "data" in children and files.exists(images):
-        return _visa(data, category, images)
+    if _is_visa(folder, children):
+        return _visa(data, category, uris.join(folder, visa_split.IMAGES))
     raise ValueError(f"no test images in {folder}; expected {_EXPECTED}")
+
+
+def _is_visa(folder: str, children: dict[str, str]) -> bool:
+    return "data" in children and files.exists(uris.join(folder, visa_split.IMAGES))
 
 
 def _visa(data: str, category: str, images: str) -> _Layout:

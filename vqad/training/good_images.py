@@ -6,7 +6,7 @@ taken only from places that say that they are good, in this order:
 1. where a pattern (``--good-pattern``) matches the path below the category, if one is given
 2. CATEGORY/train/{good,ok,normal}
 3. CATEGORY/{good,ok,normal}
-4. CATEGORY/Data/Images/Normal, as VisA is published
+4. CATEGORY/Data/Images/Normal, as VisA is published; without the test images of its split file
 5. CATEGORY itself, if it is a flat folder of images
 
 Names may be in capitals or not. Everything else is refused, and so is a place with contents that
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from posixpath import dirname
 from typing import Final
 
-from vqad.images import listing
+from vqad.images import listing, visa_split
 from vqad.images.good_folders import is_good
 from vqad.storage import files, uris
 from vqad.storage.errors import ArchiveError, VqadError
@@ -118,10 +118,23 @@ def good_images(data: str, category: str, pattern: str | None = None) -> list[li
     if not places:
         return _flat(folder, category)
     found = [each for place in places for each in _images(uris.join(folder, place))]
+    if places[0].casefold().startswith(f"{visa_split.IMAGES}/".casefold()):
+        found = _without_tests(data, category, found)
     paths = {each.image: uris.relative(each.image, uris.absolute(folder)) for each in found}
     below = [path.split("/", places[0].count("/") + 1)[-1] for path in paths.values()]
     _refuse(folder, suspicious_names.in_folders(below) or suspicious_names.of_masks(paths.values()))
     return sorted(found, key=lambda each: each.image)
+
+
+def _without_tests(
+    data: str, category: str, found: Sequence[listing.Listed]
+) -> list[listing.Listed]:
+    """The images that VisA's split file, if there is one, does not reserve for testing."""
+    try:
+        split = visa_split.read_split(data, category) or {}
+    except ValueError as error:
+        raise LayoutError(str(error)) from error
+    return [each for each in found if split.get(each.image) != "test"]
 
 
 def check_pattern(pattern: str) -> None:
