@@ -2,9 +2,11 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -21,6 +23,7 @@ from tests.support.inspection_by_hand import (
     rows,
     runs,
 )
+from tests.support.random_detectors import detector_of
 from vqad import tables
 from vqad.images.routing import Routing
 from vqad.inspection import detector_cache, ledger, sink, stages
@@ -222,3 +225,16 @@ def test_files_and_shards_of_the_output_and_the_models_are_not_of_the_archive(
     assert len(runs(inside)) == 16
     assert len(make_plan(inside).shards) == 0
     assert pc.sum(pc.is_valid(pa.array([row["score"] for row in rows(inside)]))).as_py() == 16
+
+
+def test_values_of_a_camera_with_twelve_bits_reach_the_detector_in_the_whole_range() -> None:
+    values = np.array([0, 2047, 4095, 60000], np.uint16)
+    settings = detector_of().settings
+    pixels = np.resize(np.repeat(values, 3), (16, 16, 3))
+    row = {"pixels": pixels.tobytes(), "bits": 16}
+    settings = detector_of().settings
+    twelve = stages.batch_of([row], replace(settings, bits=12))
+    expected = [0, 2047 / 4095, 1, 1]  # what is brighter than the camera's range is clipped
+    assert twelve[0, 0, 0, :4].tolist() == pytest.approx(expected, abs=1e-4)
+    old = stages.batch_of([row], settings)
+    assert old[0, 0, 0, :4].tolist() == pytest.approx((values / 65535).tolist(), abs=1e-6)

@@ -108,3 +108,73 @@ def test_batches_drawn_from_disk_are_those_drawn_from_memory() -> None:
     )
     assert torch.equal(one, other)
     assert torch.equal(to_images(on_disk[0:1]), to_images(in_memory[:1]))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("bound", [0, 2**30], ids=["file", "memory"])
+def test_the_bits_of_a_camera_are_found_and_its_values_use_the_whole_range(
+    tmp_path: Path, bits: int, bound: int
+) -> None:
+    rng = np.random.default_rng(0)
+    largest = 2**bits - 1
+    pictures = [rng.integers(0, largest + 1, (16, 16, 3), np.uint16) for _ in range(6)]
+    pictures[3][0, 0] = largest
+    for number, picture in enumerate(pictures):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    # An image of 8 bits among them has its range already.
+    shallow = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    assert cv2.imwrite(str(tmp_path / "6.png"), shallow)
+    found = dataset.read(listing.list_images(str(tmp_path)), size_px=16, in_memory_bytes=bound)
+    assert found.bits == bits
+    for picture, pixels in zip(pictures, found.pixels, strict=False):
+        assert np.abs(pixels[..., ::-1] / 65535 - picture / largest).max() < 1e-4
+    assert np.array_equal(found.pixels[6], shallow * np.uint16(257))
+    again = dataset.read(listing.list_images(str(tmp_path)), size_px=16, bits=bits)
+    assert np.array_equal(again.pixels, found.pixels)
+    old = dataset.read(listing.list_images(str(tmp_path)), size_px=16, bits=16)
+    assert np.array_equal(old.pixels[0][..., ::-1], pictures[0])
+
+
+def test_values_of_the_whole_range_stay_as_they_are(tmp_path: Path) -> None:
+    found = dataset.read(write(tmp_path, 5, deep=(2,)), size_px=16)
+    assert (found.bits, found.pixels.dtype) == (16, np.uint16)
+    (tmp_path / "002.png").unlink()
+    shallow = dataset.read(listing.list_images(str(tmp_path)), size_px=16)
+    assert (shallow.bits, shallow.pixels.dtype) == (16, np.uint8)
+
+
+def write_masks(folder: Path, *names: str) -> list[listing.Listed]:
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:9, 5:11] = 255
+    for name in names:
+        assert cv2.imwrite(str(folder / name), mask)
+    return listing.list_images(str(folder))
+
+
+@pytest.mark.parametrize("bound", [0, 2**30], ids=["file", "memory"])
+def test_a_mask_among_many_images_is_left_out_and_named(tmp_path: Path, bound: int) -> None:
+    alone = dataset.read(write(tmp_path, 20), size_px=16)
+    listed = write_masks(tmp_path, "0085.png")
+    found = dataset.read(listed, size_px=16, in_memory_bytes=bound)
+    assert np.array_equal(found.pixels, alone.pixels)
+    assert found.names == alone.names
+    (line,) = found.suspicious
+    assert line.endswith("/0085.png: only 2 different values, as in a mask")
+    # An existing detector reads the images that it was given then.
+    assert len(dataset.read(listed, size_px=16, bits=16).names) == 21
+
+
+def test_a_picture_of_far_fewer_colours_than_the_rest_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, 20)
+    labels = np.random.default_rng(0).integers(0, 5, (20, 24), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "zz.png"), labels)
+    (line,) = dataset.read(listing.list_images(str(tmp_path)), size_px=16).suspicious
+    assert "zz.png: only 5 different values, where 25" in line
+
+
+def test_a_folder_with_many_masks_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    listed = write_masks(tmp_path, "a.png", "b.png", "c.png")
+    message = r"3 of 13 images look like masks, the first: file:.*/a\.png: only 2 .*; move them out"
+    with pytest.raises(ValueError, match=message):
+        dataset.read(listed, size_px=16)

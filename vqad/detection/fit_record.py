@@ -32,5 +32,6 @@ class FitRecord:
     run: str = ""  # name of the training run
     data_fingerprint: str = ""  # hash over names and contents of the training images
     made_with: dict[str, int | str] = field(default_factory=dict)  # code, library, device, threads
+    suspicious: list[str] = field(default_factory=list)  # "URI: reason", left out like a mask
     num_copies: int = 0  # images that were copies of others, equal or nearly
     calibrated_from: str = ""  # the version whose networks a recalibration took over

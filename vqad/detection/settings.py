@@ -16,8 +16,8 @@ from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 2
-READABLE_VERSIONS: Final = (1, 2)  # 1 knew the plain form alone
+FORMAT_VERSION: Final = 3
+READABLE_VERSIONS: Final = (1, 2, 3)  # 1 has the plain form alone, 1 and 2 no bits
 
 _ROUNDING_NATS: Final = 1e-2
 # With a smaller eta no code is improbable and every image normal; its square, which bounds the
@@ -38,6 +38,7 @@ class Settings:
     minimum_area_px: int  # of a defect, in pixels of the model's input
     form: Form = "plain"  # the paper's map, or that joined with the surprisal of the codes
     usual: Usual | None = None  # surprisal of normal images; of the joined form
+    bits: int = 16  # significant bits of values in 16-bit files, which are divided by 2^bits - 1
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
@@ -55,6 +56,9 @@ class Settings:
                 f"threshold must be in [0, {LARGEST_DIFFERENCE:.1f}), the grey levels of a score, "
                 f"got {self.threshold}"
             )
+        if self.bits not in (*decoding.CAMERA_BITS, 16):
+            known = ", ".join(map(str, decoding.CAMERA_BITS))
+            raise ValueError(f"bits must be one of {known} or 16, got {self.bits}")
         if not self.category:
             raise ValueError("category must not be empty")
         for name in ("num_codes", "latent_size"):
@@ -93,8 +97,8 @@ def read_settings(record: dict[str, Any], folder: str) -> Settings:
     if record.get("format_version") not in READABLE_VERSIONS:
         raise DetectorError(
             f"{folder} has format version {record.get('format_version')}, this program reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; train again, or use the program that "
-            "wrote it"
+            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}; train again, or use the program "
+            "that wrote it"
         )
     try:
         settings = TypeAdapter(Settings).validate_python(record.get("settings"))

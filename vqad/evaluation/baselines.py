@@ -136,6 +136,7 @@ class BaselineSettings:
     threshold: float  # grey levels
     minimum_area_px: int
     found: dict[str, Any]
+    bits: int = 16  # significant bits of values in 16-bit files
 
 
 class Baseline:
@@ -246,6 +247,7 @@ def _calibrated(
         threshold=0.0,
         minimum_area_px=settings.minimum_area_px,
         found={},
+        bits=settings.bits,
     )
     baseline = Baseline(network, blank)
     maps = [each for _, images in batches(held_out) for each in baseline.anomaly_maps(images)]

@@ -20,6 +20,14 @@ from vqad.storage import files
 BATCH_SIZE = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """The form of the images that a method takes."""
+
+    size_px: int
+    bits: int  # significant bits of values in 16-bit files
+
+
 @runtime_checkable
 class Method(Protocol):
     """One or more methods that are computed together, as they are sent to the workers."""
@@ -28,8 +36,8 @@ class Method(Protocol):
     def names(self) -> Sequence[str]:
         """Names of the methods."""
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
-        """A function from a batch to results by name, and the size of its images in px."""
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+        """A function from a batch to results by name, and the form of its images."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,10 @@ class AblatedMethod:
         """The detector, from this worker's cache."""
         return _detector(self.models, self.category, self.version)
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function that computes all ablations of a batch."""
         detector = self.detector()
-        size_px = detector.settings.vqvae.image_size_px
-        return lambda batch: ablations.ablated(detector, batch), size_px
+        return lambda batch: ablations.ablated(detector, batch), _input_of(detector)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class BaselineMethod:
         """Its one name."""
         return (self.loss,)
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function that computes maps and scores of a batch."""
         baseline = _baseline(self.folder)
 
@@ -76,7 +83,13 @@ class BaselineMethod:
             maps = baseline.anomaly_maps(batch.to(device()))
             return {baseline.settings.loss: BatchResult(scores=baseline.scores(maps), maps=maps)}
 
-        return inspect, baseline.settings.network.image_size_px
+        settings = baseline.settings
+        return inspect, ImageInput(size_px=settings.network.image_size_px, bits=settings.bits)
+
+
+def _input_of(detector: Detector) -> ImageInput:
+    settings = detector.settings
+    return ImageInput(size_px=settings.vqvae.image_size_px, bits=settings.bits)
 
 
 # A worker keeps the last one that it loaded: its next task is likely to need it again.
@@ -94,8 +107,8 @@ def _baseline(folder: str) -> Baseline:
 
 def apply(method: Method, uris: list[str], keep_maps: bool) -> Any:
     """Scores of some images, and maps if ``keep_maps``: one such pair for each of the names."""
-    inspect, size_px = method.loaded()
-    found = [inspect(batch) for batch in _batches(uris, size_px)]
+    inspect, form = method.loaded()
+    found = [inspect(batch) for batch in _batches(uris, form)]
     results = []
     for name in method.names:
         scores = np.array([score for each in found for score in each[name].scores])
@@ -104,12 +117,10 @@ def apply(method: Method, uris: list[str], keep_maps: bool) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def _batches(uris: Sequence[str], size_px: int) -> list[Tensor]:
-    pixels = [
-        decoding.decode(files.read_bytes(uri, max_bytes=decoding.MAX_BYTES), size_px=size_px).pixels
-        for uri in uris
-    ]
-    stacked = to_tensor(decoding.stack(pixels))
+def _batches(uris: Sequence[str], form: ImageInput) -> list[Tensor]:
+    contents = (files.read_bytes(uri, max_bytes=decoding.MAX_BYTES) for uri in uris)
+    pixels = [decoding.decode(each, size_px=form.size_px).pixels for each in contents]
+    stacked = to_tensor(decoding.stack(pixels, bits=form.bits))
     return [to_images(chunk) for chunk in stacked.split(BATCH_SIZE)]
 
 
@@ -119,7 +130,7 @@ def decodings(
     """The image, its direct and its restored decoding, for each URI; 8-bit RGB."""
     detector, found = method.detector(), []
     with torch.inference_mode():
-        for batch in _batches(uris, detector.settings.vqvae.image_size_px):
+        for batch in _batches(uris, _input_of(detector)):
             codes = detector.vqvae.encode(batch.to(detector.device))
             pictures = (
                 (batch * 255).round().byte().movedim(1, -1).numpy(),

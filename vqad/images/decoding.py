@@ -29,6 +29,9 @@ from vqad.images.orientation import turned_upright
 MAX_PIXELS: Final = 100_000_000
 MAX_BYTES: Final = 640 * 2**20
 
+# Bit depths of cameras whose images are stored in 16-bit files without scaling.
+CAMERA_BITS: Final = (10, 12, 14)
+
 # The rules, which every detector records. Another version of the rules gives other pixels.
 PREPROCESSING: Final[dict[str, Any]] = {
     "version": 1,
@@ -51,16 +54,30 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceValues:
+    """The values of an image before it is resized, over all channels."""
+
+    num_distinct: int
+    largest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decoded:
     """An image at the model's input size, and its original size."""
 
     pixels: Pixels  # uint8 or uint16, RGB
     source_width_px: int  # after EXIF rotation
     source_height_px: int
+    values: SourceValues | None = None  # if asked for
 
 
 def decode(
-    data: bytes, *, size_px: int, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    data: bytes,
+    *,
+    size_px: int,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    with_values: bool = False,
 ) -> Decoded:
     """Decode one image file to ``size_px`` x ``size_px`` pixels; raises ``ImageError``."""
     if size_px < 1:
@@ -71,10 +88,10 @@ def decode(
         raise ImageError("too_large", f"{len(data)} bytes, more than {max_bytes}")
     header = probe(data, max_pixels=max_pixels)
     with memory.DECODING.reserved(memory.decoding_bytes(header)):
-        return _decode(data, header, size_px)
+        return _decode(data, header, size_px, with_values)
 
 
-def _decode(data: bytes, header: Header, size_px: int) -> Decoded:
+def _decode(data: bytes, header: Header, size_px: int, with_values: bool) -> Decoded:
     by_pillow = header.format == "TIFF" and header.bits <= 8
     source = _pillow(data) if by_pillow else _opencv(data, header.format)
     if source is None:
@@ -86,7 +103,29 @@ def _decode(data: bytes, header: Header, size_px: int) -> Decoded:
         pixels=pixels if by_pillow else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
         source_width_px=source.shape[1],
         source_height_px=source.shape[0],
+        values=_values(source) if with_values else None,
     )
+
+
+def _values(source: np.ndarray) -> SourceValues:
+    num = int(np.iinfo(source.dtype).max) + 1
+    histograms = [cv2.calcHist([source], [each], None, [num], [0, num]) for each in range(3)]
+    (found,) = np.nonzero(np.sum(histograms, axis=0).ravel())
+    return SourceValues(num_distinct=len(found), largest=int(found[-1]))
+
+
+def bits_of(largest: int) -> int:
+    """The bit depth of a camera that stores values up to ``largest`` in 16-bit files."""
+    return next((bits for bits in CAMERA_BITS if largest < 2**bits), 16)
+
+
+def to_full_range(pixels: Pixels, bits: int) -> Pixels:
+    """16-bit values of ``bits`` significant bits, clipped, and scaled to the range of 16 bits."""
+    if pixels.dtype != np.uint16 or bits == 16:
+        return pixels
+    largest = 2**bits - 1
+    scaled = np.minimum(pixels, largest) * (65535 / largest)
+    return np.round(scaled).astype(np.uint16)
 
 
 def to_unit(pixels: Integer[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
@@ -96,15 +135,21 @@ def to_unit(pixels: Integer[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def stack(images: Sequence[Pixels]) -> Integer[np.ndarray, "batch height width 3"]:
+def stack(
+    images: Sequence[Pixels], *, bits: int = 16
+) -> Integer[np.ndarray, "batch height width 3"]:
     """One array of images of equal size: uint8, or uint16 if any image is uint16.
 
     In the second case 8-bit values are multiplied by 257, which is exact: v / 255 = 257 v / 65535.
+    16-bit values of fewer significant ``bits`` are scaled to the range of 16 bits.
     """
     if all(pixels.dtype == np.uint8 for pixels in images):
         return np.stack(images)
     return np.stack(
-        [pixels * np.uint16(257) if pixels.dtype == np.uint8 else pixels for pixels in images]
+        [
+            pixels * np.uint16(257) if pixels.dtype == np.uint8 else to_full_range(pixels, bits)
+            for pixels in images
+        ]
     )
 
 

@@ -42,7 +42,8 @@ def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, 
 
 def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:
     data = _read_image(row["image"])
-    pixels = decoding.decode(data, size_px=detector.settings.vqvae.image_size_px).pixels
+    decoded = decoding.decode(data, size_px=detector.settings.vqvae.image_size_px)
+    pixels = decoding.to_full_range(decoded.pixels, detector.settings.bits)
     inspected = detector.inspect(to_images(to_tensor(pixels[None])))
     with torch.inference_mode():
         restored = detector.pictures(inspected.restored_codes.to(detector.device))[0]

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import torch
 
 from vqad import tables
+from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images import decoding, headers, memory
 from vqad.images.tensors import to_images, to_tensor
@@ -139,7 +140,7 @@ class Inspector:
     def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         start_s = time.monotonic()
         detector = self.detectors.get(category)
-        found = detector.inspect(batch_of(rows, detector.settings.vqvae.image_size_px))
+        found = detector.inspect(batch_of(rows, detector.settings))
         result = [self._row(row, detector, found, at) for at, row in enumerate(rows)]
         share_s = (time.monotonic() - start_s) / len(rows)
         return [row | {"inspect_seconds": share_s} for row in result]
@@ -177,15 +178,16 @@ class Inspector:
         return common | {"inspected_at": datetime.now(UTC), "run": self.options.run}
 
 
-def batch_of(rows: Sequence[dict[str, Any]], size_px: int) -> torch.Tensor:
+def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor:
     """Images (batch, 3, size, size) in [0, 1] from the rows' bytes."""
+    size_px = settings.vqvae.image_size_px
     pixels = [
         np.frombuffer(row["pixels"], np.uint8 if row["bits"] == 8 else np.uint16).reshape(
             size_px, size_px, 3
         )
         for row in rows
     ]
-    return to_images(to_tensor(decoding.stack(pixels)))
+    return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
 
 
 def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:

@@ -70,8 +70,8 @@ def _fit_baseline(
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
     held_out, others = holdout.split(data, settings)
     size_px = preset.vqvae.image_size_px
-    held_out_pixels = dataset.read(held_out, size_px=size_px).pixels
-    pixels = dataset.read(others, size_px=size_px).pixels
+    held_out_pixels = dataset.read(held_out, size_px=size_px, bits=settings.bits).pixels
+    pixels = dataset.read(others, size_px=size_px, bits=settings.bits).pixels
     device = detector.device()
     for found in baseline_of(
         to_tensor(pixels).to(device),

@@ -65,9 +65,9 @@ def train_category(config: dict[str, Any]) -> None:
     task: Task = config["task"]
     torch.set_num_threads(task.resources.cpus)
     try:
-        training, unreadable = _fitted(task)
+        training, found = _fitted(task)
         if data_parallel.rank() == 0:
-            outcome = _calibrated_and_saved(task, training, unreadable)
+            outcome = _calibrated_and_saved(task, training, found)
             seconds = round(time.monotonic() - start_s, 1)
             task.say(f"saved {outcome['version']} after {seconds:.0f} s", "saved")
             task.finish({"seconds": seconds} | outcome)
@@ -79,17 +79,20 @@ def train_category(config: dict[str, Any]) -> None:
         raise
 
 
-def _fitted(task: Task) -> tuple[Training, list[str]]:
+def _fitted(task: Task) -> tuple[Training, Examples]:
     task.say(f"reading {len(task.listed)} images", "reading")
     found = _read_together(task)
-    for line in found.unreadable:
+    for line in (*found.unreadable, *found.suspicious):
         task.say(f"left out {line}")
+    if found.bits < 16:
+        task.say(f"16-bit files have values of {found.bits} bits; divided by {2**found.bits - 1}")
     # Ray may have been given GPUs that do not exist, so what torch finds on this worker decides.
     on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
     device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
-    training = Training(found.names, found.pixels, task.options, device=device)
+    training = Training(found.names, found.pixels, task.options, bits=found.bits, device=device)
     num, held_out = len(found.names), len(training.held_out)
-    task.say(f"{num} images, {held_out} of them held out, {len(found.unreadable)} left out")
+    num_left_out = len(found.unreadable) + len(found.suspicious)
+    task.say(f"{num} images, {held_out} of them held out, {num_left_out} left out")
     _resume(task, training)
     saving = Checkpoints(training, task.checkpoint_seconds)
     for record in training.records():
@@ -97,7 +100,7 @@ def _fitted(task: Task) -> tuple[Training, list[str]]:
             event = of_record(task.options.category, record, training.seconds_left(record))
             task.progress.add.remote(event)
         saving.after(record)
-    return training, found.unreadable
+    return training, found
 
 
 def _read_together(task: Task) -> Examples:
@@ -116,7 +119,13 @@ def _read_together(task: Task) -> Examples:
         if pixels.nbytes <= task.cache_bytes:
             pixels = np.array(pixels)
         _gather({})  # a barrier: a folder must not be removed before all workers have mapped it
-    return Examples(names=ours["names"], pixels=pixels, unreadable=ours["unreadable"])
+    return Examples(
+        names=ours["names"],
+        pixels=pixels,
+        bits=ours["bits"],
+        unreadable=ours["unreadable"],
+        suspicious=ours["suspicious"],
+    )
 
 
 def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
@@ -134,6 +143,8 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
         "dtype": found.pixels.dtype.name,
         "names": found.names,
         "unreadable": found.unreadable,
+        "suspicious": found.suspicious,
+        "bits": found.bits,
     }
 
 
@@ -191,7 +202,7 @@ class Checkpoints:
             ray.train.report(metrics, checkpoint=checkpoint)
 
 
-def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str]) -> dict[str, Any]:
+def _calibrated_and_saved(task: Task, training: Training, found: Examples) -> dict[str, Any]:
     task.say("calibrating", "calibrating")
     for line in training.warnings():
         task.say(f"warning: {line.removeprefix(f'{task.options.category}: ')}")
@@ -200,7 +211,8 @@ def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str])
         detector.settings.found,
         run=task.run,
         data_fingerprint=task.fingerprint,
-        unreadable=unreadable,
+        unreadable=found.unreadable,
+        suspicious=found.suspicious,
         made_with=provenance.made_with(training.held_out.device, data_parallel.num_workers()),
     )
     detector = detector.with_settings(found=record)
@@ -213,5 +225,5 @@ def _calibrated_and_saved(task: Task, training: Training, unreadable: list[str])
         "eta": detector.settings.resample.eta,
         "images": len(training.learned_from) + len(training.held_out),
         "held_out": len(training.held_out),
-        "unreadable": len(unreadable),
+        "unreadable": len(found.unreadable),
     }

@@ -33,6 +33,7 @@ class Calibration:
     held_out: Tensor  # decoded pixels (num, size, size, 3), on the networks' device
     options: TrainOptions
     form: Form
+    bits: int  # significant bits of values in 16-bit files
 
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
@@ -95,6 +96,7 @@ class Calibration:
             minimum_area_px=vqvae.cell_area_px if area_px is None else area_px,
             form=form,
             usual=usual,
+            bits=self.bits,
             found=found or FitRecord(),
         )
         return Detector(self.vqvae, self.prior, settings)

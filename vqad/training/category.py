@@ -46,10 +46,15 @@ class Training:
         pixels: np.ndarray,
         options: TrainOptions,
         *,
+        bits: int = 16,
         device: torch.device | str = "cpu",
     ) -> None:
-        """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``."""
+        """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``.
+
+        They were read from files whose 16-bit values have ``bits`` significant bits.
+        """
         self.options = options
+        self.bits = bits
         self.preset = PRESETS[options.preset]
         self.copies = near_copies.copies(pixels)
         held = holdout.hold_out(
@@ -123,6 +128,7 @@ class Training:
             held_out=self.held_out,
             options=self.options,
             form=self.options.form or self.preset.form,
+            bits=self.bits,
         )
         return calibration.detector(self.record())
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from vqad.images import decoding, headers, listing
 from vqad.storage import errors, files
+from vqad.training import suspicious_pictures
 
 NUM_READERS = 8  # images in flight at once, as objects or pixels
 LARGEST_IN_MEMORY_BYTES = 4 * 2**30  # a guess: 20,000 images of 256 x 256 pixels
@@ -28,7 +29,9 @@ class Examples:
 
     names: list[str]  # URIs
     pixels: np.ndarray  # (num, size, size, 3), uint8 or uint16; a memmap beyond the bound
+    bits: int  # significant bits of values in 16-bit files; the pixels have the full range
     unreadable: list[str]  # "URI: why", of those left out
+    suspicious: list[str]  # "URI: why", of those left out because they look like masks
 
 
 def fingerprint(listed: Sequence[listing.Listed]) -> str:
@@ -41,25 +44,32 @@ def read(
     listed: Sequence[listing.Listed],
     *,
     size_px: int,
+    bits: int | None = None,
     in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
     folder: Path | None = None,
 ) -> Examples:
     """Fetch and decode images; those that can't be read are left out and named.
 
-    Above ``in_memory_bytes`` the pixels go to a file: in ``folder``, where other processes can map
-    it, else a file without a name, which ends with the process. Raises ValueError if no image can
-    be read.
+    ``bits`` are those of an existing detector. If it is None, they are found, and images that look
+    like masks are left out and named. Above ``in_memory_bytes`` the pixels go to a file: in
+    ``folder``, where other processes can map it, else a file without a name, which ends with the
+    process. Raises ValueError if no image can be read, or if many look like masks.
     """
     names: list[str] = []
+    values: list[decoding.SourceValues] = []
+    deep: list[bool] = []  # True for images of 16-bit files
     unreadable: list[str] = []
 
     def pictures() -> Iterator[np.ndarray]:
         for each, one in zip(listed, _read_all(listed, size_px), strict=True):
             if isinstance(one, str):
                 unreadable.append(f"{each.image}: {one}")
-            else:
-                names.append(each.image)
-                yield one
+                continue
+            assert one.values
+            names.append(each.image)
+            values.append(one.values)
+            deep.append(one.pixels.dtype == np.uint16)
+            yield one.pixels
 
     if len(listed) * size_px * size_px * 3 <= in_memory_bytes:
         found = list(pictures())
@@ -68,10 +78,32 @@ def read(
         pixels = _streamed(pictures(), len(listed), size_px, folder)
     if not names:
         raise ValueError(f"none of {len(listed)} images can be read; the first: {unreadable[0]}")
-    return Examples(names=names, pixels=pixels, unreadable=unreadable)
+    reasons = {} if bits else suspicious_pictures.reasons([each.num_distinct for each in values])
+    suspicious = [f"{names[at]}: {reason}" for at, reason in reasons.items()]
+    suspicious_pictures.check_few(suspicious, len(names))
+    kept = [at for at in range(len(names)) if at not in reasons]
+    largest = max((values[at].largest for at in kept if deep[at]), default=2**16 - 1)
+    bits = bits or decoding.bits_of(largest)
+    return Examples(
+        names=[names[at] for at in kept],
+        pixels=_kept(pixels, kept, deep, bits),
+        bits=bits,
+        unreadable=unreadable,
+        suspicious=suspicious,
+    )
 
 
-def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[np.ndarray | str]:
+def _kept(pixels: np.ndarray, kept: Sequence[int], deep: Sequence[bool], bits: int) -> np.ndarray:
+    """The rows that are kept, in place, with values of 16-bit files in the full range."""
+    for to, at in enumerate(kept):
+        if deep[at] and bits < 16:
+            pixels[to] = decoding.to_full_range(pixels[at], bits)
+        elif to != at:
+            pixels[to] = pixels[at]
+    return pixels[: len(kept)]
+
+
+def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[decoding.Decoded | str]:
     with ThreadPoolExecutor(NUM_READERS) as pool:
         # A few at a time: the results of a map over all would pile up in memory.
         for at in range(0, len(listed), 4 * NUM_READERS):
@@ -79,10 +111,10 @@ def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[np.nda
             yield from pool.map(lambda each: _read(each, size_px), some)
 
 
-def _read(listed: listing.Listed, size_px: int) -> np.ndarray | str:
+def _read(listed: listing.Listed, size_px: int) -> decoding.Decoded | str:
     try:
         data = files.read_bytes(listed.image, max_bytes=decoding.MAX_BYTES)
-        return decoding.decode(data, size_px=size_px).pixels
+        return decoding.decode(data, size_px=size_px, with_values=True)
     except (errors.FetchError, headers.ImageError) as error:
         return f"{error.error}: {error.detail}"
 

@@ -38,6 +38,7 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         held_out=to_tensor(pixels).to(old.device),
         options=options,
         form=options.form or old.settings.form,
+        bits=old.settings.bits,
     )
     record = replace(old.settings.found, options=asdict(options), calibrated_from=old.version)
     detector = calibration.detector(record)
@@ -57,7 +58,7 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
 
 def _held_out_pixels(data: str, settings: Settings) -> np.ndarray:
     held_out, _ = holdout.split(data, settings)
-    found = dataset.read(held_out, size_px=settings.vqvae.image_size_px)
+    found = dataset.read(held_out, size_px=settings.vqvae.image_size_px, bits=settings.bits)
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
     return found.pixels
