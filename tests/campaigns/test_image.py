@@ -80,7 +80,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             num_run += 1
     assert num_run == 4
     yield home
-    subprocess.run(["chmod", "-R", "u+w", home], check=True)
     shutil.rmtree(home)
 
 
