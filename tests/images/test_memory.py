@@ -93,11 +93,13 @@ def test_without_a_folder_for_locks_the_bound_is_the_processs_own(
     assert most_at_once(MemoryBudget("test", 10), [99] * 5) == 10
 
 
-def test_sixteen_bits_and_tiff_need_more() -> None:
-    def needed(name: str, bits: int) -> int:
-        return memory.decoding_bytes(Header(format=name, width_px=10, height_px=10, bits=bits))
+def test_sixteen_bits_tiff_and_jpeg_need_more() -> None:
+    def needed(name: str, bits: int, num_scans: int = 1) -> int:
+        header = Header(format=name, width_px=10, height_px=10, bits=bits, num_scans=num_scans)
+        return memory.decoding_bytes(header)
 
-    assert needed("PNG", 8) == needed("JPEG", 8) == needed("PNG", 1) == 600
+    assert needed("PNG", 8) == needed("WebP", 8) == needed("PNG", 1) == 600
+    assert (needed("JPEG", 8), needed("JPEG", 8, num_scans=10)) == (800, 1400)
     assert needed("PNG", 16) == 1200
     assert needed("TIFF", 8) == 1400
 

@@ -155,7 +155,7 @@ def test_a_jpeg_that_is_grey_to_its_end_is_complete(mode: str, value: int) -> No
 def test_a_jpeg_whose_corners_are_not_grey_is_decoded_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jpeg_end, "_decoded", None)
+    monkeypatch.setattr(jpeg_end, "_digest", None)
     image = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), (200, 30, 30))
     decode(encoded("JPEG", image), size_px=16)
 

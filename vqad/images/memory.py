@@ -70,9 +70,13 @@ READING: Final = MemoryBudget("read", 2**28)  # bytes of files
 DECODING: Final = MemoryBudget("decode", 2**28)  # pixels and what decoders need beside them
 
 # Measured with pictures of 10,000 x 10,000 pixels: the peak of OpenCV's decoders is twice the size
-# of the pixels. Pillow's decoder of TIFF needs more.
+# of the pixels. Pillow's decoder of TIFF needs more. Of JPEG, measured with 4,000 x 4,000 pixels,
+# some are decoded again to see that they are complete, and those in several scans need all of them
+# in memory.
 _BYTES_PER_PIXEL_8_BIT: Final = 6
 _BYTES_PER_PIXEL_TIFF: Final = 14
+_BYTES_PER_PIXEL_JPEG: Final = 8
+_BYTES_PER_PIXEL_JPEG_SCANS: Final = 14
 
 
 def decoding_bytes(header: Header) -> int:
@@ -80,4 +84,7 @@ def decoding_bytes(header: Header) -> int:
     num_pixels = header.width_px * header.height_px
     if header.format == "TIFF":
         return num_pixels * _BYTES_PER_PIXEL_TIFF
+    if header.format == "JPEG":
+        is_simple = header.num_scans <= 1
+        return num_pixels * (_BYTES_PER_PIXEL_JPEG if is_simple else _BYTES_PER_PIXEL_JPEG_SCANS)
     return num_pixels * _BYTES_PER_PIXEL_8_BIT * (2 if header.bits == 16 else 1)
