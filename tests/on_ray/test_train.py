@@ -28,6 +28,7 @@ pytestmark = ON_RAY
 KINDS = {"fabric": "texture", "washer": "rotatable_object", "ampoule": "object"}
 GIVEN = [f"--kind={name}={kind}" for name, kind in KINDS.items()]
 RUN = ("--run", "monday")
+ANY_SCRIPT = "Größe 螺丝"  # Ray takes the name of a run in ASCII only
 SECONDS = 0.5  # between checkpoints, where a test kills
 
 
@@ -57,7 +58,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     for number in range(3):
         (data / "few" / f"{number}.png").write_bytes(picture)
     (data / "empty" / "train" / "good").mkdir(parents=True)
-    names = ",".join([*KINDS, "few", "empty"])
+    shutil.copytree(data / "washer" / "train" / "good", data / ANY_SCRIPT / "OK")
+    names = ",".join([*KINDS, "few", "empty", ANY_SCRIPT])
     arguments = ("--data", data, "--models", models, "--categories", names, *GIVEN, *RUN)
     with night(*arguments, home=home) as running:
         return Trained(data=data, models=models, ended=running.end())
@@ -68,7 +70,7 @@ def test_bad_categories_end_with_their_own_message_and_the_others_with_detectors
 ) -> None:
     ended, found = trained.ended, trained.ended.summary
     assert ended.code == 1
-    assert sorted(found["trained"]) == sorted(KINDS)
+    assert sorted(found["trained"]) == sorted([*KINDS, ANY_SCRIPT])
     few = "3 images to learn from: at least 10 are needed, of which a tenth is held out; add good "
     assert found["failed"]["few"].startswith(few)
     assert re.fullmatch("no images in .*/data/empty", found["failed"]["empty"])
@@ -80,6 +82,12 @@ def test_bad_categories_end_with_their_own_message_and_the_others_with_detectors
         size_px = detector.settings.vqvae.image_size_px
         images = to_images(to_tensor(dataset.read(test, size_px=size_px).pixels))
         assert len(detector.inspect(images).verdicts) == len(test) > 0
+
+
+def test_a_category_in_any_script_is_trained_like_the_others(trained: Trained) -> None:
+    found = trained.found(ANY_SCRIPT)
+    assert found.num_images == 30
+    assert found.options["category"] == ANY_SCRIPT
 
 
 def test_a_torn_image_is_left_out_counted_and_named(trained: Trained) -> None:

@@ -119,7 +119,7 @@ def test_what_held_out_images_show_changes_no_weight_of_the_vqvae() -> None:
     training = training_of()
     pixels = PIXELS.copy()
     for name in training.held_out_names:
-        pixels[NAMES.index(name)] = 0
+        pixels[NAMES.index(name)] = 255 - pixels[NAMES.index(name)]
     other = Training(NAMES, pixels, TrainOptions(**OPTIONS))
     for each in (training, other):
         list(each.records())

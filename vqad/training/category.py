@@ -56,15 +56,7 @@ class Training:
         self.options = options
         self.bits = bits
         self.preset = PRESETS[options.preset]
-        self.copies = near_copies.copies(pixels)
-        held = holdout.hold_out(
-            names, seed=options.seed, group=options.heldout_group, copies=self.copies
-        )
-        if len(names) < FEWEST_IMAGES:
-            raise ValueError(
-                f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
-                "a tenth is held out; add good images, or leave the category out"
-            )
+        held = self._held_out(names, pixels)
         self.held_out_names = [names[at] for at in held]
         others = np.setdiff1d(np.arange(len(names)), held)
         self.held_out = to_tensor(pixels[held]).to(device)
@@ -83,6 +75,19 @@ class Training:
         }
         self.codes_used, self.held_out_error = 0, float("nan")
         self.history: list[Record] = []
+
+    def _held_out(self, names: Sequence[str], pixels: np.ndarray) -> list[int]:
+        """Positions of the held-out images. Raises ValueError if there are too few images."""
+        self.copies = near_copies.copies(pixels)
+        held = holdout.hold_out(
+            names, seed=self.options.seed, group=self.options.heldout_group, copies=self.copies
+        )
+        if len(names) < FEWEST_IMAGES:
+            raise ValueError(
+                f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
+                "a tenth is held out; add good images, or leave the category out"
+            )
+        return held
 
     def records(self) -> Iterator[Record]:
         """Fit both networks from their present state. Raises CollapseError or DivergenceError."""

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -55,42 +55,56 @@ def read(
     ``folder``, where other processes can map it, else a file without a name, which ends with the
     process. Raises ValueError if no image can be read, or if many look like masks.
     """
-    names: list[str] = []
-    values: list[decoding.SourceValues] = []
-    deep: list[bool] = []  # True for images of 16-bit files
-    unreadable: list[str] = []
+    found = _Found()
+    pictures = found.pictures(listed, size_px)
+    if len(listed) * size_px * size_px * 3 <= in_memory_bytes:
+        decoded = list(pictures)
+        pixels = decoding.stack(decoded) if decoded else np.empty(0)
+    else:
+        pixels = _streamed(pictures, len(listed), size_px, folder)
+    if not found.names:
+        first = found.unreadable[0]
+        raise ValueError(f"none of {len(listed)} images can be read; the first: {first}")
+    return found.examples(pixels, bits)
 
-    def pictures() -> Iterator[np.ndarray]:
+
+@dataclass
+class _Found:
+    """Everything that reading finds out about the images, beside their pixels."""
+
+    names: list[str] = field(default_factory=list)
+    values: list[decoding.SourceValues] = field(default_factory=list)
+    deep: list[bool] = field(default_factory=list)  # True for images of 16-bit files
+    unreadable: list[str] = field(default_factory=list)
+
+    def pictures(self, listed: Sequence[listing.Listed], size_px: int) -> Iterator[np.ndarray]:
+        """Read images, and note what they are; yields the pixels of those that can be read."""
         for each, one in zip(listed, _read_all(listed, size_px), strict=True):
             if isinstance(one, str):
-                unreadable.append(f"{each.image}: {one}")
+                self.unreadable.append(f"{each.image}: {one}")
                 continue
             assert one.values
-            names.append(each.image)
-            values.append(one.values)
-            deep.append(one.pixels.dtype == np.uint16)
+            self.names.append(each.image)
+            self.values.append(one.values)
+            self.deep.append(one.pixels.dtype == np.uint16)
             yield one.pixels
 
-    if len(listed) * size_px * size_px * 3 <= in_memory_bytes:
-        found = list(pictures())
-        pixels = decoding.stack(found) if found else np.empty(0)
-    else:
-        pixels = _streamed(pictures(), len(listed), size_px, folder)
-    if not names:
-        raise ValueError(f"none of {len(listed)} images can be read; the first: {unreadable[0]}")
-    reasons = {} if bits else suspicious_pictures.reasons([each.num_distinct for each in values])
-    suspicious = [f"{names[at]}: {reason}" for at, reason in reasons.items()]
-    suspicious_pictures.check_few(suspicious, len(names))
-    kept = [at for at in range(len(names)) if at not in reasons]
-    largest = max((values[at].largest for at in kept if deep[at]), default=2**16 - 1)
-    bits = bits or decoding.bits_of(largest)
-    return Examples(
-        names=[names[at] for at in kept],
-        pixels=_kept(pixels, kept, deep, bits),
-        bits=bits,
-        unreadable=unreadable,
-        suspicious=suspicious,
-    )
+    def examples(self, pixels: np.ndarray, bits: int | None) -> Examples:
+        """The examples, of all images or, where ``bits`` are to be found, of those like no mask."""
+        counts = [each.num_distinct for each in self.values]
+        reasons = suspicious_pictures.reasons(counts) if bits is None else {}
+        suspicious = [f"{self.names[at]}: {reason}" for at, reason in reasons.items()]
+        suspicious_pictures.check_few(suspicious, len(self.names))
+        kept = [at for at in range(len(self.names)) if at not in reasons]
+        largest = [self.values[at].largest for at in kept if self.deep[at]]
+        bits = bits or (decoding.bits_of(max(largest)) if largest else 16)
+        return Examples(
+            names=[self.names[at] for at in kept],
+            pixels=_kept(pixels, kept, self.deep, bits),
+            bits=bits,
+            unreadable=self.unreadable,
+            suspicious=suspicious,
+        )
 
 
 def _kept(pixels: np.ndarray, kept: Sequence[int], deep: Sequence[bool], bits: int) -> np.ndarray:

@@ -35,7 +35,7 @@ _MOST_SHOWN: Final = 5  # folders in a message
 
 
 class LayoutError(VqadError, ValueError):
-    """A folder whose good images can't be told from its other images."""
+    """A folder in which the good images can't be known from their places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +181,8 @@ def _flat(folder: str, category: str) -> list[listing.Listed]:
     others = [name for name in _names(folder) if not listing.is_image(name)]
     if found and (not is_flat or suspicious_names.in_folders(f"{name}/" for name in others)):
         raise LayoutError(
-            f"{folder}: can't tell its good images; found {_seen(paths, others)}; move the good "
-            f"images to {category}/train/good, or give --good-pattern with a regular expression "
+            f"{folder}: which images are good can't be known from their places; found "
+            f"{_seen(paths, others)}; move the good images to {category}/train/good, or give --good-pattern with a regular expression "
             f"for their paths below {category}, such as '{_suggested(paths)}'"
         )
     _refuse(folder, suspicious_names.of_masks(paths))

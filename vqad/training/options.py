@@ -19,7 +19,7 @@ KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kind
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How one category is fitted."""
+    """The options of one category's fit."""
 
     category: str
     kind: KindName = field(metadata={"per_category": "texture, rotatable_object or object"})
