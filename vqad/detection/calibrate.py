@@ -53,10 +53,10 @@ def usual_of(
         surprisal.usual([*surprisals[:at], *surprisals[at + 1 :]] or [_flat(one)], kind, eta=eta)
         for at, one in enumerate(surprisals)
     ]
-    looked = list(zip(differences, surprisals, others, strict=True))
+    inputs = list(zip(differences, surprisals, others, strict=True))
     size_px = differences[0].shape[0]
-    broad = [surprisal.broad_map(*each, eta=eta) for each in looked]
-    fine = [surprisal.fine_map(*each[1:], eta=eta, size_px=size_px) for each in looked]
+    broad = [surprisal.broad_map(*each, eta=eta) for each in inputs]
+    fine = [surprisal.fine_map(*each[1:], eta=eta, size_px=size_px) for each in inputs]
     largest = [max(map(score, maps)) for maps in (broad, fine)]
     share = min(1.0, max(largest[0], SMALLEST_THRESHOLD) / max(largest[1], SMALLEST_THRESHOLD))
     usual = replace(surprisal.usual(surprisals, kind, eta=eta), fine_share=share)

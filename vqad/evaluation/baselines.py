@@ -184,8 +184,8 @@ class Baseline:
             raise DetectorError(f"{uri}: {error.errors()[0]['msg']}") from error
         network = Autoencoder(settings.network)
         listed = record.get("files")
-        recorded = listed.get("network.safetensors") if isinstance(listed, dict) else None
-        load_weights(network, uris.join(folder, "network.safetensors"), recorded)
+        entry = listed.get("network.safetensors") if isinstance(listed, dict) else None
+        load_weights(network, uris.join(folder, "network.safetensors"), entry)
         return cls(network, settings)
 
 
@@ -203,8 +203,8 @@ def baseline_of(
     ``settings`` are those of the detector that the baseline is compared with.
     """
     start_s = time.perf_counter()
-    asked = recorded_options(settings.found.options, settings.category)
-    torch.manual_seed(asked.seed)
+    recorded = recorded_options(settings.found.options, settings.category)
+    torch.manual_seed(recorded.seed)
     config = AutoencoderConfig(image_size_px=settings.vqvae.image_size_px, code_dim=code_dim)
     network = Autoencoder(config).to(pixels.device)
     held_out_loss = math.nan
@@ -215,18 +215,18 @@ def baseline_of(
         loss=loss,
         kind=settings.kind,
         options=options,
-        seed=asked.seed,
+        seed=recorded.seed,
     ):
         held_out_loss = record.held_out
         yield record
     found = {
         "held_out_loss": held_out_loss,
         "fit": asdict(options),
-        "seed": asked.seed,
+        "seed": recorded.seed,
         "seconds": round(time.perf_counter() - start_s, 1),
     }
     yield _calibrated(
-        network, loss, settings, held_out, quantile=asked.threshold_quantile, found=found
+        network, loss, settings, held_out, quantile=recorded.threshold_quantile, found=found
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -50,38 +50,43 @@ def score_distributions(
     bar at the left. The threshold is a dashed line.
     """
     figure, panels = _panels(len(by_category), width=4.6, height=3.0)
-    step = LOG10_EDGES[1] - LOG10_EDGES[0]
-    zero = LOG10_EDGES[0] - 8 * step
     for panel, (category, counts) in zip(panels, by_category.items(), strict=False):
-        for row, (label, colour) in enumerate((("normal", _NORMAL), ("defect", _DEFECT))):
-            share = counts[row] / max(1, counts[row].sum())
-            panel.stairs(share[1:], LOG10_EDGES, fill=True, alpha=0.5, color=colour, label=label)
-            # This bar is far higher than all others and cut off, so its height is written too.
-            side = 2 * row - 1
-            panel.bar(zero + side * 1.5 * step, share[0], width=3 * step, color=colour, alpha=0.7)
-            panel.text(
-                zero + side * 0.3 * step,
-                1.01,
-                f"{share[0]:.0%}",
-                color=colour,
-                ha="left" if row else "right",
-                va="bottom",
-                fontsize=7,
-                transform=panel.get_xaxis_transform(),
-            )
-        top = max(float((counts[row][1:] / max(1, counts[row].sum())).max()) for row in (0, 1))
-        panel.set_ylim(0, max(1e-3, 1.15 * top))
+        _draw_distribution(panel, counts / np.maximum(1, counts.sum(1, keepdims=True)))
         panel.axvline(np.log10(thresholds[category]), color="black", lw=1, ls="--")
         _set_title(panel, category, fontsize=10, pad=14)
-        panel.set_xlabel("anomaly score, grey levels", fontsize=8)
-        panel.set_ylabel("share of the kind's pixels", fontsize=8)
-        ticks = [zero, -3, -2, -1, 0, 1, 2]
-        named = ["0", "≤.001", *(f"{10.0**tick:g}" for tick in ticks[2:])]
-        panel.set_xticks(ticks, named)
-        panel.tick_params(labelsize=7)
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}"))
-        panel.legend(fontsize=7, frameon=False, loc="upper right")
     return _png(figure)
+
+
+def _draw_distribution(panel: Axes, shares: Float64[ndarray, "2 bins"]) -> None:
+    step = LOG10_EDGES[1] - LOG10_EDGES[0]
+    zero = LOG10_EDGES[0] - 8 * step
+    for row, (label, colour) in enumerate((("normal", _NORMAL), ("defect", _DEFECT))):
+        panel.stairs(shares[row, 1:], LOG10_EDGES, fill=True, alpha=0.5, color=colour, label=label)
+        # This bar is far higher than all others and cut off, so its height is written too.
+        side = 2 * row - 1
+        panel.bar(zero + side * 1.5 * step, shares[row, 0], width=3 * step, color=colour, alpha=0.7)
+        panel.text(
+            zero + side * 0.3 * step,
+            1.01,
+            f"{shares[row, 0]:.0%}",
+            color=colour,
+            ha="left" if row else "right",
+            va="bottom",
+            fontsize=7,
+            transform=panel.get_xaxis_transform(),
+        )
+    panel.set_ylim(0, max(1e-3, 1.15 * float(shares[:, 1:].max())))
+    _label_distribution(panel, zero)
+
+
+def _label_distribution(panel: Axes, zero: float) -> None:
+    panel.set_xlabel("anomaly score, grey levels", fontsize=8)
+    panel.set_ylabel("share of the kind's pixels", fontsize=8)
+    ticks = [zero, -3, -2, -1, 0, 1, 2]
+    panel.set_xticks(ticks, ["0", "≤.001", *(f"{10.0**tick:g}" for tick in ticks[2:])])
+    panel.tick_params(labelsize=7)
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}"))
+    panel.legend(fontsize=7, frameon=False, loc="upper right")
 
 
 def comparison(rows: Sequence[Shown]) -> bytes:

@@ -56,7 +56,7 @@ class IncrementalPrior:
 
     def begin(self, codes: Codes) -> tuple[Logits, KeyValueCache]:
         """Make a pass over whole maps; returns the logits of every cell, and the cache."""
-        kept = KeyValueCache([], [], [])
+        cache = KeyValueCache([], [], [])
         x = self.prior.input(self.prior.embedding(codes).movedim(-1, 1))
         for residual, attention in zip(self.prior.residuals, self.attentions, strict=True):
             before = F.elu(x)
@@ -65,12 +65,12 @@ class IncrementalPrior:
             query, key, value = attention.heads(x, self.prior.background)
             mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
             x = attention.merge(x, mixed.transpose(2, 3).reshape(x.shape))
-            kept.grids.extend(map(self._framed, (before, between)))
-            kept.keys.append(key.contiguous())
-            kept.values.append(value.contiguous())
-        return self.prior.output(x), kept
+            cache.grids.extend(map(self._framed, (before, between)))
+            cache.keys.append(key.contiguous())
+            cache.values.append(value.contiguous())
+        return self.prior.output(x), cache
 
-    def resume(self, kept: KeyValueCache, codes: Tensor, start: Tensor, width: int) -> Tensor:
+    def resume(self, cache: KeyValueCache, codes: Tensor, start: Tensor, width: int) -> Tensor:
         """Logits (maps, codes of the codebook, width) of ``width`` cells from ``start`` (maps,) on.
 
         ``codes`` (maps, cells) are in raster order. The cache has to be valid for these codes
@@ -91,7 +91,7 @@ class IncrementalPrior:
         x = self.input.of_codes(framed.flatten(), self.embedding, at)
         for stage, (first, second) in enumerate(self.residuals):
             before, between = (
-                each.view(-1, each.shape[-1]) for each in kept.grids[2 * stage :][:2]
+                each.view(-1, each.shape[-1]) for each in cache.grids[2 * stage :][:2]
             )
             # Written before it is read: the cells of a run read each other. The order within
             # the run does not matter, because a cell reads only inputs of this layer, which are
@@ -99,13 +99,13 @@ class IncrementalPrior:
             before[at] = F.elu(x)
             between[at] = F.elu(first(before, at))
             x = x + F.glu(second(between, at), 1)
-            x = self._attend(stage, kept, x, background, (maps, cells), visible)
+            x = self._attend(stage, cache, x, background, (maps, cells), visible)
         return _through(self.prior.output, x).view(num_maps, width, -1).transpose(1, 2)
 
     def _attend(
         self,
         stage: int,
-        kept: KeyValueCache,
+        cache: KeyValueCache,
         x: Tensor,
         background: Tensor,
         at: tuple[Tensor, Tensor],
@@ -115,7 +115,7 @@ class IncrementalPrior:
         (maps, cells), seen = at, visible.shape[-1]
         split = _pointwise(attention.project, torch.cat([x, background], 1))
         query, key, value = split.view(*cells.shape, 3, attention.num_heads, -1).unbind(2)
-        keys, values = kept.keys[stage], kept.values[stage]
+        keys, values = cache.keys[stage], cache.values[stage]
         keys[maps, :, cells] = key
         values[maps, :, cells] = value
         mixed = F.scaled_dot_product_attention(

@@ -45,7 +45,7 @@ class Incremental(Protocol):
         """Make a pass over whole maps; returns logits, and a cache whose ``of`` selects maps."""
         ...
 
-    def resume(self, kept: Any, codes: Tensor, start: Tensor, width: int) -> Tensor:
+    def resume(self, cache: Any, codes: Tensor, start: Tensor, width: int) -> Tensor:
         """Logits (maps, codes, width) of the cells from ``start`` (maps,) on."""
         ...
 
@@ -124,7 +124,7 @@ def in_runs(
     in their context, so the next run starts there. A map is done once its last changeable cell is
     settled.
     """
-    logits, kept = prior.begin(inputs)
+    logits, cache = prior.begin(inputs)
     likelihood = likelihood_of(logits, inputs)
     check_finite("the likelihoods of the codes", likelihood)
     shape, allowed = inputs.shape, may_change(likelihood, options)
@@ -134,7 +134,7 @@ def in_runs(
     changed = codes != inputs
     # Without any change the guess is confirmed as a whole, and the map needs no second pass.
     active = changed.any(1).nonzero()[:, 0]
-    kept = kept.of(active)
+    cache = cache.of(active)
     settled = changed[active].int().argmax(1)
     last = (allowed[active] * torch.arange(num_cells, device=codes.device)).amax(1)
     while True:
@@ -142,11 +142,16 @@ def in_runs(
         if not len(going):
             return Resampled(codes.view(shape), likelihood, passes)
         if len(going) < len(active):
-            active, settled, last, kept = active[going], settled[going], last[going], kept.of(going)
+            active, settled, last, cache = (
+                active[going],
+                settled[going],
+                last[going],
+                cache.of(going),
+            )
         # All runs of a batch have one size. Some go beyond the last changeable cell of their map:
         # those cells keep their input code, because they are not allowed to change.
         size = min(width, int((last - settled).max()))
-        logits = prior.resume(kept, codes[active], settled + 1, size)
+        logits = prior.resume(cache, codes[active], settled + 1, size)
         check_finite("the logits of the prior", logits)
         run = settled[:, None] + 1 + torch.arange(size, device=codes.device)
         at = active[:, None], run.clamp(max=num_cells - 1)
