@@ -182,8 +182,9 @@ def _flat(folder: str, category: str) -> list[listing.Listed]:
     if found and (not is_flat or suspicious_names.in_folders(f"{name}/" for name in others)):
         raise LayoutError(
             f"{folder}: which images are good can't be known from their places; found "
-            f"{_seen(paths, others)}; move the good images to {category}/train/good, or give --good-pattern with a regular expression "
-            f"for their paths below {category}, such as '{_suggested(paths)}'"
+            f"{_seen(paths, others)}; move the good images to {category}/train/good, or give "
+            "--good-pattern with a regular expression for their paths below "
+            f"{category}, such as '{_suggested(paths)}'"
         )
     _refuse(folder, suspicious_names.of_masks(paths))
     return found
