@@ -94,6 +94,8 @@ def test_a_training_stopped_by_ctrl_c_ends_in_one_line_and_leaves_nothing_of_ray
     with running(*line, *kind, home=tmp_path) as run:
         run.wait_for(lambda: "left out" in run.err.read_text())
         folder = folder_of_ray(run)
+        found = listening([run.process.pid, *descendants(run.process.pid)])
+        assert set(found) <= LOOPBACK, {each: title(pid) for each, pid in found.items()}
         ended, seconds, left = run.stop(signal.SIGINT)
     assert ended.code == 130, ended.err
     assert seconds < 10

@@ -38,6 +38,7 @@ def test_a_log_in_pieces_over_broken_connections_is_said_once_line_by_line(size:
         ("FAILED", 2, "its log", 2, ""),
         ("FAILED", -9, "", None, "its command ended with exit code -9"),
         ("FAILED", 137, "", None, "its command ended with exit code 137"),
+        ("FAILED", 143, "", None, "it was stopped"),
         ("FAILED", None, "Traceback\n\nOSError: no space\n", None, "OSError: no space"),
         ("FAILED", None, "", None, "the job server gives no reason"),
         ("STOPPED", None, "", None, "it was stopped"),
