@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from vqad.detection.weights import DetectorError
@@ -180,7 +181,7 @@ def _trainer(task: train_worker.Task) -> TorchTrainer:
             use_gpu=shares.gpus > 0,
             resources_per_worker=shares.of_worker,
         ),
-        torch_config=TorchConfig(backend=_backend(shares)),
+        torch_config=_torch_config(shares),
         run_config=RunConfig(
             name=task.checkpoints.name,
             storage_path=path,
@@ -191,11 +192,24 @@ def _trainer(task: train_worker.Task) -> TorchTrainer:
     )
 
 
-def _backend(shares: Resources) -> str | None:
-    """The backend for messages between a category's workers; None leaves the choice to Ray."""
-    # A single worker sends nothing and may lack NCCL, and NCCL refuses two workers on one GPU.
-    is_alone, share_one = shares.num_workers == 1, shares.gpus not in (0, 1)
-    return "gloo" if is_alone or share_one else None
+class _Alone(TorchConfig):
+    """The configuration of a single worker, which needs no process group.
+
+    The store of a process group would listen on all addresses of the machine, without a token.
+    """
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """A backend that does nothing."""
+        return Backend
+
+
+def _torch_config(shares: Resources) -> TorchConfig:
+    """How a category's workers send messages to each other."""
+    if shares.num_workers == 1:
+        return _Alone()
+    # NCCL refuses two workers on one GPU. None leaves the choice to Ray.
+    return TorchConfig(backend=None if shares.gpus in (0, 1) else "gloo")
 
 
 def _failed(failure: Failure) -> dict[str, Any]:
