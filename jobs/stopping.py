@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,30 +36,46 @@ def signals_stop(say_last: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
         return
-    timers: list[threading.Timer] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)  # a second one would interrupt the orderly end
-        timers.append(_hard_end(128 + number, say_last))
         raise Stopped(number)
 
     before: dict[int, Any] = {each: signal.signal(each, stop) for each in SIGNALS}
     try:
-        yield
+        with _ended_in_time(say_last):
+            yield
     finally:
-        for timer in timers:
-            timer.cancel()
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
-def _hard_end(code: int, say_last: Callable[[], None]) -> threading.Timer:
-    def end() -> None:
-        say_last()
-        os._exit(code)
+@contextmanager
+def _ended_in_time(say_last: Callable[[], None]) -> Iterator[None]:
+    """End the process where the block goes on for too long after a signal.
 
-    timer = threading.Timer(WITHIN_S, end)
-    timer.daemon = True
-    timer.start()
-    return timer
+    A thread learns of the signal by itself: the handler runs in the main thread, and only when that
+    comes back from what it waits for in another language.
+    """
+    ours, theirs = socket.socketpair()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while number := ours.recv(1):
+            if number[0] in SIGNALS and not ended.wait(WITHIN_S):
+                say_last()
+                os._exit(128 + number[0])
+
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, daemon=True, name="stopping")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        thread.join()
+        ours.close()

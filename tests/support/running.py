@@ -22,7 +22,7 @@ class Running:
     out: Path
     err: Path
 
-    def wait_for(self, happened: Callable[[], bool], within_s: float = 120) -> None:
+    def wait_for(self, happened: Callable[[], bool], within_s: float = 300) -> None:
         """Wait until something happened, which must be before the command ends."""
         give_up_s = time.monotonic() + within_s
         while not happened():
