@@ -11,7 +11,7 @@ from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # From the signal to the end, whatever hangs meanwhile: an orderly end takes two to four seconds.
-WITHIN_S: Final = 9.0
+WITHIN_S: Final = 8.0
 
 
 class Stopped(KeyboardInterrupt):
