@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_measure import SHAPE, inspected_of, measured_of, truth_of
-from vqad.evaluation import figure_text
 from vqad.evaluation.ablations import ABLATIONS
 from vqad.evaluation.figures import Shown, ablations, comparison, score_distributions
 from vqad.evaluation.measure import distribution
+from vqad.training import figure_text
 
 
 def picture_of(data: bytes) -> np.ndarray:

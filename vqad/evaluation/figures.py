@@ -18,9 +18,9 @@ from numpy import ndarray
 from vqad.array_types import AnomalyMap
 from vqad.detection.score import predicted_mask
 from vqad.evaluation.ablations import ABLATIONS
-from vqad.evaluation.figure_text import drawable
 from vqad.evaluation.measure import LOG10_EDGES, RESAMPLING, Measured, mean_of
 from vqad.inspection.contact_sheet import heat
+from vqad.training.figure_text import drawable
 
 _NORMAL, _DEFECT = "#3a9d5d", "#d1495b"
 # The colours of the paper's figure 8, and two more.

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vqad.storage.models_layout import CURVES
+from vqad.training.figure_text import drawable
 from vqad.training.loop import Record
 
 _FITTED, _HELD_OUT, _CODES = "#3d6fb4", "#e58a2e", "#3a9d5d"
@@ -27,7 +28,8 @@ def lines(records: Sequence[Record]) -> bytes:
 def picture(records: Sequence[Record], title: str) -> bytes:
     """PNG: error and codes in use of the VQ-VAE, and likelihood of the prior, over their steps."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    figure.suptitle(title)
+    shown = drawable(title)
+    figure.suptitle(shown.pop("text"), **shown)
     error, codes, nats = figure.subplots(1, 3)
     vqvae = [each for each in records if each.stage == "vqvae"]
     prior = [each for each in records if each.stage == "prior"]
