@@ -142,7 +142,7 @@ NOT_STARTED = {
     ),
     f"{EVALUATE} --ablations --categories fabric": (
         r"could not be evaluated: fabric: 0 of 0 held-out images of the fabric detector are not in "
-        r".*/archive; give as --data what it was trained on$"
+        r".*/archive; give as --data the folder that it was trained on$"
     ),
     "demo --output {here}/full": r"--output .*/full is not empty; give a new folder$",
     "demo --num-train 3": r"--num-train: .*greater than or equal to 20.*'3'$",

@@ -106,6 +106,19 @@ def test_a_misspelt_category_of_a_training_is_found_before_ray_is_imported(
     assert not (tmp_path / "models").exists()
 
 
+def test_training_data_one_level_too_deep_are_refused_with_the_folder_above(
+    tmp_path: Path, vqad: Vqad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vqad.on_ray.session", None)  # an import would fail
+    for name in ("train/good", "test/broken", "ground_truth/broken"):
+        (tmp_path / "bottle" / name).mkdir(parents=True)
+        (tmp_path / "bottle" / name / "0.png").write_bytes(b"not looked at")
+    ended = vqad("train", "--data", tmp_path / "bottle", "--models", tmp_path / "models")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.endswith(f"--data file://{tmp_path} --categories bottle\n")
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from vqad.on_ray import baselines
+from vqad.training.good_images import good_images
 
 
 @pytest.mark.parametrize("category", ["螺" * 85, "metal nut", ".hidden"])
@@ -14,6 +15,7 @@ def test_a_category_of_any_name_has_a_folder_that_a_disk_takes(
     good = tmp_path / "data" / category / "train" / "good"
     good.mkdir(parents=True)
     (good / "1.png").write_bytes(b"its name and tag count here, not its content")
-    folder = Path(baselines._folder(f"{tmp_path}/data", f"{tmp_path}/out", category, "v", "AE-L2"))
+    listed = good_images(f"{tmp_path}/data", category)
+    folder = Path(baselines._folder(f"{tmp_path}/out", category, "v", "AE-L2", listed))
     folder.mkdir(parents=True)
     assert folder.parents[1] == tmp_path / "out" / "baselines"

@@ -15,6 +15,7 @@ from vqad import detector
 from vqad.detection.saved_categories import current_version
 from vqad.detector import Detector
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
+from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
 from vqad.on_ray import evaluate_tasks, event_log
 from vqad.storage import files, uris
@@ -34,8 +35,10 @@ def fit(
     folders, running = {}, []
     for category in categories:
         version = current_version(models, category)
+        settings = Detector.load(models, category, version=version).settings
+        held_out, others = holdout.split(data, settings)
         for loss in LOSSES:
-            folder = _folder(data, models, output, category, version, loss)
+            folder = _folder(output, category, version, loss, [*held_out, *others])
             folders[category, loss] = folder
             if not files.exists(uris.join(folder, "baseline.json")):
                 running.append(task.remote(data, models, category, version, loss, folder, log))
@@ -47,12 +50,9 @@ def fit(
     return folders
 
 
-def _folder(data: str, models: str, output: str, category: str, version: str, loss: Loss) -> str:
+def _folder(output: str, category: str, version: str, loss: Loss, good: Sequence[Listed]) -> str:
     """A baseline's folder, whose name depends on everything that shapes the fit."""
-    held_out, others = holdout.split(
-        data, Detector.load(models, category, version=version).settings
-    )
-    rows = sorted((each.image, each.etag) for each in (*held_out, *others))
+    rows = sorted((each.image, each.etag) for each in good)
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
     return uris.join(output, "baselines", readable_name(category), f"{loss}-{digest[:12]}")
 

@@ -83,7 +83,9 @@ def split(data: str, settings: Settings) -> tuple[list[listing.Listed], list[lis
     category are compared. Raises ValueError if a held-out image is missing.
     """
     marker = f"/{encoded(settings.category)}/"
-    listed = good_images(data, settings.category, settings.found.options.get("good_pattern"))
+    pattern = settings.found.options.get("good_pattern")
+    # A detector without a record of held-out images is refused whatever the data look like.
+    listed = good_images(data, settings.category, pattern) if settings.found.held_out else []
     by_path = {each.image.rpartition(marker)[2]: each for each in listed}
     wanted = [image.rpartition(marker)[2] for image in settings.found.held_out]
     missing = [path for path in wanted if path not in by_path]
