@@ -163,7 +163,7 @@ def test_a_category_that_fails_is_named_with_its_reason_and_exit_code_1(
     assert ended.code == 1
     failed = ended.summary["failed"]
     assert set(failed) == {"single", "broken"}
-    assert failed["single"].startswith("1 images in 1 group(s): at least 2 are needed")
+    assert failed["single"].startswith("1 images to learn from: at least 10 are needed")
     assert "none of 1 images can be read; the first: " in failed["broken"]
     assert "unreadable: not a picture of any known format" in failed["broken"]
     for category, reason in failed.items():

@@ -238,5 +238,5 @@ def test_a_preset_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 
 def test_a_single_image_is_too_few() -> None:
-    with pytest.raises(ValueError, match=r"1 images in 1 group\(s\): at least 2 are needed"):
+    with pytest.raises(ValueError, match="1 images to learn from: at least 10 are needed"):
         Training(NAMES[:1], PIXELS[:1], TrainOptions(**OPTIONS))

@@ -78,16 +78,15 @@ class Training:
 
     def _held_out(self, names: Sequence[str], pixels: np.ndarray) -> list[int]:
         """Positions of the held-out images. Raises ValueError if there are too few images."""
-        self.copies = near_copies.copies(pixels)
-        held = holdout.hold_out(
-            names, seed=self.options.seed, group=self.options.heldout_group, copies=self.copies
-        )
         if len(names) < FEWEST_IMAGES:
             raise ValueError(
                 f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
                 "a tenth is held out; add good images, or leave the category out"
             )
-        return held
+        self.copies = near_copies.copies(pixels)
+        return holdout.hold_out(
+            names, seed=self.options.seed, group=self.options.heldout_group, copies=self.copies
+        )
 
     def records(self) -> Iterator[Record]:
         """Fit both networks from their present state. Raises CollapseError or DivergenceError."""
