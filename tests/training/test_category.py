@@ -222,6 +222,7 @@ def test_sixteen_bit_pictures_train_as_well() -> None:
     [
         ({"minimum_area_px": 0}, "minimum_area_px must be at least 1, got 0"),
         ({"eta": 1.5}, "eta must be in [0, 1), got 1.5"),
+        ({"eta": 0.0}, "eta must be at least 1.1e-19, got 0: with a smaller one no image would be"),
         ({"threshold_quantile": 0.0}, "threshold_quantile must be in (0, 1], got 0.0"),
         ({"seed": -1}, "seed must be in [0, 4294967296), got -1"),
         ({"heldout_group": "part"}, "heldout_group needs a group that names what stays together"),

@@ -22,7 +22,7 @@ READABLE_VERSIONS: Final = (1, 2, 3)  # 1 has the plain form alone, 1 and 2 no b
 _ROUNDING_NATS: Final = 1e-2
 # With a smaller eta no code is improbable and every image normal; its square, which bounds the
 # surprisal, has to be a float32 above 0 (1.2e-38).
-_SMALLEST_ETA: Final = 1.1e-19
+SMALLEST_ETA: Final = 1.1e-19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,8 @@ def _check_loaded(settings: Settings, uri: str) -> None:
             f"{uri} has preprocessing of version {version}, this program knows 1 to {known}; use "
             "the program that wrote it, or train again"
         )
-    if settings.resample.eta < _SMALLEST_ETA:
+    if settings.resample.eta < SMALLEST_ETA:
         raise DetectorError(
-            f"{uri}: eta must be at least {_SMALLEST_ETA:g}, got {settings.resample.eta:g}: with "
+            f"{uri}: eta must be at least {SMALLEST_ETA:g}, got {settings.resample.eta:g}: with "
             "it no image would be defective; train again"
         )

@@ -78,17 +78,21 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Refuse options with which nothing can be fitted."""
+        from vqad.detection.settings import SMALLEST_ETA
         from vqad.model.resample import ResampleOptions
         from vqad.training import good_images, holdout
         from vqad.training.presets import preset_of
 
-        preset = preset_of(self.preset)
+        preset_of(self.preset)  # refuses a name that is not there
         if self.minimum_area_px is not None and self.minimum_area_px < 1:
             raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
         if self.eta != "auto":
             ResampleOptions(eta=self.eta)
-            if self.eta <= 0 and (self.form or preset.form) == "joined":
-                raise ValueError(f"eta must be above 0 in the joined form, got {self.eta}")
+            if self.eta < SMALLEST_ETA:
+                raise ValueError(
+                    f"eta must be at least {SMALLEST_ETA:g}, got {self.eta:g}: with a smaller "
+                    "one no image would be defective"
+                )
         if not 0 < self.threshold_quantile <= 1:
             raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
         if not 0 <= self.seed < 2**32:
