@@ -24,6 +24,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
     monkeypatch.setattr(resources.ray, "nodes", lambda: [*told, gone])
     monkeypatch.setattr(session, "num_cpus", lambda: int(sum(n.get("CPU", 0) for n in nodes)))
     monkeypatch.setattr(session, "num_gpus", lambda: sum(n.get("GPU", 0.0) for n in nodes))
+    # Another test of this process may have started a private Ray that is still there.
+    monkeypatch.setattr(session, "is_private", lambda: False)
 
 
 LAPTOP = [{"CPU": 2.0}]
