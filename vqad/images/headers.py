@@ -113,7 +113,7 @@ def _png(data: bytes, max_pixels: int) -> Header:
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _JPEG_START, _JPEG_END = 0xD8, 0xD9
 _JPEG_SCAN: Final = 0xDA
-_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # of JPEG-LS
 _JPEG_UNSUPPORTED_FRAMES: Final = _JPEG_FRAMES - {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 
 
@@ -258,6 +258,7 @@ class _TiffTags:
 
 _YCBCR, _JPEG_COMPRESSION, _SEPARATE = 6, 7, 2
 _COMPRESSIONS_16_BIT: Final = frozenset({1, 5, 8, 32773, 32946})  # that OpenCV can read
+_COMPRESSIONS: Final = _COMPRESSIONS_16_BIT | {2, 3, 4, 6, 7, 32771, 34925, 50000}
 
 
 def _is_unchecked_ycbcr(tags: _TiffTags) -> bool:
@@ -281,8 +282,8 @@ def _tiff_header(tags: _TiffTags, max_pixels: int) -> Header:
     if colours == _YCBCR and _is_unchecked_ycbcr(tags):
         raise ImageError("unsupported", "TIFF in YCbCr that is not compressed by JPEG")
     compression = tags.numbers(259, (1,))[0]
-    if header.bits == 16 and compression not in _COMPRESSIONS_16_BIT:
-        raise ImageError("unsupported", f"16-bit TIFF of compression {compression}")
+    if compression not in (_COMPRESSIONS_16_BIT if header.bits == 16 else _COMPRESSIONS):
+        raise ImageError("unsupported", f"{header.bits}-bit TIFF of compression {compression}")
     if header.bits == 16 and ((colours, channels) not in {(1, 1), (2, 3), (2, 4)} or planes != 1):
         raise ImageError("unsupported", "16-bit TIFF that is not plain grey or RGB")
     return header
