@@ -1,0 +1,148 @@
+"""Features of an image at a grid of places: colour, and energy of derivatives at several scales.
+
+They are fixed filters, so nothing is learnt here. Each place of the grid covers a few pixels and
+gets, for every scale, how strong edges and lines of each direction are around it, and what colour
+it has. Local statistics (`local_gaussian`, `local_neighbours`) compare them with the features of
+normal images at the same place.
+
+The paper has none of this. Method: PaDiM (Defard et al. 2021) with hand-made features.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+Picture = Float32[ndarray, "height width 3"]  # RGB in [0, 1]
+Plane = Float32[ndarray, "height width"]
+Features = Float32[ndarray, "rows cols channels"]
+
+LARGEST_GRID: Final = 64  # places on each side
+SMALLEST_CELL_PX: Final = 2
+# Gaussian sigmas for cells of 4 px, as at an input of 256 px; they scale with the cell.
+_REFERENCE_CELL_PX: Final = 4
+_SMALLEST_SIGMA_PX: Final = 0.6
+_SIGMAS: Final = (1.0, 2.5, 6.0)  # of derivatives
+_COLOUR_SIGMAS: Final = (2.5, 6.0)  # of colours themselves
+_SMALLEST_BLUR: Final = 1.2  # px; a narrower one on a shrunken picture would not be round
+_SMALLEST_AROUND_CELLS: Final = 0.375
+_ENERGY_FLOOR: Final = 1e-8  # keeps the root of no energy away from a steep slope
+# A product is grey if its channels differ by less than this on average, in [0, 1]. JPEG adds some.
+_LARGEST_GREY_DIFFERENCE: Final = 2 / 255
+_EXPOSURE_LIMIT: Final = 4.0
+_EXPOSURE_FLOOR: Final = 0.08  # of the spread, in logarithms of 1 + grey level
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """How features are taken from an image."""
+
+    image_size_px: int
+    grey: bool = False  # of brightness alone
+    exposure: bool = False  # brightness relative to the image's own median and spread
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no grid fits."""
+        if self.image_size_px < SMALLEST_CELL_PX or self.image_size_px % self.cell_px:
+            raise ValueError(
+                f"image_size_px must be a multiple of {self.cell_px}, got {self.image_size_px}"
+            )
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a place: 4 px at 256 px, 2 px at up to 128 px."""
+        return max(SMALLEST_CELL_PX, self.image_size_px // LARGEST_GRID)
+
+    @property
+    def grid(self) -> int:
+        """Places on each side."""
+        return self.image_size_px // self.cell_px
+
+    @property
+    def num_channels(self) -> int:
+        """Features of a place."""
+        return 20 if self.grey else 30
+
+
+def is_grey(pictures: Sequence[Picture]) -> bool:
+    """Find whether a product is pictured without colour."""
+    spread = np.mean([np.ptp(each, axis=2).mean() for each in pictures])
+    return bool(spread < _LARGEST_GREY_DIFFERENCE)
+
+
+def features(picture: Picture, options: FeatureOptions) -> Features:
+    """Features of one picture of ``image_size_px`` on each side, in [0, 1]."""
+    planes = _planes(picture, options)
+    found = []
+    for sigma_px in _SIGMAS:
+        sigma = max(sigma_px * options.cell_px / _REFERENCE_CELL_PX, _SMALLEST_SIGMA_PX)
+        factor = _shrinking(sigma, options)
+        size = options.image_size_px // factor
+        small = cv2.resize(planes, (size, size), interpolation=cv2.INTER_AREA)
+        blurred = cv2.GaussianBlur(small, (0, 0), sigma / factor)
+        if sigma_px in _COLOUR_SIGMAS:
+            found.append(_down(blurred, options))
+        found += _details(blurred, sigma / factor, options)
+    return np.dstack(found)
+
+
+def _shrinking(sigma: float, options: FeatureOptions) -> int:
+    """How far the picture is shrunk before a blur of this sigma: wide blurs need no fine pixels."""
+    factor = 1
+    while factor < options.cell_px and sigma / (2 * factor) >= _SMALLEST_BLUR:
+        factor *= 2
+    return factor
+
+
+def _planes(picture: Picture, options: FeatureOptions) -> ndarray:
+    """Lightness and two colours, or brightness alone, each about 1 wide."""
+    if options.grey:
+        grey = np.ascontiguousarray(picture[..., 0])
+        return _exposed(grey * 255) if options.exposure else grey
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    lab *= np.float32([1 / 100, 1 / 255, 1 / 255])
+    if options.exposure:
+        lab[..., 0] = _exposed(lab[..., 0] * 255)
+    return lab
+
+
+def _exposed(brightness: Plane) -> Plane:
+    log = np.log1p(brightness)
+    median = np.median(log)
+    # 1.48 times the median deviation is the standard deviation of a normal distribution.
+    spread = 1.48 * np.median(np.abs(log - median)) + _EXPOSURE_FLOOR
+    bounded = ((log - median) / spread).clip(-_EXPOSURE_LIMIT, _EXPOSURE_LIMIT)
+    return ((bounded + _EXPOSURE_LIMIT) / (2 * _EXPOSURE_LIMIT)).astype(np.float32)
+
+
+def _details(blurred: ndarray, sigma: float, options: FeatureOptions) -> Iterator[ndarray]:
+    """Energies of first and second derivatives of lightness, and of the colours' Laplacian."""
+    light = blurred if options.grey else np.ascontiguousarray(blurred[..., 0])
+    first = [cv2.Sobel(light, cv2.CV_32F, *order) * sigma for order in ((1, 0), (0, 1))]
+    second = [
+        cv2.Sobel(light, cv2.CV_32F, *order) * sigma**2 for order in ((2, 0), (0, 2), (1, 1))
+    ]
+    yield from (_energy(each, sigma, options) for each in (*first, *second))
+    yield _down(second[0] + second[1], options)
+    if not options.grey:
+        for channel in (1, 2):
+            colour = np.ascontiguousarray(blurred[..., channel])
+            yield _energy(cv2.Laplacian(colour, cv2.CV_32F) * sigma**2, sigma, options)
+
+
+def _energy(response: Plane, sigma: float, options: FeatureOptions) -> Plane:
+    # Shrunk first: blurring the small picture costs a sixteenth, and both are averages.
+    cells = _down(response * response, options)
+    pixels_a_cell = response.shape[0] / options.grid
+    around = max(sigma / pixels_a_cell, _SMALLEST_AROUND_CELLS)
+    return np.sqrt(cv2.GaussianBlur(cells, (0, 0), around) + np.float32(_ENERGY_FLOOR))
+
+
+def _down(planes: ndarray, options: FeatureOptions) -> ndarray:
+    if planes.shape[0] == options.grid:
+        return planes
+    return cv2.resize(planes, (options.grid, options.grid), interpolation=cv2.INTER_AREA)
