@@ -39,7 +39,7 @@ class LocalNeighbours:
 
     @cached_property
     def _local_lengths(self) -> dict[tuple[int, int], Tensor]:
-        """b P b of the bank's features at each place moved by (down, right), in P of the place."""
+        """Lengths b P b of the bank's features, seen from the place (down, right) away."""
         return {
             (down, right): _length(self.bank[there], self.precision[here])
             for down in _STEPS
@@ -103,7 +103,8 @@ def _overlap(
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Places whose place moved by (down, right) lies inside the grid, and the moved places."""
     here = tuple(
-        slice(max(0, -step), min(size, size - step)) for step, size in zip((down, right), shape)
+        slice(max(0, -step), min(size, size - step))
+        for step, size in zip((down, right), shape[:2], strict=True)
     )
     there = tuple(
         slice(part.start + step, part.stop + step)

@@ -1,0 +1,90 @@
+"""One score from the largest values of a field over several areas, and a map that agrees with it.
+
+A small defect raises a few places by much, a large one many by little. So the mean of the k
+largest values is taken for several k, each counted in deviations from what it is on normal
+images, and the most unusual of them is the score:
+
+    score = 10 + max over k of (mean of k largest - usual) / deviation
+
+10 is the score of a usual normal image, so that scores and thresholds stay above 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64
+from numpy import ndarray
+
+from vqad.array_types import AnomalyMap
+from vqad.detection import score
+
+UNIT: Final = "deviations of normal images, from 10"
+USUAL_SCORE: Final = 10.0
+# Of the field's places; 2, 8, 32, 128 and 512 of 64 x 64.
+_SHARES: Final = (2 / 4096, 8 / 4096, 32 / 4096, 128 / 4096, 512 / 4096)
+_FLOOR: Final = 0.05  # of the usual value, added to each deviation: few images understate it
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsualAreas:
+    """The mean of the largest values on normal images, for each area."""
+
+    medians: list[float]
+    deviations: list[float]
+
+    def __post_init__(self) -> None:
+        """Refuse what no score can be made with."""
+        if not len(self.medians) == len(self.deviations) == len(_SHARES):
+            raise ValueError(f"usual areas must be {len(_SHARES)}, got {len(self.medians)}")
+        if not all(np.isfinite(self.medians)) or not all(
+            0 < one < np.inf for one in self.deviations
+        ):
+            raise ValueError("usual areas must be finite, and their deviations above 0")
+
+
+def usual_areas(fields: Sequence[Float32[ndarray, "rows cols"]]) -> UsualAreas:
+    """Measure normal images."""
+    levels = np.array([_largest(field) for field in fields])
+    medians = np.median(levels, axis=0)
+    deviations = np.maximum(levels.std(0) + _FLOOR * np.abs(medians), 1e-6)
+    return UsualAreas(medians=medians.tolist(), deviations=deviations.tolist())
+
+
+def area_score(field: Float32[ndarray, "rows cols"], usual: UsualAreas) -> float:
+    """Score of a field, at least 0; about 10 on normal images."""
+    away = (_largest(field) - np.array(usual.medians)) / np.array(usual.deviations)
+    return float(np.float32(max(0.0, USUAL_SCORE + float(away.max()))))
+
+
+def _largest(field: Float32[ndarray, "rows cols"]) -> Float64[ndarray, " areas"]:
+    values = np.sort(field, axis=None)[::-1].astype(np.float64)
+    counts = [max(1, round(share * values.size)) for share in _SHARES]
+    return np.array([values[:count].mean() for count in counts])
+
+
+def scaled_map(field: Float32[ndarray, "rows cols"], *, size_px: int, scale: float) -> AnomalyMap:
+    """The field as a map of the model's input, 0 where nothing is unusual."""
+    wide = cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    return wide.clip(0) * np.float32(scale)
+
+
+def agreeing_map(
+    anomaly_map: AnomalyMap, *, image_score: float, threshold: float, minimum_area_px: int
+) -> AnomalyMap:
+    """The map, changed where it contradicts the verdict.
+
+    A defect has a component of the minimum area above the threshold: where it has none, the one
+    around the map's largest values is raised above it. A normal image has none: what is above the
+    threshold is lowered to it.
+    """
+    level = score.score(anomaly_map, minimum_area_px=minimum_area_px)
+    if image_score <= threshold:
+        bound = np.nextafter(np.float32(threshold), np.float32(0))
+        return np.minimum(anomaly_map, bound) if level > threshold else anomaly_map
+    if level > threshold:
+        return anomaly_map
+    above = np.nextafter(np.float32(threshold), np.float32(np.inf))
+    return np.where(anomaly_map >= level, np.maximum(anomaly_map, above), anomaly_map)

@@ -1,0 +1,163 @@
+"""Local statistics: how unusual the features of each place are among those of normal images.
+
+    features -> less what the whole image explains -> distances L and M -> one field
+
+`local_features` has the features, `image_context` the image's share in them, `local_gaussian` the
+metric of each place, `local_neighbours` the distances. Each distance is smoothed and standardised
+by what it is on normal images that the statistics were not fitted on. The field is their weighted
+mean, in units of the usual largest value of a normal image.
+
+The parts are kept in half precision: what is fitted and what is loaded then give equal bits.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+from torch import Tensor, nn
+
+from vqad.detection.image_context import ImageContext, fit_context, num_components
+from vqad.detection.local_features import FeatureOptions, features
+from vqad.detection.local_gaussian import fit_gaussian
+from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
+
+Field = Float32[ndarray, "rows cols"]
+
+MOST_IN_BANK: Final = 64  # images; 50 and 100 of them did alike on the products that were tried
+_WEIGHTS: Final = (1 / 3, 2 / 3)  # of L and M
+_SMOOTHING_CELLS: Final = 0.75
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStatisticsConfig:
+    """Sizes of fitted local statistics."""
+
+    features: FeatureOptions
+    num_in_bank: int  # images
+    num_components: int  # of an image's context
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that nothing can be loaded into."""
+        if not 1 <= self.num_in_bank <= MOST_IN_BANK:
+            raise ValueError(
+                f"num_in_bank must be from 1 to {MOST_IN_BANK}, got {self.num_in_bank}"
+            )
+        if self.num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {self.num_components}")
+
+
+class LocalStatistics(nn.Module):
+    """Fitted local statistics of one product."""
+
+    centre: Tensor
+    axes: Tensor
+    weights: Tensor
+    to_white: Tensor
+    bank: Tensor
+    metric: Tensor
+    standard: Tensor
+
+    def __init__(self, config: LocalStatisticsConfig) -> None:
+        super().__init__()
+        self.config = config
+        grid, channels = config.features.grid, config.features.num_channels
+        num, components = config.num_in_bank, config.num_components
+        shapes = {
+            "centre": (channels,),
+            "axes": (channels, components),
+            "weights": (grid, grid, components, channels),
+            "to_white": (channels, channels),
+            "bank": (grid, grid, channels, num),
+            "metric": (grid, grid, channels, channels),
+            "standard": (2, 3),  # mean, deviation and largest value of L and of M
+        }
+        for name, shape in shapes.items():
+            dtype = torch.float16 if len(shape) > 2 else torch.float32
+            self.register_buffer(name, torch.zeros(shape, dtype=dtype))
+        self._unpacked: tuple[ImageContext, LocalNeighbours] | None = None
+
+    def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
+        """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
+        return torch.from_numpy(np.stack([features(one, self.config.features) for one in pictures]))
+
+    def distances(self, found: Float32[Tensor, "num rows cols channels"]) -> ndarray:
+        """Smoothed distances L and M, (2, num, rows, cols), of features."""
+        context, neighbours = self._parts()
+        both = neighbours.distances(context.left(found))
+        return np.stack([[_smooth(field) for field in one.numpy()] for one in both])
+
+    def fields(self, distances: Float32[ndarray, "2 num rows cols"]) -> list[Field]:
+        """One field of each image from its distances."""
+        mean, deviation, largest = self.standard.numpy().T[..., None, None, None]
+        standardised = (distances - mean) / deviation / largest
+        weights = np.array(_WEIGHTS, np.float32)[:, None, None, None]
+        return list((weights * standardised).sum(0))
+
+    def inspect(self, pictures: Float32[ndarray, "num height width 3"]) -> list[Field]:
+        """The field of each picture."""
+        return self.fields(self.distances(self.features(pictures)))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._unpacked = None  # it was made of the parts before
+
+    def _parts(self) -> tuple[ImageContext, LocalNeighbours]:
+        """The parts in single precision, made once."""
+        if self._unpacked is None:
+            metric = self.metric.float()
+            self._unpacked = (
+                ImageContext(centre=self.centre, axes=self.axes, weights=self.weights.float()),
+                LocalNeighbours(
+                    to_white=self.to_white,
+                    bank=self.bank.float(),
+                    precision=metric @ metric.mT,
+                ),
+            )
+        return self._unpacked
+
+
+def fit(
+    found: Float32[Tensor, "num rows cols channels"], options: FeatureOptions, *, seed: int
+) -> LocalStatistics:
+    """Fit to features of normal images. It is not standardised yet: see `standard_of`."""
+    deviation = found.flatten(0, 2).std(0).clamp(min=1e-6)
+    context = fit_context(found, deviation)
+    left = context.left(found)
+    gaussian = fit_gaussian(left)
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    bank = left[order[:MOST_IN_BANK].sort().values]
+    neighbours = fit_neighbours(bank, gaussian)
+    config = LocalStatisticsConfig(
+        features=options, num_in_bank=len(bank), num_components=num_components(len(found))
+    )
+    statistics = LocalStatistics(config)
+    statistics.load_state_dict(
+        {
+            "centre": context.centre,
+            "axes": context.axes,
+            "weights": context.weights,
+            "to_white": neighbours.to_white,
+            "bank": neighbours.bank,
+            "metric": torch.linalg.cholesky(neighbours.precision),
+            "standard": torch.tensor([[0.0, 1.0, 1.0]] * 2),
+        }
+    )
+    return statistics
+
+
+def standard_of(distances: Float32[ndarray, "2 num rows cols"]) -> Tensor:
+    """Mean and deviation of L and M over normal images, and the usual largest value of one."""
+    rows = []
+    for one in distances:
+        mean, deviation = one.mean(), one.std()
+        largest = np.median(((one - mean) / deviation).max((1, 2)))
+        rows.append([mean, deviation, largest])
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def _smooth(field: Field) -> Field:
+    return cv2.GaussianBlur(field, (0, 0), _SMOOTHING_CELLS)

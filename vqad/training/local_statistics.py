@@ -1,0 +1,118 @@
+"""Fit local statistics, and score every normal image by parts that were not fitted on it.
+
+Normal images are dealt into folds. Each fold is measured by statistics of the other folds, so all
+images, not only a held-out tenth, say what is usual and where the threshold lies. The statistics
+that are kept are fitted on all of them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+from torch import Tensor
+
+from vqad.detection import local_statistics
+from vqad.detection.area_score import UsualAreas, area_score, usual_areas
+from vqad.detection.local_features import FeatureOptions, features, is_grey
+from vqad.detection.local_statistics import Field, LocalStatistics
+
+NUM_FOLDS: Final = 3
+MOST_IMAGES: Final = 300  # beyond it, some of them: memory is bounded, and more brought nothing
+_LOOKED_AT: Final = 20  # images that decide whether a product is grey
+QUANTILE: Final = 0.95  # of the scores of normal images, that becomes the threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedStatistics:
+    """Local statistics, and what they say of the normal images that did not shape it."""
+
+    statistics: LocalStatistics
+    positions: list[int]  # of the normal images that were used
+    fields: list[Field]  # of each of them, by statistics that were not fitted on it
+    usual: UsualAreas
+    scores: list[float]  # of each of them
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is a defect."""
+        return float(np.float32(np.quantile(self.scores, QUANTILE)))
+
+
+def fit_statistics(
+    pictures: Sequence[Float32[ndarray, "height width 3"]],
+    *,
+    groups: Sequence[str],
+    seed: int,
+    exposure: bool = False,
+) -> FittedStatistics:
+    """Fit to normal pictures, RGB in [0, 1]; images of one group are in one fold.
+
+    Raises ValueError where there are fewer than two groups.
+    """
+    rng = np.random.default_rng(seed)
+    positions = np.sort(rng.permutation(len(pictures))[:MOST_IMAGES])
+    chosen = [pictures[at] for at in positions]
+    options = FeatureOptions(
+        image_size_px=chosen[0].shape[0],
+        grey=is_grey(chosen[:_LOOKED_AT]),
+        exposure=exposure,
+    )
+    found = features_of(chosen, options)
+    fold_of = folds([groups[at] for at in positions], rng)
+    distances = _cross_fitted(found, fold_of, options, seed)
+    statistics = local_statistics.fit(found, options, seed=seed)
+    statistics.standard.copy_(local_statistics.standard_of(distances))
+    fields = statistics.fields(distances)
+    usual = usual_areas(fields)
+    return FittedStatistics(
+        statistics=statistics,
+        positions=positions.tolist(),
+        fields=fields,
+        usual=usual,
+        scores=[area_score(field, usual) for field in fields],
+    )
+
+
+def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:
+    """Features of many pictures."""
+    return torch.from_numpy(np.stack([features(one, options) for one in pictures]))
+
+
+def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
+    """The group of each image: the pattern's first group, else its name."""
+    found = [re.search(pattern, name) if pattern else None for name in names]
+    return [(each and each.group(1)) or name for each, name in zip(found, names, strict=True)]
+
+
+def folds(groups: Sequence[str], rng: np.random.Generator) -> Int64[ndarray, " num"]:
+    """The fold of each image; the largest groups first, each to the smallest fold."""
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"{len(groups)} images in {len(names)} group(s): at least 2 groups are needed, so that "
+            "each is scored by statistics of others"
+        )
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    fold_of, filled = np.zeros(len(names), np.int64), np.zeros(min(NUM_FOLDS, len(names)))
+    for name in order:
+        fold_of[name] = filled.argmin()
+        filled[fold_of[name]] += sizes[name]
+    return fold_of[group_of]
+
+
+def _cross_fitted(
+    found: Tensor, fold_of: Int64[ndarray, " num"], options: FeatureOptions, seed: int
+) -> Float32[ndarray, "2 num rows cols"]:
+    distances = np.zeros((2, *found.shape[:3]), np.float32)
+    for fold in np.unique(fold_of):
+        others = local_statistics.fit(found[fold_of != fold], options, seed=seed)
+        for some in np.array_split(np.flatnonzero(fold_of == fold), 1 + len(found) // 24):
+            if some.size:
+                distances[:, some] = others.distances(found[some])
+    return distances
