@@ -19,6 +19,7 @@ from vqad import synthetic
 from vqad.detector import Detector
 from vqad.evaluation.ablations import ABLATIONS, LIKELIHOOD, PLAIN
 from vqad.evaluation.baselines import LOSSES
+from vqad.evaluation.local_baseline import LOCAL
 from vqad.images import decoding, listing
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.resample_reference import agreement, fixed_point, jump, raster
@@ -256,7 +257,7 @@ def test_baselines_and_ablations_are_measured_beside_the_method_whatever_the_lab
     first = vqad(*line, "--baselines", "--ablations")
     assert first.code == 0, first.err
     rows = {row["method"]: row for row in tables_of(tmp_path)}
-    assert list(rows) == ["resampling", *LOSSES, *ABLATIONS]
+    assert list(rows) == ["resampling", *LOSSES, LOCAL, *ABLATIONS]
     # The network with the same maps, unfiltered, knows the same images.
     assert rows["no bilateral filter"]["image_auroc"] == pytest.approx(
         rows[PLAIN]["image_auroc"], abs=0.1
@@ -270,7 +271,10 @@ def test_baselines_and_ablations_are_measured_beside_the_method_whatever_the_lab
         assert min(picture.shape[:2]) > 300
         assert picture.std() > 10
     text = (tmp_path / "evaluation.md").read_text()
-    head = "| category | resampling, here | AE-L2, here | AE-SSIM, here | the paper's | CAVGA-Du |"
+    head = (
+        "| category | resampling, here | AE-L2, here | AE-SSIM, here | local statistics, here "
+        "| the paper's | CAVGA-Du |"
+    )
     assert head in text
 
     fitted = contents_of(tmp_path / "baselines")

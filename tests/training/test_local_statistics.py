@@ -3,21 +3,25 @@
 import numpy as np
 import pytest
 
-from vqad.detection.area_score import area_score
+from vqad.detection.area_score import fit_rule, judged
+from vqad.detection.score import score
+from vqad.images.decoding import to_unit
 from vqad.synthetic import draw
 from vqad.training.local_statistics import FittedStatistics, fit_statistics, folds, group_names
 
 SIZE_PX = 32
+SIZES = {"size_px": SIZE_PX, "minimum_area_px": 16}
+RULE = {"quantile": 0.95, **SIZES}
 
 
-def pictures(num: int, seed: int = 0) -> list[np.ndarray]:
+def pixels(num: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return [draw("washer", size_px=SIZE_PX, rng=rng).astype(np.float32) / 255 for _ in range(num)]
+    return np.stack([draw("washer", size_px=SIZE_PX, rng=rng) for _ in range(num)])
 
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedStatistics:
-    return fit_statistics(pictures(30), groups=[str(at) for at in range(30)], seed=0)
+    return fit_statistics(pixels(30), groups=[str(at) for at in range(30)], seed=0)
 
 
 def test_folds_are_alike_in_size_and_keep_groups_together() -> None:
@@ -39,25 +43,29 @@ def test_the_group_is_the_pattern_s_first_or_the_name() -> None:
 
 def test_no_image_is_scored_by_statistics_that_saw_it(fitted: FittedStatistics) -> None:
     # The statistics that are kept saw all of them, and find each less unusual than the others do.
-    seen = fitted.statistics.inspect(np.stack(pictures(30)))
+    seen = fitted.statistics.inspect(to_unit(pixels(30)))
     assert np.mean([one.mean() for one in seen]) < np.mean([one.mean() for one in fitted.fields])
-    assert len(fitted.scores) == len(fitted.fields) == 30
-    assert fitted.scores == [area_score(field, fitted.usual) for field in fitted.fields]
+    assert len(fitted.positions) == len(fitted.fields) == 30
 
 
 def test_one_normal_image_of_twenty_is_above_the_threshold(fitted: FittedStatistics) -> None:
-    assert sum(each > fitted.threshold for each in fitted.scores) == 2
+    rule, threshold, scores = fit_rule(fitted.fields, **RULE)
+    assert sum(each > threshold for each in scores) == 2
+    judgements = [judged(field, rule, threshold=threshold, **SIZES) for field in fitted.fields]
+    assert [image_score for image_score, _ in judgements] == scores
+    for image_score, anomaly_map in judgements:
+        assert (score(anomaly_map, minimum_area_px=16) > threshold) == (image_score > threshold)
 
 
 def test_painted_images_score_above_the_threshold(fitted: FittedStatistics) -> None:
-    broken = np.stack(pictures(5, seed=7))
+    broken = to_unit(pixels(5, seed=7))
     broken[:, 10:18, 10:18] = (1, 0, 0)
+    rule, threshold, _ = fit_rule(fitted.fields, **RULE)
     fields = fitted.statistics.inspect(broken)
-    assert all(area_score(field, fitted.usual) > fitted.threshold for field in fields)
+    assert all(judged(field, rule, threshold=threshold, **SIZES)[0] > threshold for field in fields)
 
 
 def test_the_same_seed_fits_the_same_statistics() -> None:
     groups = [str(at) for at in range(12)]
-    one, same = (fit_statistics(pictures(12), groups=groups, seed=3) for _ in range(2))
-    assert one.scores == same.scores
-    assert one.threshold == same.threshold
+    one, same = (fit_statistics(pixels(12), groups=groups, seed=3) for _ in range(2))
+    assert np.array_equal(one.fields, same.fields)

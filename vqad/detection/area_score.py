@@ -25,6 +25,7 @@ UNIT: Final = "deviations of normal images, from 10"
 USUAL_SCORE: Final = 10.0
 # Of the field's places; 2, 8, 32, 128 and 512 of 64 x 64.
 _SHARES: Final = (2 / 4096, 8 / 4096, 32 / 4096, 128 / 4096, 512 / 4096)
+_SMALLEST_LEVEL: Final = 1e-3  # of a field; 1 is the usual largest value of a normal image
 _FLOOR: Final = 0.05  # of the usual value, added to each deviation: few images understate it
 
 
@@ -88,3 +89,52 @@ def agreeing_map(
         return anomaly_map
     above = np.nextafter(np.float32(threshold), np.float32(np.inf))
     return np.where(anomaly_map >= level, np.maximum(anomaly_map, above), anomaly_map)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AreaRule:
+    """How a field becomes a score and a map."""
+
+    usual: UsualAreas
+    scale: float  # of the map, so that its threshold is that of the scores
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that makes no map."""
+        if not 0 < self.scale < np.inf:
+            raise ValueError(f"scale must be above 0 and finite, got {self.scale}")
+
+
+def fit_rule(
+    fields: Sequence[Float32[ndarray, "rows cols"]],
+    *,
+    quantile: float,
+    size_px: int,
+    minimum_area_px: int,
+) -> tuple[AreaRule, float, list[float]]:
+    """The rule, the threshold, and the score of each normal image by the rule.
+
+    The same quantile of the normal images has a component above the threshold in its map.
+    """
+    usual = usual_areas(fields)
+    scores = [area_score(field, usual) for field in fields]
+    threshold = float(np.float32(np.quantile(scores, quantile)))
+    maps = (scaled_map(field, size_px=size_px, scale=1.0) for field in fields)
+    levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
+    scale = threshold / max(float(np.quantile(levels, quantile)), _SMALLEST_LEVEL)
+    return AreaRule(usual=usual, scale=scale), threshold, scores
+
+
+def judged(
+    field: Float32[ndarray, "rows cols"],
+    rule: AreaRule,
+    *,
+    threshold: float,
+    size_px: int,
+    minimum_area_px: int,
+) -> tuple[float, AnomalyMap]:
+    """Score of a field, and the map that agrees with it."""
+    image_score = area_score(field, rule.usual)
+    raw = scaled_map(field, size_px=size_px, scale=rule.scale)
+    return image_score, agreeing_map(
+        raw, image_score=image_score, threshold=threshold, minimum_area_px=minimum_area_px
+    )

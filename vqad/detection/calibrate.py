@@ -15,6 +15,8 @@ from vqad.model.kinds import Kind
 
 SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
 DEFAULT_ETA = 5e-4
+# Of cross-fitted scores: they are of all normal images, so that the largest says little.
+CROSS_FITTED_QUANTILE = 0.95
 
 
 def threshold(

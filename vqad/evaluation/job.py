@@ -39,8 +39,8 @@ class EvaluateJob:
     baselines: bool = field(
         default=False,
         metadata={
-            "help": "also fit and measure the autoencoders AE-L2 and AE-SSIM; needs the training "
-            "images"
+            "help": "also fit and measure the autoencoders AE-L2 and AE-SSIM, and local statistics "
+            "alone; needs the training images"
         },
     )
     ablations: bool = field(

@@ -13,6 +13,7 @@ from vqad.detector import Detector, device
 from vqad.evaluation import ablations
 from vqad.evaluation.ablations import BatchResult
 from vqad.evaluation.baselines import Baseline, Loss
+from vqad.evaluation.local_baseline import LOCAL, LocalBaseline
 from vqad.images import decoding
 from vqad.images.tensors import to_images, to_tensor
 from vqad.storage import files
@@ -92,6 +93,32 @@ def _input_of(detector: Detector) -> ImageInput:
     return ImageInput(size_px=settings.vqvae.image_size_px, bits=settings.bits)
 
 
+@dataclass(frozen=True)
+class LocalMethod:
+    """Fitted local statistics."""
+
+    folder: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Its one name."""
+        return (LOCAL,)
+
+    def threshold(self) -> float:
+        """Its own: cross-fitted scores of all normal images set it when it was fitted."""
+        return _local_baseline(self.folder).settings.threshold
+
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+        """A function that computes maps and scores of a batch."""
+        baseline = _local_baseline(self.folder)
+
+        def inspect(batch: Tensor) -> dict[str, BatchResult]:
+            scores, maps = baseline.inspect(batch)
+            return {LOCAL: BatchResult(scores=scores, maps=maps)}
+
+        return inspect, baseline.settings.statistics.features.image_size_px
+
+
 # A worker keeps the last one that it loaded: its next task is likely to need it again.
 @lru_cache(maxsize=1)
 def _detector(models: str, category: str, version: str) -> Detector:
@@ -103,6 +130,11 @@ def _baseline(folder: str) -> Baseline:
     baseline = Baseline.load(folder)
     baseline.network.to(device())
     return baseline
+
+
+@lru_cache(maxsize=1)
+def _local_baseline(folder: str) -> LocalBaseline:
+    return LocalBaseline.load(folder)
 
 
 def apply(method: Method, uris: list[str], keep_maps: bool) -> Any:

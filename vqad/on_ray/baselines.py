@@ -1,7 +1,8 @@
 """Fit the baselines of an evaluation side by side, each in a Ray task.
 
-A baseline is fitted on the training images of a detector, and its threshold is set on the images
-that the detector held out. A finished fit is kept below the evaluation's output and not repeated.
+Autoencoders are fitted on the training images of a detector, and its held-out images set their
+threshold. Local statistics take all of them, and score each by the others. A finished fit is kept
+below the evaluation's output and not repeated.
 """
 
 import hashlib
@@ -13,8 +14,10 @@ import ray
 
 from vqad import detector
 from vqad.detection.saved_categories import current_version
+from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
+from vqad.evaluation.local_baseline import LOCAL, local_baseline
 from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
 from vqad.on_ray import evaluate_tasks, event_log
@@ -28,8 +31,8 @@ from vqad.training.presets import PRESETS
 
 def fit(
     data: str, models: str, output: str, categories: Sequence[str], say: Callable[[str], None]
-) -> dict[tuple[str, Loss], str]:
-    """Fit the baselines that are not there yet; returns their folders by category and loss."""
+) -> dict[tuple[str, str], str]:
+    """Fit the baselines that are not there yet; returns their folders by category and name."""
     log = event_log.begin()
     task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(_fit_baseline)
     folders, running = {}, []
@@ -37,11 +40,11 @@ def fit(
         version = current_version(models, category)
         settings = Detector.load(models, category, version=version).settings
         held_out, others = holdout.split(data, settings)
-        for loss in LOSSES:
-            folder = _folder(output, category, version, loss, [*held_out, *others])
-            folders[category, loss] = folder
+        for name in (*LOSSES, LOCAL):
+            folder = _folder(output, category, version, name, [*held_out, *others])
+            folders[category, name] = folder
             if not files.exists(uris.join(folder, "baseline.json")):
-                running.append(task.remote(data, models, category, version, loss, folder, log))
+                running.append(task.remote(data, models, category, version, name, folder, log))
     while running:
         done, running = ray.wait(running, timeout=2)
         for event in ray.get(log.take.remote()):
@@ -50,23 +53,38 @@ def fit(
     return folders
 
 
-def _folder(output: str, category: str, version: str, loss: Loss, good: Sequence[Listed]) -> str:
+def _folder(output: str, category: str, version: str, name: str, good: Sequence[Listed]) -> str:
     """A baseline's folder, whose name depends on everything that shapes the fit."""
     rows = sorted((each.image, each.etag) for each in good)
     digest = hashlib.sha256(json.dumps([version, rows]).encode()).hexdigest()
-    return uris.join(output, "baselines", readable_name(category), f"{loss}-{digest[:12]}")
+    return uris.join(
+        output, "baselines", readable_name(category), f"{name.replace(' ', '-')}-{digest[:12]}"
+    )
 
 
 def _fit_baseline(
-    data: str,
-    models: str,
-    category: str,
-    version: str,
-    loss: Loss,
-    folder: str,
-    log: Any,
+    data: str, models: str, category: str, version: str, name: str, folder: str, log: Any
 ) -> None:
     settings = Detector.load(models, category, version=version).settings
+    if name == LOCAL:
+        seconds = _fit_local(data, settings, folder)
+    else:
+        assert name in LOSSES
+        seconds = _fit_autoencoder(data, settings, name, folder, log)
+    line = f"{category}: {name} fitted after {seconds:.0f} s"
+    log.add.remote(Event(category=category, line=line))
+
+
+def _fit_local(data: str, settings: Settings, folder: str) -> float:
+    held_out, others = holdout.split(data, settings)
+    found = dataset.read([*held_out, *others], size_px=settings.vqvae.image_size_px)
+    baseline = local_baseline(found.names, found.pixels, settings=settings)
+    baseline.save(folder)
+    return baseline.settings.seconds
+
+
+def _fit_autoencoder(data: str, settings: Settings, loss: Loss, folder: str, log: Any) -> float:
+    category = settings.category
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
     held_out, others = holdout.split(data, settings)
     size_px = preset.vqvae.image_size_px
@@ -83,8 +101,7 @@ def _fit_baseline(
         if isinstance(found, Baseline):
             found.network.cpu()
             found.save(folder)
-            seconds = found.settings.found["seconds"]
-            line = f"{category}: {loss} fitted after {seconds:.0f} s"
-            log.add.remote(Event(category=category, line=line))
-        elif found.step % 100 == 0:
+            return float(found.settings.found["seconds"])
+        if found.step % 100 == 0:
             log.add.remote(of_record(category, found))
+    raise AssertionError("the last of a fit is the baseline")

@@ -19,10 +19,11 @@ import ray
 from vqad.detection import calibrate
 from vqad.detector import Detector
 from vqad.evaluation import ablations, figures, measure, methods, report, results
-from vqad.evaluation.baselines import LOSSES, Loss
+from vqad.evaluation.baselines import LOSSES
 from vqad.evaluation.ground_truth import Truth, read_truth
 from vqad.evaluation.job import EvaluateJob
 from vqad.evaluation.labelled_images import LabelledImages
+from vqad.evaluation.local_baseline import LOCAL
 from vqad.evaluation.measure import RESAMPLING, Measured
 from vqad.evaluation.report import Evaluation
 from vqad.evaluation.results import Inspected
@@ -94,7 +95,7 @@ def _inspection(job: EvaluateJob, found: Survey) -> InspectJob:
 def measure_all(job: EvaluateJob, found: Survey, say: Say) -> Evaluation:
     """Measure every category. Raises IncompleteError if none can be measured."""
     done = Evaluation(failed=dict(found.failed))
-    fitted: dict[tuple[str, Loss], str] = {}
+    fitted: dict[tuple[str, str], str] = {}
     if job.baselines:
         fitted = baselines.fit(job.data, job.models, job.output, list(found.labelled), say)
     for category, labelled in found.labelled.items():
@@ -116,7 +117,7 @@ def measure_all(job: EvaluateJob, found: Survey, say: Say) -> Evaluation:
 def _measure_category(
     job: EvaluateJob,
     labelled: LabelledImages,
-    fitted: dict[tuple[str, Loss], str],
+    fitted: dict[tuple[str, str], str],
     done: Evaluation,
     say: Say,
 ) -> None:
@@ -201,12 +202,13 @@ def _row(
 
 
 def _other_methods(
-    job: EvaluateJob, category: str, inspected: Inspected, fitted: dict[tuple[str, Loss], str]
+    job: EvaluateJob, category: str, inspected: Inspected, fitted: dict[tuple[str, str], str]
 ) -> list[methods.Method]:
     """The baselines and ablations that the job asks for."""
     found: list[methods.Method] = []
     if job.baselines:
         found += [methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES]
+        found.append(methods.LocalMethod(fitted[category, LOCAL]))
     if job.ablations:
         found.append(methods.AblatedMethod(job.models, category, inspected.model_version))
     return found
@@ -215,18 +217,26 @@ def _other_methods(
 def _measured_with(
     method: methods.Method, job: EvaluateJob, truth: Truth, inspected: Inspected, category: str
 ) -> Iterator[Measured]:
-    """Measure other methods, each at its own threshold from the detector's held-out images."""
+    """Measure other methods, each at its own threshold from normal images.
+
+    Local statistics have theirs from their fit, the others from the detector's held-out images.
+    """
     settings = Detector.load(job.models, category, version=inspected.model_version).settings
     options = recorded_options(settings.found.options, category)
     listed, _ = holdout.split(job.data, settings)
     held_out = [each.image for each in listed]
-    calibrating = evaluate_tasks.submit(method, held_out, keep_maps=False)
+    is_local = isinstance(method, methods.LocalMethod)
+    calibrating = {} if is_local else evaluate_tasks.submit(method, held_out, keep_maps=False)
     testing = evaluate_tasks.submit(method, inspected.images, keep_maps=True)
     for name in method.names:
-        threshold = calibrate.threshold(
-            evaluate_tasks.scores_of(calibrating.pop(name)),
-            quantile=options.threshold_quantile,
-            smallest=ablations.smallest_threshold(name),
+        threshold = (
+            method.threshold()
+            if isinstance(method, methods.LocalMethod)
+            else calibrate.threshold(
+                evaluate_tasks.scores_of(calibrating.pop(name)),
+                quantile=options.threshold_quantile,
+                smallest=ablations.smallest_threshold(name),
+            )
         )
         # Popped, so that Ray can free the maps of this name when they are measured.
         scores, maps = _joined(ray.get(testing.pop(name)))

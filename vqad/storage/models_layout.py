@@ -17,6 +17,7 @@ from vqad.storage.folder_names import encoded_name, readable_name
 from vqad.storage.uris import join
 
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
+LOCAL_STATISTICS: Final = "local_statistics.safetensors"  # of the form full
 CURVES: Final = ("training.jsonl", "training.png")
 
 

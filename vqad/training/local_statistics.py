@@ -12,19 +12,18 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Integer
 from numpy import ndarray
 from torch import Tensor
 
 from vqad.detection import local_statistics
-from vqad.detection.area_score import UsualAreas, area_score, usual_areas
 from vqad.detection.local_features import FeatureOptions, features, is_grey
 from vqad.detection.local_statistics import Field, LocalStatistics
+from vqad.images.decoding import to_unit
 
 NUM_FOLDS: Final = 3
 MOST_IMAGES: Final = 300  # beyond it, some of them: memory is bounded, and more brought nothing
 _LOOKED_AT: Final = 20  # images that decide whether a product is grey
-QUANTILE: Final = 0.95  # of the scores of normal images, that becomes the threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,47 +33,35 @@ class FittedStatistics:
     statistics: LocalStatistics
     positions: list[int]  # of the normal images that were used
     fields: list[Field]  # of each of them, by statistics that were not fitted on it
-    usual: UsualAreas
-    scores: list[float]  # of each of them
-
-    @property
-    def threshold(self) -> float:
-        """The score above which an image is a defect."""
-        return float(np.float32(np.quantile(self.scores, QUANTILE)))
 
 
 def fit_statistics(
-    pictures: Sequence[Float32[ndarray, "height width 3"]],
+    pixels: Integer[ndarray, "num height width 3"],
     *,
     groups: Sequence[str],
     seed: int,
     exposure: bool = False,
 ) -> FittedStatistics:
-    """Fit to normal pictures, RGB in [0, 1]; images of one group are in one fold.
+    """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
 
     Raises ValueError where there are fewer than two groups.
     """
     rng = np.random.default_rng(seed)
-    positions = np.sort(rng.permutation(len(pictures))[:MOST_IMAGES])
-    chosen = [pictures[at] for at in positions]
+    positions = np.sort(rng.permutation(len(pixels))[:MOST_IMAGES])
     options = FeatureOptions(
-        image_size_px=chosen[0].shape[0],
-        grey=is_grey(chosen[:_LOOKED_AT]),
+        image_size_px=pixels.shape[1],
+        grey=is_grey([to_unit(pixels[at]) for at in positions[:_LOOKED_AT]]),
         exposure=exposure,
     )
-    found = features_of(chosen, options)
+    found = features_of((to_unit(pixels[at]) for at in positions), options)
     fold_of = folds([groups[at] for at in positions], rng)
     distances = _cross_fitted(found, fold_of, options, seed)
     statistics = local_statistics.fit(found, options, seed=seed)
     statistics.standard.copy_(local_statistics.standard_of(distances))
-    fields = statistics.fields(distances)
-    usual = usual_areas(fields)
     return FittedStatistics(
         statistics=statistics,
         positions=positions.tolist(),
-        fields=fields,
-        usual=usual,
-        scores=[area_score(field, usual) for field in fields],
+        fields=statistics.fields(distances),
     )
 
 
