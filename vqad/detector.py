@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
-from vqad.detection import anomaly_map, score, surprisal
+from vqad.detection import anomaly_map, area_score, score, surprisal, witnesses
+from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.saved_categories import current_version, is_version
 from vqad.detection.settings import FORMAT_VERSION, Settings, read_settings
 from vqad.detection.surprisal import Surprisal
@@ -41,7 +42,7 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
 from vqad.model.vqvae import VQVAE
 from vqad.storage import files, models_layout, uris
-from vqad.storage.models_layout import WEIGHTS
+from vqad.storage.models_layout import LOCAL_STATISTICS, WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Evidence:
     restored_codes: Codes
     differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
     surprisals: list[Surprisal]  # nats; empty in the plain form
+    local_fields: list[Field]  # of local statistics; none but in the full form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,8 @@ class Inspection:
     """The result of inspecting a batch; every list has one entry per image."""
 
     verdicts: list[str]  # normal or defect
-    scores: list[float]  # grey levels
+    scores: list[float]  # in the settings' unit, as the maps
+    shares: list[dict[str, float]]  # of each witness in the score; empty but in the full form
     codes_changed: list[int]
     anomaly_maps: list[AnomalyMap]
     codes: Codes
@@ -70,12 +73,21 @@ class Detector:
     """One category's fitted networks and settings."""
 
     def __init__(
-        self, vqvae: VQVAE, prior: PixelSNAIL, settings: Settings, *, version: str = ""
+        self,
+        vqvae: VQVAE,
+        prior: PixelSNAIL,
+        settings: Settings,
+        *,
+        local_statistics: LocalStatistics | None = None,
+        version: str = "",
     ) -> None:
         self.vqvae = vqvae.eval()
         self.prior = prior.eval()
         self.settings = settings
+        self.local_statistics = local_statistics  # they stay on the CPU
         self.version = version
+        if settings.form == "full" and local_statistics is None:
+            raise ValueError("the full form needs fitted local statistics")
         for network in (vqvae, prior):
             network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -98,7 +110,8 @@ class Detector:
 
     def with_settings(self, **changes: Any) -> "Detector":
         """A detector with the same networks and other settings."""
-        return Detector(self.vqvae, self.prior, replace(self.settings, **changes))
+        settings = replace(self.settings, **changes)
+        return Detector(self.vqvae, self.prior, settings, local_statistics=self.local_statistics)
 
     @torch.inference_mode()
     def inspect(self, batch: Images) -> Inspection:
@@ -109,14 +122,16 @@ class Detector:
         """
         with self._named_in_errors():
             found = self.evidence(batch)
-            maps = self.joined_maps(found)
+            fields = self._witness_fields(found)
+            scores, maps = self._judged(found, fields)
             for each in maps:
                 check_finite("the anomaly map's values", torch.from_numpy(each))
-        scores = [self.score_of(each) for each in maps]
         changed = (found.codes != found.restored_codes).flatten(1).sum(1)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
             scores=scores,
+            shares=[witnesses.shares(each, self.settings.witnesses) for each in fields]
+            or [{} for _ in scores],
             codes_changed=changed.tolist(),
             anomaly_maps=maps,
             codes=found.codes,
@@ -135,9 +150,43 @@ class Detector:
             restored_codes=resampled.codes,
             differences=self.anomaly_maps(codes, resampled.codes),
             surprisals=self.surprisals(batch, resampled.likelihood)
-            if self.settings.form == "joined"
+            if self.settings.form != "plain"
             else [],
+            local_fields=self._local_fields(batch) if self.settings.form == "full" else [],
         )
+
+    def _local_fields(self, batch: Images) -> list[Field]:
+        assert self.local_statistics is not None
+        return self.local_statistics.inspect(batch.movedim(1, -1).cpu().numpy())
+
+    def _witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
+        if self.settings.form != "full":
+            return []
+        assert self.settings.usual is not None
+        return witnesses.fields_of(
+            found.local_fields, found.surprisals, found.differences, self.settings.usual
+        )
+
+    def _judged(
+        self, found: Evidence, fields: list[dict[str, Field]]
+    ) -> tuple[list[float], list[AnomalyMap]]:
+        """Scores and maps; in the full form of the witnesses' fields."""
+        settings = self.settings
+        if settings.form != "full":
+            maps = self.joined_maps(found)
+            return [self.score_of(each) for each in maps], maps
+        assert settings.area_rule is not None
+        judgements = [
+            area_score.judged(
+                witnesses.join_fields(each, settings.witnesses),
+                settings.area_rule,
+                threshold=settings.threshold,
+                size_px=settings.vqvae.image_size_px,
+                minimum_area_px=settings.minimum_area_px,
+            )
+            for each in fields
+        ]
+        return [one for one, _ in judgements], [each for _, each in judgements]
 
     def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
         """Surprisal of a batch in all readings; ``likelihood`` is that of the first one."""
@@ -240,17 +289,21 @@ class Detector:
 
         ``beside`` are more files for people, by name; loading ignores them.
         """
-        weights = [weights_of(network) for network in (self.vqvae, self.prior)]
-        digest = hashlib.sha256(b"".join(weights)).hexdigest()
+        networks = dict(zip(WEIGHTS, (self.vqvae, self.prior), strict=True))
+        if self.settings.form == "full":
+            assert self.local_statistics is not None
+            networks[LOCAL_STATISTICS] = self.local_statistics
+        weights = {name: weights_of(network) for name, network in networks.items()}
+        digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
         folder = models_layout.version(models, self.settings.category, version)
         record = {
             "format_version": FORMAT_VERSION,
             "version": version,
             "settings": asdict(self.settings),
-            "files": {name: record_of(data) for name, data in zip(WEIGHTS, weights, strict=True)},
+            "files": {name: record_of(data) for name, data in weights.items()},
         }
-        for name, data in (*(beside or {}).items(), *zip(WEIGHTS, weights, strict=True)):
+        for name, data in (*(beside or {}).items(), *weights.items()):
             files.write_bytes(uris.join(folder, name), data)
         files.write_bytes(models_layout.record(folder), to_json(record))
         # Last, so that the current version is always complete.
@@ -274,9 +327,11 @@ class Detector:
                 f"{record.get('version')}; move the folder back to where it was saved"
             )
         vqvae, prior = _networks(settings, folder)
-        for name, network in zip(WEIGHTS, (vqvae, prior), strict=True):
-            load_weights(network, uris.join(folder, name), record["files"].get(name))
-        return cls(vqvae, prior, settings, version=version)
+        local = _local_statistics(settings)
+        for name, network in zip((*WEIGHTS, LOCAL_STATISTICS), (vqvae, prior, local), strict=True):
+            if network is not None:
+                load_weights(network, uris.join(folder, name), record["files"].get(name))
+        return cls(vqvae, prior, settings, local_statistics=local, version=version)
 
 
 def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
@@ -291,6 +346,12 @@ def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
                 f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
             )
     return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+
+
+def _local_statistics(settings: Settings) -> LocalStatistics | None:
+    config = settings.local_statistics
+    # The bounds of its configuration keep it below 50 MB at 256 px.
+    return LocalStatistics(config) if settings.form == "full" and config else None
 
 
 def device() -> str:

@@ -59,8 +59,8 @@ def test_saved_and_loaded_it_gives_the_same_maps(fitted: LocalBaseline, tmp_path
     images = to_images(to_tensor(broken()))
     assert np.array_equal(loaded.inspect(images)[1], fitted.inspect(images)[1])
     method = LocalMethod(str(tmp_path / "one"))
-    inspect, size_px = method.loaded()
-    assert (list(inspect(images)), size_px) == ([LOCAL], 32)
+    inspect, image_input = method.loaded()
+    assert (list(inspect(images)), image_input.size_px) == ([LOCAL], 32)
     assert method.threshold() == fitted.settings.threshold
 
 

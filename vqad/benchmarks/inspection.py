@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vqad.array_types import Codes, Images
 from vqad.benchmarks.machine import Stopwatch
 from vqad.detection import anomaly_map, score
-from vqad.detection.settings import Settings
+from vqad.detection.settings import GREY_LEVELS, Settings
 from vqad.detection.surprisal import Form, unknown
 from vqad.detector import Detector
 from vqad.images import decoding, listing
@@ -46,9 +46,14 @@ def in_form(detector: Detector, form: Form | None) -> Detector:
     if form is None or form == detector.settings.form:
         return detector
     settings = detector.settings
+    if form == "full":
+        raise ValueError(
+            f"the {settings.category} detector has no full form; make one with: "
+            "vqad train --only calibrate --form full"
+        )
     # A detector of random weights needs no usual surprisal. That of a fitted plain one is unknown.
     usual = unknown(settings.vqvae.latent_size) if settings.category == RANDOM else settings.usual
-    return detector.with_settings(form=form, usual=usual)
+    return detector.with_settings(form=form, usual=usual, unit=GREY_LEVELS)
 
 
 @torch.inference_mode()

@@ -17,10 +17,11 @@ SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
 DEFAULT_ETA = 5e-4
 # Of cross-fitted scores: they are of all normal images, so that the largest says little.
 CROSS_FITTED_QUANTILE = 0.95
+PAPER_QUANTILE = 1.0  # the largest score of the held-out images
 
 
 def threshold(
-    scores: Sequence[float], *, quantile: float = 1.0, smallest: float = SMALLEST_THRESHOLD
+    scores: Sequence[float], *, quantile: float | None = None, smallest: float = SMALLEST_THRESHOLD
 ) -> float:
     """The threshold: an image with a larger score is a defect (section 4.2).
 
@@ -28,6 +29,7 @@ def threshold(
     minimum area: that is the largest of their scores. A smaller ``quantile`` tolerates unusual
     images among the held-out ones. ``smallest`` is for scores in other units than grey levels.
     """
+    quantile = PAPER_QUANTILE if quantile is None else quantile
     if not 0 < quantile <= 1:
         raise ValueError(f"threshold_quantile must be in (0, 1], got {quantile}")
     if not len(scores):

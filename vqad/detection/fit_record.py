@@ -25,7 +25,9 @@ class FitRecord:
     steps: dict[str, int] = field(default_factory=dict)  # optimizer steps by stage
     fit_vqvae: dict[str, int | float] = field(default_factory=dict)  # as in `FitOptions`
     fit_prior: dict[str, int | float] = field(default_factory=dict)
-    held_out_scores: list[float] = field(default_factory=list)  # grey levels
+    held_out_scores: list[float] = field(default_factory=list)  # in the detector's unit
+    # Of all normal images that set the threshold of the form full, by parts that did not see them.
+    cross_fitted_scores: list[float] = field(default_factory=list)
     held_out_maps_not_zero: int | None = None  # held-out images of which a code was resampled
     eta_found_by: str = ""  # "given", or "painted rectangles" after a search
     eta_pixel_auroc: float | None = None  # of the search

@@ -25,7 +25,7 @@ from vqad.detection.local_features import FeatureOptions, features
 from vqad.detection.local_gaussian import fit_gaussian
 from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
 
-Field = Float32[ndarray, "rows cols"]
+Field = Float32[ndarray, "grid grid"]  # places on each side
 
 MOST_IN_BANK: Final = 64  # images; 50 and 100 of them did alike on the products that were tried
 _WEIGHTS: Final = (1 / 3, 2 / 3)  # of L and M

@@ -7,17 +7,25 @@ from typing import Any, Final
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from vqad.detection.area_score import UNIT, AreaRule
 from vqad.detection.fit_record import FitRecord
+from vqad.detection.local_statistics import LocalStatisticsConfig
 from vqad.detection.surprisal import LARGEST_DIFFERENCE, Form, Usual
 from vqad.detection.weights import DetectorError
+from vqad.detection.witnesses import WEIGHTS, Witness
 from vqad.images import decoding
 from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 3
-READABLE_VERSIONS: Final = (1, 2, 3)  # 1 has the plain form alone, 1 and 2 no bits
+FORMAT_VERSION: Final = 4
+# 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`
+READABLE_VERSIONS: Final = (1, 2, 3, 4)
+
+GREY_LEVELS: Final = "grey levels"
+# Of the form `full`: a guess. A defect of a million deviations would be a mistake.
+_LARGEST_DEVIATIONS: Final = 1e6
 
 _ROUNDING_NATS: Final = 1e-2
 # With a smaller eta no code is improbable and every image normal; its square, which bounds the
@@ -34,11 +42,15 @@ class Settings:
     vqvae: VQVAEConfig
     prior: PixelSNAILConfig
     resample: ResampleOptions
-    threshold: float  # grey levels; an image with a larger score is a defect
+    threshold: float  # in `unit`; an image with a larger score is a defect
     minimum_area_px: int  # of a defect, in pixels of the model's input
     form: Form = "plain"  # the paper's map, or that joined with the surprisal of the codes
     usual: Usual | None = None  # surprisal of normal images; of the joined form
     bits: int = 16  # significant bits of values in 16-bit files, which are divided by 2^bits - 1
+    unit: str = GREY_LEVELS  # of maps, scores and threshold
+    witnesses: tuple[Witness, ...] = ()  # of the form full, in the order of their weights
+    local_statistics: LocalStatisticsConfig | None = None  # of the form full
+    area_rule: AreaRule | None = None  # of the form full
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
@@ -51,9 +63,10 @@ class Settings:
                 f"minimum_area_px must be in [1, {largest_px}], the pixels of the model's input, "
                 f"got {self.minimum_area_px}"
             )
-        if not 0 <= self.threshold < LARGEST_DIFFERENCE:
+        largest = _LARGEST_DEVIATIONS if self.form == "full" else LARGEST_DIFFERENCE
+        if not 0 <= self.threshold < largest:
             raise ValueError(
-                f"threshold must be in [0, {LARGEST_DIFFERENCE:.1f}), the grey levels of a score, "
+                f"threshold must be in [0, {largest:.1f}), the {self.unit} of a score, "
                 f"got {self.threshold}"
             )
         if self.bits not in (*decoding.CAMERA_BITS, 16):
@@ -67,14 +80,33 @@ class Settings:
                 raise ValueError(
                     f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
                 )
-        if self.form == "joined":
+        if self.form != "plain":
             self._check_usual()
+        if self.form == "full":
+            self._check_full()
+
+    def _check_full(self) -> None:
+        names = [each.name for each in self.witnesses]
+        if set(names) != set(WEIGHTS) or len(names) != len(WEIGHTS):
+            raise ValueError(f"the full form has the witnesses {', '.join(WEIGHTS)}, got {names}")
+        if self.local_statistics is None or self.area_rule is None:
+            raise ValueError("the full form needs local_statistics and area_rule")
+        ours, theirs = self.local_statistics.features.image_size_px, self.vqvae.image_size_px
+        if ours != theirs:
+            raise ValueError(
+                f"local statistics and VQ-VAE must have the same image_size_px, got {ours} and "
+                f"{theirs}"
+            )
+        if self.unit != UNIT:
+            raise ValueError(f"the unit of the full form is {UNIT!r}, got {self.unit!r}")
 
     def _check_usual(self) -> None:
         if self.resample.eta <= 0:
-            raise ValueError(f"eta must be above 0 in the joined form, got {self.resample.eta}")
+            raise ValueError(
+                f"eta must be above 0 in the {self.form} form, got {self.resample.eta}"
+            )
         if self.usual is None:
-            raise ValueError("the joined form needs the usual surprisal of normal images")
+            raise ValueError(f"the {self.form} form needs the usual surprisal of normal images")
         ours, size = len(self.usual.broad), self.vqvae.latent_size
         if (ours, len(self.usual.fine)) != (size, size):
             raise ValueError(f"usual must have {size} rows of cells, got {ours}")

@@ -36,7 +36,7 @@ from numpy import ndarray
 from vqad.array_types import AnomalyMap, Likelihood
 from vqad.model.kinds import Kind, nth_symmetry, variations
 
-Form = Literal["plain", "joined"]
+Form = Literal["plain", "joined", "full"]
 
 Surprisal = Float32[ndarray, "readings rows cols"]  # nats, each in [0, -2 log eta]
 CellMap = Float32[ndarray, "rows cols"]  # nats
@@ -132,6 +132,11 @@ def fine_map(surprisal: Surprisal, expected: Usual, *, eta: float, size_px: int)
     """The fine map of the surprisal, in grey levels, before it is multiplied by its share."""
     excess = _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
     return _grey(excess, eta, size_px) / 2
+
+
+def excess(surprisal: Surprisal, expected: Usual) -> CellMap:
+    """Surprisal beyond the usual at each cell, hardly smoothed, in nats."""
+    return _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
 
 
 def _broad(surprisal: Surprisal, eta: float) -> CellMap:

@@ -236,7 +236,7 @@ def _calibrated(
     settings: Settings,
     held_out: Tensor,
     *,
-    quantile: float,
+    quantile: float | None,
     found: dict[str, Any],
 ) -> Baseline:
     """The fitted network with its threshold from the held-out images, as for a detector."""

@@ -44,6 +44,7 @@ class LocalBaselineSettings:
     threshold: float  # deviations of normal images, from 10
     minimum_area_px: int
     seconds: float
+    bits: int = 16  # significant bits of values in 16-bit files
 
 
 class LocalBaseline:
@@ -119,5 +120,6 @@ def local_baseline(
         threshold=threshold,
         minimum_area_px=area_px,
         seconds=round(time.perf_counter() - start_s, 1),
+        bits=settings.bits,
     )
     return LocalBaseline(fitted.statistics, found)

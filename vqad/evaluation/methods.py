@@ -108,7 +108,7 @@ class LocalMethod:
         """Its own: cross-fitted scores of all normal images set it when it was fitted."""
         return _local_baseline(self.folder).settings.threshold
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], int]:
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function that computes maps and scores of a batch."""
         baseline = _local_baseline(self.folder)
 
@@ -116,7 +116,9 @@ class LocalMethod:
             scores, maps = baseline.inspect(batch)
             return {LOCAL: BatchResult(scores=scores, maps=maps)}
 
-        return inspect, baseline.settings.statistics.features.image_size_px
+        settings = baseline.settings
+        size_px = settings.statistics.features.image_size_px
+        return inspect, ImageInput(size_px=size_px, bits=settings.bits)
 
 
 # A worker keeps the last one that it loaded: its next task is likely to need it again.

@@ -77,7 +77,8 @@ def _fit_baseline(
 
 def _fit_local(data: str, settings: Settings, folder: str) -> float:
     held_out, others = holdout.split(data, settings)
-    found = dataset.read([*held_out, *others], size_px=settings.vqvae.image_size_px)
+    size_px = settings.vqvae.image_size_px
+    found = dataset.read([*held_out, *others], size_px=size_px, bits=settings.bits)
     baseline = local_baseline(found.names, found.pixels, settings=settings)
     baseline.save(folder)
     return baseline.settings.seconds

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vqad.detection import calibrate, surprisal
+from vqad.detection.area_score import UNIT, fit_rule
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Form, Usual
@@ -18,7 +19,8 @@ from vqad.images.tensors import to_images
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAE
-from vqad.training import eta_search
+from vqad.training import eta_search, full_form
+from vqad.training.full_form import NormalImages
 from vqad.training.options import TrainOptions
 
 BATCH_SIZE = 16  # held-out images that are inspected at once
@@ -34,10 +36,13 @@ class Calibration:
     options: TrainOptions
     form: Form
     bits: int  # significant bits of values in 16-bit files
+    normal: NormalImages | None = None  # all of them; of the form full
 
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
         eta, auroc = self._eta()
+        if self.form == "full":
+            return self._full(eta, auroc, fitted)
         blank = self._detector(eta, form=self.form)
         found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(BATCH_SIZE)]
         differences = [each for evidence in found for each in evidence.differences]
@@ -57,6 +62,37 @@ class Calibration:
             eta_pixel_auroc=auroc,
         )
         return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
+
+    def _full(self, eta: float, auroc: float | None, fitted: FitRecord) -> Detector:
+        """Witnesses by the held-out images, the threshold by all normal images looked at."""
+        assert self.normal is not None
+        joined = self._detector(eta, form="joined")
+        size_px, area_px = joined.settings.vqvae.image_size_px, joined.settings.minimum_area_px
+        full = full_form.fit(self.normal, joined, self.options)
+        quantile = self.options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE
+        rule, threshold, scores = fit_rule(
+            full.fields, quantile=quantile, size_px=size_px, minimum_area_px=area_px
+        )
+        record = replace(
+            fitted,
+            held_out_scores=[scores[at] for at in full.held_out],
+            cross_fitted_scores=scores,
+            held_out_maps_not_zero=full.num_changed,
+            eta_found_by="given" if auroc is None else "painted rectangles",
+            eta_pixel_auroc=auroc,
+        )
+        settings = replace(
+            joined.settings,
+            form="full",
+            unit=UNIT,
+            threshold=threshold,
+            usual=full.usual,
+            witnesses=full.witnesses,
+            local_statistics=full.statistics.config,
+            area_rule=rule,
+            found=record,
+        )
+        return Detector(self.vqvae, self.prior, settings, local_statistics=full.statistics)
 
     def _eta(self) -> tuple[float, float | None]:
         """The eta that was asked for; or the best one, with its AUROC on painted rectangles."""

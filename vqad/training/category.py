@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from vqad.detection.fit_record import FitRecord
+from vqad.detection.surprisal import Form
 from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import holdout, near_copies
 from vqad.training.calibration import Calibration
+from vqad.training.full_form import NormalImages
+from vqad.training.local_statistics import MOST_IMAGES
 from vqad.training.loop import Fitting, Record
 from vqad.training.networks import (
     OnDisk,
@@ -59,6 +62,7 @@ class Training:
         held = self._held_out(names, pixels)
         self.held_out_names = [names[at] for at in held]
         others = np.setdiff1d(np.arange(len(names)), held)
+        self.learned_names = [names[at] for at in others]
         self.held_out = to_tensor(pixels[held]).to(device)
         self.learned_from: Pixels = (
             OnDisk(pixels, others, torch.device(device))
@@ -131,10 +135,27 @@ class Training:
             prior=self.prior,
             held_out=self.held_out,
             options=self.options,
-            form=self.options.form or self.preset.form,
             bits=self.bits,
+            form=self.form,
+            normal=self._normal() if self.form == "full" else None,
         )
         return calibration.detector(self.record())
+
+    @property
+    def form(self) -> Form:
+        """The form of the map: the one asked for, or the preset's."""
+        return self.options.form or self.preset.form
+
+    def _normal(self) -> NormalImages:
+        """All held-out images, and as many of the others as local statistics take."""
+        num = MOST_IMAGES - len(self.held_out)
+        some = np.random.default_rng(self.options.seed).permutation(len(self.learned_from))
+        some = np.sort(some[: max(0, num)])
+        return NormalImages.of(
+            self.held_out,
+            self.learned_from[torch.from_numpy(some)],
+            names=[*self.held_out_names, *(self.learned_names[at] for at in some)],
+        )
 
     def record(self) -> FitRecord:
         """The options, the held-out images, and the results of both fits."""

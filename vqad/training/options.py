@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
-FormName = Literal["plain", "joined"]  # as in `detection.surprisal.Form`
+FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
 KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
 
 
@@ -46,18 +46,19 @@ class TrainOptions:
             "per category"
         },
     )
-    threshold_quantile: float = field(
-        default=1.0,
+    threshold_quantile: float | None = field(
+        default=None,
         metadata={
-            "help": "quantile of the held-out scores that becomes the threshold; 1 is the paper's "
-            "rule, the largest score"
+            "help": "quantile of the scores of normal images that becomes the threshold; 1 is the "
+            "paper's rule, the largest score; default: 1, in the full form 0.95"
         },
     )
     form: FormName | None = field(
         default=None,
         metadata={
             "help": "form of the anomaly map: plain is the paper's, joined adds the surprisal of "
-            "the codes; default: plain with the preset paper, else joined"
+            "the codes, full adds local statistics too; default: plain with the preset paper, else "
+            "joined"
         },
     )
     good_pattern: str | None = field(
@@ -93,8 +94,9 @@ class TrainOptions:
                     f"eta must be at least {SMALLEST_ETA:g}, got {self.eta:g}: with a smaller "
                     "one no image would be defective"
                 )
-        if not 0 < self.threshold_quantile <= 1:
-            raise ValueError(f"threshold_quantile must be in (0, 1], got {self.threshold_quantile}")
+        quantile = self.threshold_quantile
+        if quantile is not None and not 0 < quantile <= 1:
+            raise ValueError(f"threshold_quantile must be in (0, 1], got {quantile}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, {2**32}), got {self.seed}")
         if self.heldout_group is not None:
@@ -107,7 +109,10 @@ class TrainOptions:
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
         later = {"good_pattern": None}
-        return {name: each for name, each in asdict(self).items() if later.get(name, 0) != each}
+        options = asdict(self)
+        if self.threshold_quantile is None:
+            options["threshold_quantile"] = 1.0  # the default of all forms that there were
+        return {name: each for name, each in options.items() if later.get(name, 0) != each}
 
 
 def recorded_options(recorded: Mapping[str, Any], category: str) -> TrainOptions:

@@ -14,6 +14,8 @@ from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
 from vqad.training import dataset, holdout
 from vqad.training.calibration import Calibration
+from vqad.training.full_form import NormalImages
+from vqad.training.local_statistics import MOST_IMAGES
 from vqad.training.options import TrainOptions, recorded_options
 
 
@@ -28,7 +30,9 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
     try:
         old = Detector.load(models, asked.category)
         options = _options(old, asked)
+        form = options.form or old.settings.form
         pixels = _held_out_pixels(data, old.settings)
+        normal = _normal(data, old.settings, pixels, options.seed) if form == "full" else None
     except ValueError as error:
         return {"failed": str(error)}
     old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
@@ -37,8 +41,9 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         prior=old.prior,
         held_out=to_tensor(pixels).to(old.device),
         options=options,
-        form=options.form or old.settings.form,
         bits=old.settings.bits,
+        form=form,
+        normal=normal,
     )
     record = replace(old.settings.found, options=asdict(options), calibrated_from=old.version)
     detector = calibration.detector(record)
@@ -62,6 +67,20 @@ def _held_out_pixels(data: str, settings: Settings) -> np.ndarray:
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
     return found.pixels
+
+
+def _normal(data: str, settings: Settings, held_out: np.ndarray, seed: int) -> NormalImages:
+    """The held-out images, and as many of the others as local statistics take."""
+    listed, others = holdout.split(data, settings)
+    held_out_names = [each.image for each in listed]
+    order = np.random.default_rng(seed).permutation(len(others))
+    chosen = np.sort(order[: max(0, MOST_IMAGES - len(held_out))])
+    listed_others = [others[at] for at in chosen]
+    size_px = settings.vqvae.image_size_px
+    found = dataset.read(listed_others, size_px=size_px, bits=settings.bits)
+    return NormalImages.of(
+        to_tensor(held_out), to_tensor(found.pixels), names=[*held_out_names, *found.names]
+    )
 
 
 def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:

@@ -1,0 +1,144 @@
+"""The form full: fitted beside the networks, saved, loaded, and refused where it is broken."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.model.test_vqvae import CONFIG
+from tests.training.test_networks import PRIOR, PRIOR_BUDGET, VQVAE_BUDGET, drawn_pixels
+from vqad.detection.area_score import UNIT
+from vqad.detection.score import score
+from vqad.detection.settings import GREY_LEVELS
+from vqad.detection.weights import DetectorError
+from vqad.detection.witnesses import WEIGHTS
+from vqad.detector import Detector
+from vqad.images.tensors import to_images, to_tensor
+from vqad.training.category import Training
+from vqad.training.full_form import NormalImages
+from vqad.training.options import TrainOptions
+from vqad.training.presets import PRESETS, Preset
+
+PIXELS = drawn_pixels(24)
+NAMES = [f"file:///washers/{number:02}.png" for number in range(24)]
+
+
+@pytest.fixture(scope="module")
+def washer() -> Detector:
+    with pytest.MonkeyPatch.context() as patch:
+        preset = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE_BUDGET, fit_prior=PRIOR_BUDGET)
+        patch.setitem(PRESETS, "tiny", preset)
+        options = TrainOptions(
+            category="washer", kind="rotatable_object", preset="tiny", form="full", eta=0.05
+        )
+        training = Training(NAMES, PIXELS, options)
+        assert list(training.records())
+        return training.detector()
+
+
+def images(pixels: np.ndarray) -> torch.Tensor:
+    return to_images(to_tensor(pixels))
+
+
+def broken() -> np.ndarray:
+    pixels = PIXELS[:6].copy()
+    side = pixels.shape[1]
+    pixels[:, side // 3 : side // 2, side // 3 : side // 2] = (255, 0, 0)
+    return pixels
+
+
+def test_all_normal_images_set_its_threshold_in_its_own_unit(washer: Detector) -> None:
+    settings, found = washer.settings, washer.settings.found
+    assert (settings.form, settings.unit) == ("full", UNIT)
+    assert len(found.cross_fitted_scores) == 24
+    assert set(found.held_out_scores) <= set(found.cross_fitted_scores)
+    assert len(found.held_out_scores) == len(found.held_out)
+    expected = float(np.float32(np.quantile(found.cross_fitted_scores, 0.95)))
+    assert settings.threshold == expected
+    assert [each.name for each in settings.witnesses] == list(WEIGHTS)
+
+
+def test_defects_are_found_and_the_map_agrees_with_the_verdict(washer: Detector) -> None:
+    bad, good = washer.inspect(images(broken())), washer.inspect(images(PIXELS))
+    assert set(bad.verdicts) == {"defect"}
+    assert good.verdicts.count("defect") <= 2
+    settings = washer.settings
+    for found in (bad, good):
+        for verdict, anomaly_map in zip(found.verdicts, found.anomaly_maps, strict=True):
+            level = score(anomaly_map, minimum_area_px=settings.minimum_area_px)
+            assert (level > settings.threshold) == (verdict == "defect")
+            size_px = settings.vqvae.image_size_px
+            regions = washer.regions(anomaly_map, source_width_px=size_px, source_height_px=size_px)
+            assert bool(regions) == (verdict == "defect")
+    assert all(set(each) == set(WEIGHTS) for each in bad.shares)
+    assert [sum(each.values()) for each in bad.shares] == pytest.approx([1] * 6)
+
+
+def test_saved_and_loaded_it_gives_equal_bits(washer: Detector, tmp_path: Path) -> None:
+    version = washer.save(str(tmp_path))
+    folder = tmp_path / "washer" / version
+    record = json.loads((folder / "detector.json").read_text())
+    assert record["format_version"] == 4
+    assert record["settings"]["unit"] == UNIT
+    assert set(record["files"]) == {
+        *("vqvae.safetensors", "prior.safetensors", "local_statistics.safetensors")
+    }
+    loaded = Detector.load(str(tmp_path), "washer")
+    assert loaded.settings == washer.settings
+    one, other = (each.inspect(images(broken())) for each in (washer, loaded))
+    assert one.scores == other.scores
+    np.testing.assert_array_equal(one.anomaly_maps, other.anomaly_maps)
+
+
+def test_other_local_statistics_than_the_recorded_ones_are_refused(
+    washer: Detector, tmp_path: Path
+) -> None:
+    path = tmp_path / "washer" / washer.save(str(tmp_path)) / "local_statistics.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DetectorError, match="does not match its recorded hash"):
+        Detector.load(str(tmp_path), "washer")
+    path.unlink()
+    with pytest.raises(DetectorError, match="local_statistics"):
+        Detector.load(str(tmp_path), "washer")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"witnesses": ()}, "the full form has the witnesses local statistics, surprisal"),
+        ({"area_rule": None}, "needs local_statistics and area_rule"),
+        ({"unit": GREY_LEVELS}, "the unit of the full form is"),
+        ({"threshold": 1e9}, r"threshold must be in \[0, 1000000.0\)"),
+    ],
+)
+def test_settings_that_no_full_verdict_can_be_made_with_are_refused(
+    washer: Detector, changes: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(washer.settings, **changes)
+
+
+def test_a_full_detector_without_its_statistics_is_refused(washer: Detector) -> None:
+    with pytest.raises(ValueError, match="the full form needs fitted local statistics"):
+        Detector(washer.vqvae, washer.prior, washer.settings)
+
+
+def test_the_paper_s_form_of_a_full_detector_is_that_of_its_networks(washer: Detector) -> None:
+    plain = washer.with_settings(form="plain", unit=GREY_LEVELS, threshold=1.0)
+    codes, restored = (
+        plain.inspect(images(PIXELS[:4])).codes,
+        washer.inspect(images(PIXELS[:4])).restored_codes,
+    )
+    expected = washer.anomaly_maps(codes, restored)
+    np.testing.assert_array_equal(plain.inspect(images(PIXELS[:4])).anomaly_maps, expected)
+
+
+def test_images_of_eight_and_sixteen_bits_are_put_on_one_scale() -> None:
+    narrow = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
+    wide = torch.full((1, 4, 4, 3), 65535, dtype=torch.int32)
+    normal = NormalImages.of(narrow, wide, names=["a", "b"])
+    assert normal.as_numpy().dtype == np.uint16
+    assert set(normal.as_numpy().ravel()) == {65535}

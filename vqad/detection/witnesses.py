@@ -1,0 +1,120 @@
+"""The witnesses of the form `full`, and how they become one field.
+
+Three things are unusual about a defect: the features of its places (`local_statistics`), its codes
+(`surprisal`), and what resampling changed in the picture (the paper's map, `anomaly_map`). Each is
+a field over the places of the grid, in a unit of its own. On normal images each has a mean, a
+deviation and a usual largest value, by which it is standardised:
+
+    field = sum of weight * (field of the witness - mean) / deviation / largest
+
+so that 1 is the usual largest value of a normal image for every witness. The weights are fixed.
+A further witness is one more field with a name and a weight.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from vqad.array_types import AnomalyMap
+from vqad.detection import surprisal
+from vqad.detection.local_statistics import Field
+from vqad.detection.surprisal import CellMap, Surprisal, Usual
+
+LOCAL: Final = "local statistics"
+SURPRISAL: Final = "surprisal"
+DIFFERENCE: Final = "difference"
+
+# A guess, not measured on fitted networks: half to what did best alone, the rest to the networks.
+WEIGHTS: Final = {LOCAL: 0.5, SURPRISAL: 0.25, DIFFERENCE: 0.25}
+# Smallest deviations, in the witness's own unit: normal images may all be 0.
+_FLOORS: Final = {LOCAL: 1e-3, SURPRISAL: 0.05, DIFFERENCE: 1.0}  # -, nats, grey levels
+_SMALLEST_LARGEST: Final = 1.0  # deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """One witness: what is usual of it on normal images, and its weight."""
+
+    name: str
+    weight: float
+    mean: float
+    deviation: float
+    largest: float  # usual, of a normal image, in deviations above the mean
+
+    def __post_init__(self) -> None:
+        """Refuse what no field can be made with."""
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"weight of {self.name} must be in (0, 1], got {self.weight}")
+        usual = (self.mean, self.deviation, self.largest)
+        if not np.isfinite(usual).all() or min(self.deviation, self.largest) <= 0:
+            raise ValueError(
+                f"mean, deviation and largest of {self.name} must be finite, and the last two "
+                f"above 0, got {usual}"
+            )
+
+    def standardised(self, field: Field) -> Field:
+        """The field in units of the usual largest value of a normal image."""
+        return (field - np.float32(self.mean)) / np.float32(self.deviation * self.largest)
+
+
+def measure_witness(name: str, fields: Sequence[Field]) -> Witness:
+    """A witness by its fields of normal images."""
+    stacked = np.stack(fields)
+    mean, deviation = float(stacked.mean()), max(float(stacked.std()), _FLOORS[name])
+    largest = float(np.median(((stacked - mean) / deviation).max((1, 2))))
+    return Witness(
+        name=name,
+        weight=WEIGHTS[name],
+        mean=mean,
+        deviation=deviation,
+        largest=max(largest, _SMALLEST_LARGEST),
+    )
+
+
+def join_fields(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> Field:
+    """The weighted sum of the standardised fields of one image."""
+    parts = [np.float32(each.weight) * each.standardised(fields[each.name]) for each in witnesses]
+    joined: Field = np.stack(parts).sum(0, dtype=np.float32)
+    return joined
+
+
+def shares(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> dict[str, float]:
+    """How much each witness adds where the joined field is largest; in [0, 1], of sum 1.
+
+    A witness that finds the place more usual than the mean adds nothing. If none adds anything,
+    all are 0.
+    """
+    place = np.unravel_index(join_fields(fields, witnesses).argmax(), fields[LOCAL].shape)
+    added = {
+        each.name: max(0.0, each.weight * float(each.standardised(fields[each.name])[place]))
+        for each in witnesses
+    }
+    whole = sum(added.values())
+    return {name: value / whole if whole else 0.0 for name, value in added.items()}
+
+
+def fields_of(
+    local: Sequence[Field],
+    surprisals: Sequence[Surprisal],
+    differences: Sequence[AnomalyMap],
+    usual: Usual,
+) -> list[dict[str, Field]]:
+    """The fields of the witnesses, by name, of each image."""
+    return [
+        {
+            LOCAL: field,
+            SURPRISAL: on_grid(surprisal.excess(nats, usual), len(field)),
+            DIFFERENCE: on_grid(difference, len(field)),
+        }
+        for field, nats, difference in zip(local, surprisals, differences, strict=True)
+    ]
+
+
+def on_grid(found: CellMap | AnomalyMap, grid: int) -> Field:
+    """A map of pixels, or of the networks' cells, as a field of ``grid`` places on each side."""
+    shrinks = found.shape[0] > grid
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(found, (grid, grid), interpolation=way)

@@ -1,0 +1,113 @@
+"""Fit what the form `full` needs beside the networks: local statistics, and its three witnesses.
+
+Local statistics are fitted on all normal images, and each of these is measured by statistics that
+were not fitted on it. The networks are not fitted again for that, so the surprisal and the
+difference are standardised on the held-out images alone. Training images count in the threshold as
+well, by cross-fitted local statistics and by the networks that saw them: a little too normal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqad.detection import surprisal, witnesses
+from vqad.detection.local_statistics import Field, LocalStatistics
+from vqad.detection.surprisal import Surprisal, Usual
+from vqad.detection.witnesses import Witness, join_fields, measure_witness
+from vqad.detector import Detector
+from vqad.images.tensors import to_images
+from vqad.training.local_statistics import fit_statistics, group_names
+from vqad.training.options import TrainOptions
+
+MOST_TRAINING_IMAGES: Final = 100  # that the networks inspect for the threshold; a guess
+_BATCH_SIZE: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalImages:
+    """Normal images of one category, the held-out ones first."""
+
+    names: list[str]
+    pixels: Tensor  # (num, size, size, 3), uint8, or int32 of 16-bit values
+    num_held_out: int
+
+    @classmethod
+    def of(cls, held_out: Tensor, others: Tensor, *, names: Sequence[str]) -> "NormalImages":
+        """The two sets as one."""
+        # One of them may have 8 bits a value where the other has 16: 257 v / 65535 = v / 255.
+        wide = torch.int32 in (held_out.dtype, others.dtype)
+        parts = [
+            each.int() * 257 if wide and each.dtype == torch.uint8 else each
+            for each in (held_out, others)
+        ]
+        return cls(
+            names=list(names),
+            pixels=torch.cat([each.to(held_out.device) for each in parts]),
+            num_held_out=len(held_out),
+        )
+
+    def as_numpy(self) -> np.ndarray:
+        """The pixels as uint8 or uint16."""
+        pixels = self.pixels.cpu().numpy()
+        return pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullForm:
+    """What was fitted, and the joined fields of normal images."""
+
+    statistics: LocalStatistics
+    usual: Usual
+    witnesses: tuple[Witness, ...]
+    fields: list[Field]
+    held_out: list[int]  # positions among the fields
+    num_changed: int  # held-out images of which a code was resampled
+
+
+def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullForm:
+    """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
+    groups = group_names(normal.names, options.heldout_group)
+    local = fit_statistics(normal.as_numpy(), groups=groups, seed=options.seed)
+    num_held_out = normal.num_held_out
+    inspected = num_held_out + MOST_TRAINING_IMAGES
+    chosen = [at for at, position in enumerate(local.positions) if position < inspected]
+    held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
+    pixels = normal.pixels[[local.positions[at] for at in chosen]]
+    found = [joined.evidence(to_images(chunk)) for chunk in pixels.split(_BATCH_SIZE)]
+    surprisals = [one for each in found for one in each.surprisals]
+    differences = [one for each in found for one in each.differences]
+    usual, expected = _usual(surprisals, held_out, joined)
+    fields = [
+        witnesses.fields_of([local.fields[at]], [nats], [difference], each)[0]
+        for at, nats, difference, each in zip(
+            chosen, surprisals, differences, expected, strict=True
+        )
+    ]
+    names = [*witnesses.WEIGHTS]
+    measured = tuple(measure_witness(name, [fields[at][name] for at in held_out]) for name in names)
+    return FullForm(
+        statistics=local.statistics,
+        usual=usual,
+        witnesses=measured,
+        fields=[join_fields(each, measured) for each in fields],
+        held_out=held_out,
+        num_changed=sum(int(differences[at].any()) for at in held_out),
+    )
+
+
+def _usual(
+    surprisals: Sequence[Surprisal], held_out: Sequence[int], joined: Detector
+) -> tuple[Usual, list[Usual]]:
+    """The usual surprisal on the held-out images, and for each image that without itself."""
+    kind, eta = joined.settings.kind, joined.settings.resample.eta
+    usual = surprisal.usual([surprisals[at] for at in held_out], kind, eta=eta)
+    expected = [usual] * len(surprisals)
+    for at in held_out:
+        others = [surprisals[other] for other in held_out if other != at]
+        if others:
+            expected[at] = surprisal.usual(others, kind, eta=eta)
+    return usual, expected
