@@ -8,11 +8,9 @@ On storage a detector is a folder of JSON and safetensors. Loading executes no c
 files that do not match the hashes and sizes in the detector's record.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,28 +19,18 @@ import torch
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
-from vqad.detection import anomaly_map, area_score, score, surprisal, witnesses
+from vqad.detection import anomaly_map, area_score, saved_detector, score, surprisal, witnesses
 from vqad.detection.local_statistics import Field, LocalStatistics
-from vqad.detection.saved_categories import current_version, is_version
-from vqad.detection.settings import FORMAT_VERSION, Settings, read_settings
+from vqad.detection.saved_detector import Parts
+from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
-from vqad.detection.weights import (
-    LARGEST_WEIGHTS_BYTES,
-    DetectorError,
-    load_weights,
-    read_json,
-    record_of,
-    to_json,
-    weights_of,
-)
+from vqad.detection.weights import DetectorError
 from vqad.model.finite import NotFiniteError, check_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
 from vqad.model.vqvae import VQVAE
-from vqad.storage import files, models_layout, uris
-from vqad.storage.models_layout import LOCAL_STATISTICS, WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,69 +277,22 @@ class Detector:
 
         ``beside`` are more files for people, by name; loading ignores them.
         """
-        networks = dict(zip(WEIGHTS, (self.vqvae, self.prior), strict=True))
-        if self.settings.form == "full":
-            assert self.local_statistics is not None
-            networks[LOCAL_STATISTICS] = self.local_statistics
-        weights = {name: weights_of(network) for name, network in networks.items()}
-        digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
-        version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
-        folder = models_layout.version(models, self.settings.category, version)
-        record = {
-            "format_version": FORMAT_VERSION,
-            "version": version,
-            "settings": asdict(self.settings),
-            "files": {name: record_of(data) for name, data in weights.items()},
-        }
-        for name, data in (*(beside or {}).items(), *weights.items()):
-            files.write_bytes(uris.join(folder, name), data)
-        files.write_bytes(models_layout.record(folder), to_json(record))
-        # Last, so that the current version is always complete.
-        current = models_layout.current(models, self.settings.category)
-        files.write_bytes(current, to_json({"version": version}))
-        self.version = version
-        return version
+        local = self.local_statistics if self.settings.form == "full" else None
+        parts = Parts(vqvae=self.vqvae, prior=self.prior, local_statistics=local)
+        self.version = saved_detector.save(models, self.settings, parts, beside)
+        return self.version
 
     @classmethod
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the current version, or the given one. Raises DetectorError."""
-        version = version or current_version(models, category)
-        if not is_version(version):
-            raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
-        folder = models_layout.version(models, category, version)
-        record = read_json(models_layout.record(folder))
-        settings = read_settings(record, folder)
-        if settings.category != category or record.get("version") != version:
-            raise DetectorError(
-                f"{folder} contains a detector of {settings.category}, version "
-                f"{record.get('version')}; move the folder back to where it was saved"
-            )
-        vqvae, prior = _networks(settings, folder)
-        local = _local_statistics(settings)
-        for name, network in zip((*WEIGHTS, LOCAL_STATISTICS), (vqvae, prior, local), strict=True):
-            if network is not None:
-                load_weights(network, uris.join(folder, name), record["files"].get(name))
-        return cls(vqvae, prior, settings, local_statistics=local, version=version)
-
-
-def _networks(settings: Settings, folder: str) -> tuple[VQVAE, PixelSNAIL]:
-    # First without memory: each size may be valid, and all of them together too large.
-    with torch.device("meta"):
-        networks = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
-    for network in networks:
-        num_bytes = sum(each.nbytes for each in network.state_dict().values())
-        if num_bytes > LARGEST_WEIGHTS_BYTES:
-            raise DetectorError(
-                f"{folder}/detector.json asks for {num_bytes} bytes of weights, more than "
-                f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
-            )
-    return VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
-
-
-def _local_statistics(settings: Settings) -> LocalStatistics | None:
-    config = settings.local_statistics
-    # The bounds of its configuration keep it below 50 MB at 256 px.
-    return LocalStatistics(config) if settings.form == "full" and config else None
+        settings, parts, version = saved_detector.load(models, category, version)
+        return cls(
+            parts.vqvae,
+            parts.prior,
+            settings,
+            local_statistics=parts.local_statistics,
+            version=version,
+        )
 
 
 def device() -> str:

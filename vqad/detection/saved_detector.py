@@ -1,0 +1,113 @@
+"""A detector on storage: what is written where, and what is refused when it is read.
+
+`vqad.detector` saves and loads through this module. Its files lie as `storage/models_layout` says:
+the weights of each part as safetensors, and detector.json with settings, hashes and sizes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import torch
+from torch import nn
+
+from vqad.detection.local_statistics import LocalStatistics
+from vqad.detection.saved_categories import current_version, is_version
+from vqad.detection.settings import FORMAT_VERSION, Settings, read_settings
+from vqad.detection.weights import (
+    LARGEST_WEIGHTS_BYTES,
+    DetectorError,
+    load_weights,
+    read_json,
+    record_of,
+    to_json,
+    weights_of,
+)
+from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.vqvae import VQVAE
+from vqad.storage import files, models_layout, uris
+from vqad.storage.models_layout import LOCAL_STATISTICS, WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The fitted parts of a detector."""
+
+    vqvae: VQVAE
+    prior: PixelSNAIL
+    local_statistics: LocalStatistics | None  # of the form full
+
+    def by_file(self) -> dict[str, nn.Module]:
+        """Each part by the name of its file."""
+        parts = (self.vqvae, self.prior, self.local_statistics)
+        names = (*WEIGHTS, LOCAL_STATISTICS)
+        return {name: part for name, part in zip(names, parts, strict=True) if part is not None}
+
+
+def save(
+    models: str, settings: Settings, parts: Parts, beside: Mapping[str, bytes] | None = None
+) -> str:
+    """Save in ``models`` as the current version of the category; returns the version.
+
+    ``beside`` are more files for people, by name; loading ignores them.
+    """
+    weights = {name: weights_of(part) for name, part in parts.by_file().items()}
+    digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
+    version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+    folder = models_layout.version(models, settings.category, version)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "version": version,
+        "settings": asdict(settings),
+        "files": {name: record_of(data) for name, data in weights.items()},
+    }
+    for name, data in (*(beside or {}).items(), *weights.items()):
+        files.write_bytes(uris.join(folder, name), data)
+    files.write_bytes(models_layout.record(folder), to_json(record))
+    # Last, so that the current version is always complete.
+    current = models_layout.current(models, settings.category)
+    files.write_bytes(current, to_json({"version": version}))
+    return version
+
+
+def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str]:
+    """Settings, parts and version of the current version, or of the given one.
+
+    Raises DetectorError.
+    """
+    version = version or current_version(models, category)
+    if not is_version(version):
+        raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
+    folder = models_layout.version(models, category, version)
+    record = read_json(models_layout.record(folder))
+    settings = read_settings(record, folder)
+    if settings.category != category or record.get("version") != version:
+        raise DetectorError(
+            f"{folder} contains a detector of {settings.category}, version "
+            f"{record.get('version')}; move the folder back to where it was saved"
+        )
+    parts = _empty_parts(settings, folder)
+    for name, part in parts.by_file().items():
+        load_weights(part, uris.join(folder, name), record["files"].get(name))
+    return settings, parts, version
+
+
+def _empty_parts(settings: Settings, folder: str) -> Parts:
+    # First without memory: each size may be valid, and all of them together too large.
+    with torch.device("meta"):
+        networks = VQVAE(settings.vqvae), PixelSNAIL(settings.prior)
+    for network in networks:
+        num_bytes = sum(each.nbytes for each in network.state_dict().values())
+        if num_bytes > LARGEST_WEIGHTS_BYTES:
+            raise DetectorError(
+                f"{folder}/detector.json asks for {num_bytes} bytes of weights, more than "
+                f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
+            )
+    config = settings.local_statistics if settings.form == "full" else None
+    return Parts(
+        vqvae=VQVAE(settings.vqvae),
+        prior=PixelSNAIL(settings.prior),
+        # The bounds of its configuration keep it below 50 MB at 256 px.
+        local_statistics=LocalStatistics(config) if config else None,
+    )
