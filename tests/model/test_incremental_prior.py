@@ -1,5 +1,7 @@
 """Passes taken up again give what whole passes give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,9 +13,9 @@ CONFIG = PixelSNAILConfig(num_codes=9, latent_size=6, width=12, num_stages=2, nu
 NUM_CELLS = 36
 
 
-@pytest.fixture
-def resumable() -> IncrementalPrior:
-    return IncrementalPrior(prior_of(CONFIG, 0))
+@pytest.fixture(params=[False, True], ids=["alone", "place bias"])
+def resumable(request: pytest.FixtureRequest) -> IncrementalPrior:
+    return IncrementalPrior(prior_of(replace(CONFIG, place_bias=request.param), 0))
 
 
 @torch.no_grad()

@@ -3,19 +3,23 @@
 import pytest
 import torch
 
-from vqad.model.pixelsnail import PixelSNAIL, PixelSNAILConfig
+from vqad.model.pixelsnail import PixelSNAIL, PixelSNAILConfig, place_histogram
 from vqad.model.resample import likelihood_of
 
 CONFIGS = [
     PixelSNAILConfig(num_codes=11, latent_size=5, width=8, num_stages=1, num_heads=1),
     PixelSNAILConfig(num_codes=7, latent_size=6, width=12, num_stages=2, num_heads=3, reach=1),
     PixelSNAILConfig(num_codes=5, latent_size=4, width=16, num_stages=3, num_heads=4, reach=3),
+    PixelSNAILConfig(num_codes=6, latent_size=4, width=8, num_stages=1, place_bias=True),
 ]
 
 
 def prior_of(config: PixelSNAILConfig, seed: int = 0) -> PixelSNAIL:
     torch.manual_seed(seed)
-    return PixelSNAIL(config).eval().double()
+    prior = PixelSNAIL(config)
+    if prior.place_bias is not None:
+        prior.place_bias.normal_()
+    return prior.eval().double()
 
 
 def codes_of(config: PixelSNAILConfig, batch: int, seed: int = 0) -> torch.Tensor:
@@ -93,3 +97,39 @@ def test_a_map_is_judged_alike_alone_and_among_others() -> None:
 def test_impossible_sizes_are_refused_by_name_and_value(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PixelSNAILConfig(**change)
+
+
+def test_the_histogram_of_places_is_a_distribution_at_each_place_and_never_zero() -> None:
+    config = CONFIGS[3]
+    maps = codes_of(config, 20)
+    maps[:, 0, 0] = 2
+    shares = place_histogram(maps, config.num_codes)
+    torch.testing.assert_close(shares.sum(0), torch.ones(4, 4))
+    assert shares.amin() > 0
+    # Twenty maps with this code, and the mean over all places as one map more.
+    assert 20 / 21 < shares[2, 0, 0] < 1
+    torch.testing.assert_close(
+        shares[:, 1, 2],
+        (torch.bincount(maps[:, 1, 2], minlength=6) / 21).clamp(min=0),
+        atol=0.05,
+        rtol=0,
+    )
+
+
+@torch.no_grad()
+def test_a_prior_with_place_bias_starts_at_the_histogram_of_its_maps() -> None:
+    config = CONFIGS[3]
+    torch.manual_seed(0)
+    prior, maps = PixelSNAIL(config).eval(), codes_of(config, 30)
+    prior.start_at(maps)
+    expected = place_histogram(maps, config.num_codes)
+    torch.testing.assert_close(prior(maps[:2]).softmax(1), expected.expand(2, -1, -1, -1))
+
+
+@torch.no_grad()
+def test_a_prior_without_place_bias_starts_at_its_random_weights() -> None:
+    prior, maps = prior_of(CONFIGS[0]), codes_of(CONFIGS[0], 2)
+    before = prior(maps)
+    prior.start_at(maps)
+    torch.testing.assert_close(prior(maps), before)
+    assert "place_bias" not in prior.state_dict()

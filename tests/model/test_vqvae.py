@@ -156,10 +156,39 @@ def test_impossible_sizes_are_refused_by_name_and_value(change: dict, message: s
         VQVAEConfig(**{**SIZES, **change})
 
 
+@pytest.mark.parametrize(("image_size_px", "latent_size"), [(16, 4), (64, 16), (64, 8), (64, 4)])
+def test_the_stem_of_pixel_blocks_gives_maps_and_images_of_the_same_sizes(
+    image_size_px: int, latent_size: int
+) -> None:
+    sizes = {**SIZES, "image_size_px": image_size_px, "latent_size": latent_size}
+    config = VQVAEConfig(**sizes, stem="pixel_blocks")
+    model, images = model_of(config), images_of(config)
+    assert model.encode(images).shape == (2, latent_size, latent_size)
+    assert model(images).decoded.shape == images.shape
+
+
+def test_a_pixel_reaches_the_code_of_its_own_block_and_no_far_one() -> None:
+    config = VQVAEConfig(**{**SIZES, "image_size_px": 64, "latent_size": 16}, stem="pixel_blocks")
+    model, images = model_of(config), images_of(config, 1)
+    other = images.clone()
+    other[0, :, 33, 21] += 0.5
+    with torch.no_grad():
+        moved = (model.encoder(other) - model.encoder(images)).abs().sum(1)[0] > 0
+    assert moved[8, 5]
+    assert not moved[:3].any()
+    assert not moved[:, 13:].any()
+
+
+def test_blocks_of_pixels_need_cells_as_large_as_they_are() -> None:
+    with pytest.raises(ValueError, match="cells of at least 4 pixels a side, got 2"):
+        VQVAEConfig(**{**SIZES, "image_size_px": 8}, stem="pixel_blocks")
+
+
 def test_the_paper_is_the_default() -> None:
     config = VQVAEConfig()
     sizes = (config.image_size_px, config.latent_size, config.num_codes, config.code_dim)
     assert sizes == (256, 32, 512, 32)
+    assert config.stem == "convolutions"
     assert (config.commitment, config.residual_width, config.num_residual_blocks) == (0.25, 32, 8)
 
 

@@ -68,7 +68,7 @@ class IncrementalPrior:
             cache.grids.extend(map(self._framed, (before, between)))
             cache.keys.append(key.contiguous())
             cache.values.append(value.contiguous())
-        return self.prior.output(x), cache
+        return self.prior.biased(self.prior.output(x)), cache
 
     def resume(self, cache: KeyValueCache, codes: Tensor, start: Tensor, width: int) -> Tensor:
         """Logits (maps, codes of the codebook, width) of ``width`` cells from ``start`` (maps,) on.
@@ -100,7 +100,9 @@ class IncrementalPrior:
             between[at] = F.elu(first(before, at))
             x = x + F.glu(second(between, at), 1)
             x = self._attend(stage, cache, x, background, (maps, cells), visible)
-        return _through(self.prior.output, x).view(num_maps, width, -1).transpose(1, 2)
+        logits = _through(self.prior.output, x).view(num_maps, width, -1).transpose(1, 2)
+        bias = self.prior.place_bias
+        return logits if bias is None else logits + bias.flatten(1)[:, cells].transpose(0, 1)
 
     def _attend(
         self,

@@ -8,7 +8,7 @@ read their own cell.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ class PixelSNAILConfig:
     dropout: float = 0.1  # inside the residual blocks; a guess
     reach: int = 2  # rows above, and cells to either side and to the left, of a convolution
     input_reach: int = 3  # the same for the input layer
+    place_bias: bool = False  # add the log frequency of each code at each place to the logits
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can have."""
@@ -145,11 +146,14 @@ class PixelSNAIL(nn.Module):
     """Computes the logits of every code at every cell from the codes before the cell."""
 
     background: Tensor
+    place_bias: Tensor | None  # (codes, rows, cols); logits of every code at every place
 
     def __init__(self, config: PixelSNAILConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
+        width, size = config.width, config.latent_size
+        bias = torch.zeros(config.num_codes, size, size) if config.place_bias else None
+        self.register_buffer("place_bias", bias)
         self.embedding = nn.Embedding(config.num_codes, width)
         self.input = CausalConv(width, width, config.input_reach, strict=True)
         self.residuals = nn.ModuleList(GatedResidual(config) for _ in range(config.num_stages))
@@ -166,8 +170,38 @@ class PixelSNAIL(nn.Module):
         x = self.input(self.embedding(codes).movedim(-1, 1))
         for residual, attention in zip(self.residuals, self.attentions, strict=True):
             x = attention(residual(x), self.background)
-        return self.output(x)
+        return self.biased(self.output(x))
+
+    def biased(self, logits: Logits) -> Logits:
+        """Add the bias of each place, if the prior has one."""
+        return logits if self.place_bias is None else logits + self.place_bias
+
+    @torch.no_grad()
+    def start_at(self, maps: Codes) -> None:
+        """Start at the histogram of codes at each place of these maps (num, rows, cols).
+
+        The last layer's weights become zero, so that before the first step the likelihoods are
+        those of the histogram. A place borrows the mean histogram as if it had seen it once, for
+        the codes that it has not seen itself.
+        """
+        if self.place_bias is None:
+            return
+        self.place_bias.copy_(place_histogram(maps, self.config.num_codes).log())
+        last = cast(nn.Conv2d, self.output[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
 
     def loss(self, codes: Codes) -> Tensor:
         """Mean negative log-likelihood per code in nats (eq. 4), computed in float32."""
         return F.cross_entropy(self(codes).float(), codes)
+
+
+def place_histogram(maps: Codes, num_codes: int) -> Tensor:
+    """Share of each code at each place, (codes, rows, cols), smoothed so that none is zero.
+
+    A place counts the mean over all places as one more map, and that mean a uniform code.
+    """
+    counts = F.one_hot(maps.flatten(1), num_codes).sum(0).T.float()
+    broad = counts.sum(1, keepdim=True) + 1
+    smoothed = (counts + broad / broad.sum()) / (len(maps) + 1)
+    return smoothed.view(num_codes, *maps.shape[1:])

@@ -5,8 +5,9 @@ meant to reconstruct every image well, defects included: the prior decides what 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ LARGEST_SIZES: Final = {
 }
 
 
+BLOCK_PX: Final = 4  # side of the blocks of pixels of the stem pixel_blocks
+
+
 @dataclass(frozen=True, kw_only=True)
 class VQVAEConfig(CodebookConfig):
     """Sizes of the network and of its codebook. Defaults are the paper's (4.3.2)."""
@@ -37,6 +41,9 @@ class VQVAEConfig(CodebookConfig):
     residual_width: int = 32  # channels inside a residual block
     num_residual_blocks: int = 8  # of the encoder, and of the decoder
     commitment: float = 0.25  # beta of eq. 3
+    # What lies between the pixels and the residual blocks: the paper's strided convolutions, or
+    # blocks of 4x4 pixels as channels, which spend no arithmetic at full resolution.
+    stem: Literal["convolutions", "pixel_blocks"] = "convolutions"
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can have."""
@@ -51,6 +58,11 @@ class VQVAEConfig(CodebookConfig):
             )
         if not 0 <= self.commitment < math.inf:
             raise ValueError(f"commitment must be finite and not negative, got {self.commitment}")
+        if self.stem == "pixel_blocks" and self.image_size_px < BLOCK_PX * self.latent_size:
+            raise ValueError(
+                f"the stem pixel_blocks needs cells of at least {BLOCK_PX} pixels a side, got "
+                f"{self.image_size_px // self.latent_size}"
+            )
 
     @property
     def num_halvings(self) -> int:
@@ -115,28 +127,68 @@ class Upsample(nn.ConvTranspose2d):
 
 
 def _encoder(config: VQVAEConfig) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    channels = 3
-    for _ in range(config.num_halvings):
-        layers += [nn.Conv2d(channels, config.width, 4, stride=2, padding=1), nn.ReLU()]
-        channels = config.width
-    layers.append(nn.Conv2d(channels, config.width, 3, padding=1))
-    layers += [
-        Residual(config.width, config.residual_width) for _ in range(config.num_residual_blocks)
-    ]
-    layers += [nn.ReLU(), nn.Conv2d(config.width, config.code_dim, 1)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        *(_halvings(config) if config.stem == "convolutions" else _blocks_in(config)),
+        nn.Conv2d(config.width, config.width, 3, padding=1),
+        *_residuals(config),
+        nn.ReLU(),
+        nn.Conv2d(config.width, config.code_dim, 1),
+    )
 
 
 def _decoder(config: VQVAEConfig) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(config.code_dim, config.width, 3, padding=1)]
-    layers += [
+    return nn.Sequential(
+        nn.Conv2d(config.code_dim, config.width, 3, padding=1),
+        *_residuals(config),
+        *(_doublings(config) if config.stem == "convolutions" else _blocks_out(config)),
+    )
+
+
+def _residuals(config: VQVAEConfig) -> list[nn.Module]:
+    return [
         Residual(config.width, config.residual_width) for _ in range(config.num_residual_blocks)
     ]
+
+
+def _halvings(config: VQVAEConfig) -> Iterator[nn.Module]:
+    channels = 3
+    for _ in range(config.num_halvings):
+        yield nn.Conv2d(channels, config.width, 4, stride=2, padding=1)
+        yield nn.ReLU()
+        channels = config.width
+
+
+def _doublings(config: VQVAEConfig) -> Iterator[nn.Module]:
     for left in reversed(range(config.num_halvings)):
-        channels = config.width if left else 3
-        layers += [nn.ReLU(), Upsample(config.width, channels)]
-    return nn.Sequential(*layers)
+        yield nn.ReLU()
+        yield Upsample(config.width, config.width if left else 3)
+
+
+def _blocks_in(config: VQVAEConfig) -> Iterator[nn.Module]:
+    """Blocks of 4x4 pixels to half of the width, and the halvings that are left to the width."""
+    yield nn.PixelUnshuffle(BLOCK_PX)
+    num_left = config.num_halvings - 2
+    channels = config.width // 2 if num_left else config.width
+    yield nn.Conv2d(3 * BLOCK_PX**2, channels, 3, padding=1)
+    yield nn.ReLU()
+    for _ in range(num_left):
+        yield nn.Conv2d(channels, config.width, 4, stride=2, padding=1)
+        yield nn.ReLU()
+        channels = config.width
+
+
+def _blocks_out(config: VQVAEConfig) -> Iterator[nn.Module]:
+    """The mirror of `_blocks_in`; pixels are shuffled out of channels in place of Upsample."""
+    channels, half = config.width, config.width // 2
+    yield nn.ReLU()
+    for _ in range(config.num_halvings - 2):
+        yield nn.Conv2d(channels, 4 * half, 1)
+        yield nn.PixelShuffle(2)
+        yield nn.Conv2d(half, half, 3, padding=1)
+        yield nn.ReLU()
+        channels = half
+    yield nn.Conv2d(channels, 3 * BLOCK_PX**2, 3, padding=1)
+    yield nn.PixelShuffle(BLOCK_PX)
 
 
 class Reconstruction(NamedTuple):

@@ -132,6 +132,8 @@ def fit_prior(
     """
     model = fitting.network
     assert isinstance(model, PixelSNAIL)
+    if fitting.step == 0:
+        model.start_at(maps)
     clock = Interval(model.config.num_codes)
     while fitting.step < options.num_steps and not _is_out_of_patience(fitting, options):
         chosen = torch.randint(
