@@ -286,13 +286,8 @@ class Detector:
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the current version, or the given one. Raises DetectorError."""
         settings, parts, version = saved_detector.load(models, category, version)
-        return cls(
-            parts.vqvae,
-            parts.prior,
-            settings,
-            local_statistics=parts.local_statistics,
-            version=version,
-        )
+        local = parts.local_statistics
+        return cls(parts.vqvae, parts.prior, settings, local_statistics=local, version=version)
 
 
 def device() -> str:
