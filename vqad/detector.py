@@ -164,17 +164,13 @@ class Detector:
             maps = self.joined_maps(found)
             return [self.score_of(each) for each in maps], maps
         assert settings.area_rule is not None
-        judgements = [
-            area_score.judged(
-                witnesses.join_fields(each, settings.witnesses),
-                settings.area_rule,
-                threshold=settings.threshold,
-                size_px=settings.vqvae.image_size_px,
-                minimum_area_px=settings.minimum_area_px,
-            )
-            for each in fields
-        ]
-        return [one for one, _ in judgements], [each for _, each in judgements]
+        return area_score.judged(
+            [witnesses.join_fields(each, settings.witnesses) for each in fields],
+            settings.area_rule,
+            threshold=settings.threshold,
+            size_px=settings.vqvae.image_size_px,
+            minimum_area_px=settings.minimum_area_px,
+        )
 
     def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
         """Surprisal of a batch in all readings; ``likelihood`` is that of the first one."""

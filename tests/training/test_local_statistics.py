@@ -51,9 +51,9 @@ def test_no_image_is_scored_by_statistics_that_saw_it(fitted: FittedStatistics) 
 def test_one_normal_image_of_twenty_is_above_the_threshold(fitted: FittedStatistics) -> None:
     rule, threshold, scores = fit_rule(fitted.fields, **RULE)
     assert sum(each > threshold for each in scores) == 2
-    judgements = [judged(field, rule, threshold=threshold, **SIZES) for field in fitted.fields]
-    assert [image_score for image_score, _ in judgements] == scores
-    for image_score, anomaly_map in judgements:
+    found, maps = judged(fitted.fields, rule, threshold=threshold, **SIZES)
+    assert found == scores
+    for image_score, anomaly_map in zip(found, maps, strict=True):
         assert (score(anomaly_map, minimum_area_px=16) > threshold) == (image_score > threshold)
 
 
@@ -62,7 +62,9 @@ def test_painted_images_score_above_the_threshold(fitted: FittedStatistics) -> N
     broken[:, 10:18, 10:18] = (1, 0, 0)
     rule, threshold, _ = fit_rule(fitted.fields, **RULE)
     fields = fitted.statistics.inspect(broken)
-    assert all(judged(field, rule, threshold=threshold, **SIZES)[0] > threshold for field in fields)
+    scores, _ = judged(fields, rule, threshold=threshold, **SIZES)
+    assert len(scores) == len(broken)
+    assert min(scores) > threshold
 
 
 def test_the_same_seed_fits_the_same_statistics() -> None:

@@ -125,16 +125,22 @@ def fit_rule(
 
 
 def judged(
-    field: Float32[ndarray, "rows cols"],
+    fields: Sequence[Float32[ndarray, "rows cols"]],
     rule: AreaRule,
     *,
     threshold: float,
     size_px: int,
     minimum_area_px: int,
-) -> tuple[float, AnomalyMap]:
-    """Score of a field, and the map that agrees with it."""
-    image_score = area_score(field, rule.usual)
-    raw = scaled_map(field, size_px=size_px, scale=rule.scale)
-    return image_score, agreeing_map(
-        raw, image_score=image_score, threshold=threshold, minimum_area_px=minimum_area_px
-    )
+) -> tuple[list[float], list[AnomalyMap]]:
+    """The score of each field, and the map that agrees with it."""
+    scores = [area_score(field, rule.usual) for field in fields]
+    maps = [
+        agreeing_map(
+            scaled_map(field, size_px=size_px, scale=rule.scale),
+            image_score=image_score,
+            threshold=threshold,
+            minimum_area_px=minimum_area_px,
+        )
+        for field, image_score in zip(fields, scores, strict=True)
+    ]
+    return scores, maps

@@ -10,6 +10,7 @@ mean, in units of the usual largest value of a normal image.
 The parts are kept in half precision: what is fitted and what is loaded then give equal bits.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class LocalStatistics(nn.Module):
 
     def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
         """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
-        return torch.from_numpy(np.stack([features(one, self.config.features) for one in pictures]))
+        return features_of(pictures, self.config.features)
 
     def distances(self, found: Float32[Tensor, "num rows cols channels"]) -> ndarray:
         """Smoothed distances L and M, (2, num, rows, cols), of features."""
@@ -151,12 +152,20 @@ def fit(
 
 def standard_of(distances: Float32[ndarray, "2 num rows cols"]) -> Tensor:
     """Mean and deviation of L and M over normal images, and the usual largest value of one."""
-    rows = []
-    for one in distances:
-        mean, deviation = one.mean(), one.std()
-        largest = np.median(((one - mean) / deviation).max((1, 2)))
-        rows.append([mean, deviation, largest])
-    return torch.tensor(rows, dtype=torch.float32)
+    return torch.tensor([mean_deviation_largest(one) for one in distances], dtype=torch.float32)
+
+
+def mean_deviation_largest(
+    fields: Float32[ndarray, "num rows cols"], *, smallest_deviation: float = 0.0
+) -> tuple[float, float, float]:
+    """Mean and deviation over normal images, and the usual largest value in deviations above it."""
+    mean, deviation = float(fields.mean()), max(float(fields.std()), smallest_deviation)
+    return mean, deviation, float(np.median(((fields - mean) / deviation).max((1, 2))))
+
+
+def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:
+    """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
+    return torch.from_numpy(np.stack([features(one, options) for one in pictures]))
 
 
 def _smooth(field: Field) -> Field:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal
-from vqad.detection.local_statistics import Field
+from vqad.detection.local_statistics import Field, mean_deviation_largest
 from vqad.detection.surprisal import CellMap, Surprisal, Usual
 
 LOCAL: Final = "local statistics"
@@ -62,9 +62,9 @@ class Witness:
 
 def measure_witness(name: str, fields: Sequence[Field]) -> Witness:
     """A witness by its fields of normal images."""
-    stacked = np.stack(fields)
-    mean, deviation = float(stacked.mean()), max(float(stacked.std()), _FLOORS[name])
-    largest = float(np.median(((stacked - mean) / deviation).max((1, 2))))
+    mean, deviation, largest = mean_deviation_largest(
+        np.stack(fields), smallest_deviation=_FLOORS[name]
+    )
     return Witness(
         name=name,
         weight=WEIGHTS[name],

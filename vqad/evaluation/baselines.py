@@ -13,27 +13,18 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Images
 from vqad.detection import anomaly_map, calibrate, score
 from vqad.detection.settings import Settings
-from vqad.detection.weights import (
-    DetectorError,
-    load_weights,
-    read_json,
-    record_of,
-    to_json,
-    weights_of,
-)
+from vqad.evaluation import saved_baseline
 from vqad.evaluation.autoencoder import Autoencoder, AutoencoderConfig, similarity
-from vqad.storage import files, uris
 from vqad.training.loop import (
     FitOptions,
     Fitting,
@@ -51,7 +42,7 @@ from vqad.training.presets import Preset
 Loss = Literal["AE-L2", "AE-SSIM"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
-FORMAT_VERSION = 1
+WEIGHTS: Final = "network.safetensors"
 
 
 def loss_of(loss: Loss, images: Images, decoded: Images) -> Tensor:
@@ -160,32 +151,14 @@ class Baseline:
 
     def save(self, folder: str) -> None:
         """Write ``folder/{network.safetensors, baseline.json}``, the JSON last."""
-        weights = weights_of(self.network)
-        files.write_bytes(uris.join(folder, "network.safetensors"), weights)
-        record = {
-            "format_version": FORMAT_VERSION,
-            "settings": asdict(self.settings),
-            "files": {"network.safetensors": record_of(weights)},
-        }
-        files.write_bytes(uris.join(folder, "baseline.json"), to_json(record))
+        saved_baseline.save(folder, self.settings, self.network, weights_name=WEIGHTS)
 
     @classmethod
     def load(cls, folder: str) -> "Baseline":
         """Load a saved baseline. Raises DetectorError."""
-        uri = uris.join(folder, "baseline.json")
-        record = read_json(uri)
-        if record.get("format_version") != FORMAT_VERSION:
-            raise DetectorError(
-                f"{uri} has another format; delete {folder} to have it fitted again"
-            )
-        try:
-            settings = TypeAdapter(BaselineSettings).validate_python(record.get("settings"))
-        except ValidationError as error:
-            raise DetectorError(f"{uri}: {error.errors()[0]['msg']}") from error
-        network = Autoencoder(settings.network)
-        listed = record.get("files")
-        entry = listed.get("network.safetensors") if isinstance(listed, dict) else None
-        load_weights(network, uris.join(folder, "network.safetensors"), entry)
+        settings, network = saved_baseline.load(
+            folder, BaselineSettings, lambda each: Autoencoder(each.network), weights_name=WEIGHTS
+        )
         return cls(network, settings)
 
 

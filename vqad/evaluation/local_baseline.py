@@ -6,32 +6,22 @@ images as the detector, and each of them is scored by statistics of others (`tra
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from vqad.array_types import AnomalyMap, Images
 from vqad.detection.area_score import AreaRule, fit_rule, judged
 from vqad.detection.calibrate import CROSS_FITTED_QUANTILE
 from vqad.detection.local_statistics import LocalStatistics, LocalStatisticsConfig
 from vqad.detection.settings import Settings
-from vqad.detection.weights import (
-    DetectorError,
-    load_weights,
-    read_json,
-    record_of,
-    to_json,
-    weights_of,
-)
-from vqad.storage import files, uris
+from vqad.evaluation import saved_baseline
 from vqad.storage.models_layout import LOCAL_STATISTICS
 from vqad.training.local_statistics import fit_statistics, group_names
 from vqad.training.options import recorded_options
 
 LOCAL: Final = "local statistics"
-FORMAT_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,45 +46,27 @@ class LocalBaseline:
 
     def inspect(self, images: Images) -> tuple[list[float], list[AnomalyMap]]:
         """Scores and maps of images (batch, 3, size, size)."""
-        settings = self.settings
-        judgements = [
-            judged(
-                field,
-                settings.rule,
-                threshold=settings.threshold,
-                size_px=settings.statistics.features.image_size_px,
-                minimum_area_px=settings.minimum_area_px,
-            )
-            for field in self.statistics.inspect(images.movedim(1, -1).cpu().numpy())
-        ]
-        return [one for one, _ in judgements], [each for _, each in judgements]
+        return judged(
+            self.statistics.inspect(images.movedim(1, -1).cpu().numpy()),
+            self.settings.rule,
+            threshold=self.settings.threshold,
+            size_px=self.settings.statistics.features.image_size_px,
+            minimum_area_px=self.settings.minimum_area_px,
+        )
 
     def save(self, folder: str) -> None:
-        """Save as ``folder/{baseline.json, local_statistics.safetensors}``; the JSON last."""
-        weights = weights_of(self.statistics)
-        files.write_bytes(uris.join(folder, LOCAL_STATISTICS), weights)
-        record = {
-            "format_version": FORMAT_VERSION,
-            "settings": asdict(self.settings),
-            "files": {LOCAL_STATISTICS: record_of(weights)},
-        }
-        files.write_bytes(uris.join(folder, "baseline.json"), to_json(record))
+        """Write ``folder/{local_statistics.safetensors, baseline.json}``, the JSON last."""
+        saved_baseline.save(folder, self.settings, self.statistics, weights_name=LOCAL_STATISTICS)
 
     @classmethod
     def load(cls, folder: str) -> "LocalBaseline":
         """Load a saved one. Raises DetectorError."""
-        uri = uris.join(folder, "baseline.json")
-        record = read_json(uri)
-        if record.get("format_version") != FORMAT_VERSION:
-            raise DetectorError(f"{uri} has another format; delete {folder}, to fit it again")
-        try:
-            settings = TypeAdapter(LocalBaselineSettings).validate_python(record.get("settings"))
-        except ValidationError as error:
-            raise DetectorError(f"{uri}: {error.errors()[0]['msg']}") from error
-        statistics = LocalStatistics(settings.statistics)
-        listed: Any = record.get("files")
-        recorded = listed.get(LOCAL_STATISTICS) if isinstance(listed, dict) else None
-        load_weights(statistics, uris.join(folder, LOCAL_STATISTICS), recorded)
+        settings, statistics = saved_baseline.load(
+            folder,
+            LocalBaselineSettings,
+            lambda each: LocalStatistics(each.statistics),
+            weights_name=LOCAL_STATISTICS,
+        )
         return cls(statistics, settings)
 
 

@@ -16,6 +16,7 @@ from vqad import detector
 from vqad.detection.saved_categories import current_version
 from vqad.detection.settings import Settings
 from vqad.detector import Detector
+from vqad.evaluation import saved_baseline
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
 from vqad.evaluation.local_baseline import LOCAL, local_baseline
 from vqad.images.listing import Listed
@@ -43,8 +44,8 @@ def fit(
         for name in (*LOSSES, LOCAL):
             folder = _folder(output, category, version, name, [*held_out, *others])
             folders[category, name] = folder
-            if not files.exists(uris.join(folder, "baseline.json")):
-                running.append(task.remote(data, models, category, version, name, folder, log))
+            if not files.exists(saved_baseline.record_uri(folder)):
+                running.append(task.remote(settings, held_out, others, name, folder, log))
     while running:
         done, running = ray.wait(running, timeout=2)
         for event in ray.get(log.take.remote()):
@@ -63,31 +64,40 @@ def _folder(output: str, category: str, version: str, name: str, good: Sequence[
 
 
 def _fit_baseline(
-    data: str, models: str, category: str, version: str, name: str, folder: str, log: Any
+    settings: Settings,
+    held_out: list[Listed],
+    others: list[Listed],
+    name: str,
+    folder: str,
+    log: Any,
 ) -> None:
-    settings = Detector.load(models, category, version=version).settings
     if name == LOCAL:
-        seconds = _fit_local(data, settings, folder)
+        seconds = _fit_local(settings, [*held_out, *others], folder)
     else:
         assert name in LOSSES
-        seconds = _fit_autoencoder(data, settings, name, folder, log)
-    line = f"{category}: {name} fitted after {seconds:.0f} s"
-    log.add.remote(Event(category=category, line=line))
+        seconds = _fit_autoencoder(settings, held_out, others, name, folder, log)
+    line = f"{settings.category}: {name} fitted after {seconds:.0f} s"
+    log.add.remote(Event(category=settings.category, line=line))
 
 
-def _fit_local(data: str, settings: Settings, folder: str) -> float:
-    held_out, others = holdout.split(data, settings)
+def _fit_local(settings: Settings, good: list[Listed], folder: str) -> float:
     size_px = settings.vqvae.image_size_px
-    found = dataset.read([*held_out, *others], size_px=size_px, bits=settings.bits)
+    found = dataset.read(good, size_px=size_px, bits=settings.bits)
     baseline = local_baseline(found.names, found.pixels, settings=settings)
     baseline.save(folder)
     return baseline.settings.seconds
 
 
-def _fit_autoencoder(data: str, settings: Settings, loss: Loss, folder: str, log: Any) -> float:
+def _fit_autoencoder(
+    settings: Settings,
+    held_out: list[Listed],
+    others: list[Listed],
+    loss: Loss,
+    folder: str,
+    log: Any,
+) -> float:
     category = settings.category
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
-    held_out, others = holdout.split(data, settings)
     size_px = preset.vqvae.image_size_px
     held_out_pixels = dataset.read(held_out, size_px=size_px, bits=settings.bits).pixels
     pixels = dataset.read(others, size_px=size_px, bits=settings.bits).pixels

@@ -6,19 +6,18 @@ that are kept are fitted on all of them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64, Integer
 from numpy import ndarray
 from torch import Tensor
 
 from vqad.detection import local_statistics
-from vqad.detection.local_features import FeatureOptions, features, is_grey
-from vqad.detection.local_statistics import Field, LocalStatistics
+from vqad.detection.local_features import FeatureOptions, is_grey
+from vqad.detection.local_statistics import Field, LocalStatistics, features_of
 from vqad.images.decoding import to_unit
 
 NUM_FOLDS: Final = 3
@@ -63,11 +62,6 @@ def fit_statistics(
         positions=positions.tolist(),
         fields=statistics.fields(distances),
     )
-
-
-def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:
-    """Features of many pictures."""
-    return torch.from_numpy(np.stack([features(one, options) for one in pictures]))
 
 
 def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
