@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
-from vqad.detection import score
+from vqad.detection import calibrate, score
 
 UNIT: Final = "deviations of normal images, from 10"
 USUAL_SCORE: Final = 10.0
@@ -117,7 +117,7 @@ def fit_rule(
     """
     usual = usual_areas(fields)
     scores = [area_score(field, usual) for field in fields]
-    threshold = float(np.float32(np.quantile(scores, quantile)))
+    threshold = calibrate.threshold(scores, quantile=quantile, smallest=0.0)
     maps = (scaled_map(field, size_px=size_px, scale=1.0) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
     scale = threshold / max(float(np.quantile(levels, quantile)), _SMALLEST_LEVEL)

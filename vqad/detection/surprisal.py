@@ -130,8 +130,7 @@ def broad_map(
 
 def fine_map(surprisal: Surprisal, expected: Usual, *, eta: float, size_px: int) -> AnomalyMap:
     """The fine map of the surprisal, in grey levels, before it is multiplied by its share."""
-    excess = _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
-    return _grey(excess, eta, size_px) / 2
+    return _grey(excess(surprisal, expected), eta, size_px) / 2
 
 
 def excess(surprisal: Surprisal, expected: Usual) -> CellMap:

@@ -14,10 +14,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from vqad.evaluation.labelled_images import GOOD, LabelledImages
-from vqad.images import decoding
+from vqad.images import decoding, signatures
 from vqad.storage import errors, files
-
-_JPEG_START = b"\xff\xd8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def read_mask(uri: str) -> Bool[ndarray, "height width"]:
         pixels = None
     if pixels is None:
         raise ValueError(f"mask {uri} is not a readable picture; replace it")
-    if encoded.startswith(_JPEG_START):
+    if signatures.SUPPORTED["JPEG"].match(encoded):
         # The compression leaves noise around zero, so half of the range of 8 bits decides.
         return _any_channel(pixels > 127)
     return defective_pixels(pixels)

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
@@ -15,6 +13,7 @@ from vqad.evaluation.ground_truth import Truth
 from vqad.evaluation.labelled_images import LabelledImages
 from vqad.evaluation.measure import Measured
 from vqad.evaluation.results import Inspected
+from vqad.inspection import sink
 from vqad.storage import files, uris
 
 
@@ -26,9 +25,8 @@ class Evaluation:
     about: list[str] = field(default_factory=list)  # lines on how it was measured
     pictures: dict[str, bytes] = field(default_factory=dict)  # PNGs by name
     failed: dict[str, str] = field(default_factory=dict)  # the reason, by category
-    # Pixels by their score, and the threshold, by category with masks; see `measure.distribution`.
+    # Pixels by their score, by category with masks; see `measure.distribution`.
     distributions: dict[str, Int64[ndarray, "2 bins"]] = field(default_factory=dict)
-    thresholds: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Metrics of the method itself: their mean, and those of each category."""
@@ -44,9 +42,7 @@ def write(output: str, data: str, found: Evaluation) -> str:
     """Write tables and figures, the JSON last; returns the URI of evaluation.md."""
     for name, picture in found.pictures.items():
         files.write_bytes(uris.join(output, "figures", name), picture)
-    sink = pa.BufferOutputStream()
-    pq.write_table(measure.table(found.measured), sink, compression="zstd")
-    files.write_bytes(uris.join(output, "evaluation.parquet"), sink.getvalue().to_pybytes())
+    sink.write_table(uris.join(output, "evaluation.parquet"), measure.table(found.measured))
     uri = uris.join(output, "evaluation.md")
     files.write_bytes(uri, _markdown(data, found).encode(errors="backslashreplace"))
     record = {**found.summary(), "measured": [each.as_dict() for each in found.measured]}

@@ -132,7 +132,7 @@ def _matching(
     with errors_at(uri):
         for each in _list_s3(root, wanted) if is_remote(root) else _list_local(root, wanted):
             path = relative(each.image, root)
-            if not is_as_new(each, modified_since) or _is_in(each.image, folders):
+            if not is_as_new(each, modified_since) or is_in(each.image, folders):
                 continue
             if not wanted(path):
                 if left_out is not None and is_included(path, include):
@@ -141,12 +141,8 @@ def _matching(
                 yield each
 
 
-def is_below(image: str, places: Collection[str]) -> bool:
-    """True if an image is one of these paths or URIs, or below one of them."""
-    return _is_in(image, [path_of(each) for each in places])
-
-
-def _is_in(image: str, folders: Collection[str]) -> bool:
+def is_in(image: str, folders: Collection[str]) -> bool:
+    """True if an image is one of these decoded paths, or below one of them."""
     path = path_of(image) if folders else ""
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 

@@ -44,7 +44,9 @@ def turned_upright(pixels: np.ndarray, data: bytes, kind: str) -> np.ndarray:
 
 def _orientation(data: bytes, kind: str) -> int:
     metadata = {"PNG": _png, "WebP": _webp}[kind]
-    found = dict(reversed(list(metadata(data))))  # of several, the first one counts
+    found: dict[bytes, bytes] = {}
+    for name, content in metadata(data):
+        found.setdefault(name, content)  # of several, the first one counts
     return _of_exif(found.get(b"exif", b"")) or _of_xmp(found.get(b"xmp", b"")) or 1
 
 
@@ -80,8 +82,8 @@ def _webp(data: bytes) -> Iterator[Found]:
 
 
 def _png(data: bytes) -> Iterator[Found]:
-    start = 8
-    while start + 8 <= len(data):
+    start, kind = 8, b""
+    while kind != b"IEND" and start + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         if kind == b"eXIf":
             yield b"exif", data[start + 8 : start + 8 + length]

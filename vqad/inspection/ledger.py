@@ -55,7 +55,9 @@ class Ledger:
 
 def read(output: str) -> Ledger:
     """Read every verdicts part; raises ArchiveError."""
-    ledger = Ledger(parts=sink.parts(output, "verdicts"), passed_over=_strays(output))
+    found = {table: sink.parts_and_strays(output, table) for table in output_layout.TABLES}
+    strays = {table: paths for table, (_, paths) in found.items()}
+    ledger = Ledger(parts=found["verdicts"][0], passed_over=_strays(output, strays))
     with ThreadPoolExecutor(NUM_READERS) as pool:
         for part, rows in pool.map(lambda part: (part, _read(output, part)), sorted(ledger.parts)):
             if isinstance(rows, str):
@@ -74,11 +76,11 @@ def read(output: str) -> Ledger:
     return ledger
 
 
-def _strays(output: str) -> list[str]:
+def _strays(output: str, found: dict[output_layout.Table, list[str]]) -> list[str]:
     return [
         f"{uris.join(output_layout.table(output, table), path)}: not a part of a table"
-        for table in output_layout.TABLES
-        for path in sink.strays(output, table)
+        for table, paths in found.items()
+        for path in paths
     ]
 
 

@@ -31,8 +31,8 @@ def write_part(output: str, verdicts: pa.Table, maps: pa.Table) -> str:
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     part = output_layout.part_of(category, verdicts["image"].to_pylist())
     if len(maps):
-        _write(output_layout.part(output, "maps", part), maps)
-    _write(output_layout.part(output, "verdicts", part), verdicts)
+        write_table(output_layout.part(output, "maps", part), maps)
+    write_table(output_layout.part(output, "verdicts", part), verdicts)
     return part
 
 
@@ -63,9 +63,9 @@ def _rewrite(
     verdicts = pa.concat_tables([_other_rows(output, "verdicts", part, images), verdicts])
     maps = pa.concat_tables([_other_rows(output, "maps", part, images), maps])
     if len(maps):
-        _write(output_layout.part(output, "maps", part), maps)
+        write_table(output_layout.part(output, "maps", part), maps)
     if len(verdicts):
-        _write(output_layout.part(output, "verdicts", part), verdicts)
+        write_table(output_layout.part(output, "verdicts", part), verdicts)
     else:
         files.delete(output_layout.part(output, "verdicts", part))
     if not len(maps):
@@ -92,7 +92,8 @@ def _other_rows(output: str, table: Table, part: str, images: Sequence[str]) -> 
     return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 
-def _write(uri: str, table: pa.Table) -> None:
+def write_table(uri: str, table: pa.Table) -> None:
+    """Write a table as one Parquet file, which appears whole."""
     # Encoded in memory first, so that one write makes the whole file.
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
@@ -109,13 +110,15 @@ def remove_orphans(output: str) -> int:
 
 def parts(output: str, table: Table) -> set[str]:
     """Every part of a table by its name, as CATEGORY FOLDER/NAME."""
-    return {each for each in _files(output, table) if _is_part(each)}
+    return parts_and_strays(output, table)[0]
 
 
-def strays(output: str, table: Table) -> list[str]:
-    """Sorted paths in a table's folder that are named neither as a part nor as a hidden file."""
-    names = (each for each in _files(output, table) if not _is_part(each))
-    return sorted(each for each in names if not each.rpartition("/")[2].startswith("."))
+def parts_and_strays(output: str, table: Table) -> tuple[set[str], list[str]]:
+    """The parts, and sorted paths that are named neither as a part nor as a hidden file."""
+    found = list(_files(output, table))
+    named = {each for each in found if _is_part(each)}
+    others = (each for each in found if each not in named)
+    return named, sorted(each for each in others if not each.rpartition("/")[2].startswith("."))
 
 
 def _is_part(path: str) -> bool:

@@ -3,21 +3,19 @@
 A survey needs no lease: it writes nothing and reads nothing of the output.
 """
 
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from vqad import tables
-from vqad.detection.saved_categories import saved_categories
+from vqad.detection.saved_categories import has_detector, saved_categories
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import listing, manifests
 from vqad.images.routing import Router, Routing, router
 from vqad.inspection.job import InspectJob
-from vqad.storage import errors, files, models_layout, uris
+from vqad.storage import errors, lease, uris
 
 _MOST_SUFFIXES: Final = 10  # that are named in one line
 
@@ -47,7 +45,7 @@ def survey(job: InspectJob) -> Survey:
         raise ValueError(f"no images in {job.archive}{_filters(job)}{seen}")
     detectors = _detectors(job, _categories(job, listed, routing))
     return Survey(
-        run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        run=lease.new_run(),
         listed=listed,
         left_out=archive.left_out,
         router=routing,
@@ -86,12 +84,13 @@ def _read_manifest(job: InspectJob) -> tuple[listing.Archive, Router]:
     asked = job.routing if job.routing != Routing() else Routing(manifest=job.archive)
     routing = router("", asked)
     named = routing.by_image if asked.manifest == job.archive else manifests.read(job.archive)
+    ours = [uris.path_of(each) for each in _ours(job)]
     listed = [
         each
         for each in manifests.look_up(named)
         if listing.is_as_new(each, job.modified_since)
         and listing.may_match(routing.path(each.image), job.include)
-        and not listing.is_below(each.image, _ours(job))
+        and not listing.is_in(each.image, ours)
     ]
     return listing.Archive(listed=listed, left_out=Counter()), routing
 
@@ -146,7 +145,7 @@ def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[
             found[category] = (detector.version, detector.settings.vqvae.image_size_px)
         except DetectorError:
             # A damaged detector ends the run; where there is none, the images are rejected.
-            if files.exists(models_layout.current(job.models, category)):
+            if has_detector(job.models, category):
                 raise
     if not found:
         wanted = [name for name, is_certain in categories.items() if is_certain] or ["its shards"]

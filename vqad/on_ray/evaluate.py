@@ -4,16 +4,13 @@ Tasks and actors get images and detectors, and return scores and maps. Labels st
 which has the maps of one method on one category in memory at a time.
 """
 
-import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from vqad.detection import calibrate
@@ -28,11 +25,12 @@ from vqad.evaluation.measure import RESAMPLING, Measured
 from vqad.evaluation.report import Evaluation
 from vqad.evaluation.results import Inspected
 from vqad.evaluation.survey import Survey, describe_failed, survey
+from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import Say
 from vqad.on_ray import baselines, evaluate_tasks, failures, session
 from vqad.on_ray.inspect import inspect_archive
-from vqad.storage import errors, files, lease, uris
+from vqad.storage import errors, lease, uris
 from vqad.storage.errors import IncompleteError, VqadError
 from vqad.storage.folder_names import readable_name
 from vqad.training import holdout
@@ -48,8 +46,7 @@ def evaluate(job: EvaluateJob, say: Say) -> Evaluation:
     for an output in use, and IncompleteError if the run began and could not be finished.
     """
     found = survey(job)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    with lease.held(job.output, run) as held, _ray_for(job):
+    with lease.held(job.output, lease.new_run()) as held, _ray_for(job):
         if not job.verdicts:
             inspect_archive(_inspection(job, found), say)
         with (
@@ -78,11 +75,9 @@ def _inspection(job: EvaluateJob, found: Survey) -> InspectJob:
         for category, labelled in found.labelled.items()
         for each in labelled.images
     ]
-    sink = pa.BufferOutputStream()
     images, categories = zip(*rows, strict=True)
-    pq.write_table(pa.table({"image": images, "category": categories}), sink)
     manifest = uris.join(job.output, "test-images.parquet")
-    files.write_bytes(manifest, sink.getvalue().to_pybytes())
+    sink.write_table(manifest, pa.table({"image": images, "category": categories}))
     return InspectJob(
         archive=manifest,
         models=job.models,
@@ -106,9 +101,9 @@ def measure_all(job: EvaluateJob, found: Survey, say: Say) -> Evaluation:
     if not done.measured:
         raise IncompleteError(describe_failed(done.failed))
     if done.distributions:
-        done.pictures["figure6.png"] = figures.score_distributions(
-            done.distributions, done.thresholds
-        )
+        own = [each for each in done.measured if each.method == RESAMPLING]
+        thresholds = {each.category: each.threshold for each in own}
+        done.pictures["figure6.png"] = figures.score_distributions(done.distributions, thresholds)
     if job.ablations:
         done.pictures["figure8.png"] = figures.ablations(done.measured)
     return done
@@ -134,17 +129,15 @@ def _measure_category(
         pictures[f"figure7-{readable_name(category)}.png"] = _figure7(
             job, category, truth, inspected
         )
-    for method in _other_methods(job, category, inspected, fitted):
-        for each in _measured_with(method, job, truth, inspected, category):
-            measured.append(each)
-            say(describe_measured(each))
+    for each in _measured_with_others(job, truth, inspected, category, fitted):
+        measured.append(each)
+        say(describe_measured(each))
     # All at once and last: a category that fails leaves nothing half measured.
     done.about += about
     done.measured += measured
     done.pictures |= pictures
     if truth.masks is not None:
         done.distributions[category] = measure.distribution(inspected.maps, truth.masks)
-        done.thresholds[category] = inspected.threshold
 
 
 def describe_measured(measured: Measured) -> str:
@@ -214,17 +207,40 @@ def _other_methods(
     return found
 
 
-def _measured_with(
-    method: methods.Method, job: EvaluateJob, truth: Truth, inspected: Inspected, category: str
+def _measured_with_others(
+    job: EvaluateJob,
+    truth: Truth,
+    inspected: Inspected,
+    category: str,
+    fitted: dict[tuple[str, str], str],
 ) -> Iterator[Measured]:
-    """Measure other methods, each at its own threshold from normal images.
+    """Measure the baselines and ablations that the job asks for."""
+    others = _other_methods(job, category, inspected, fitted)
+    if not others:
+        return
+    settings = Detector.load(job.models, category, version=inspected.model_version).settings
+    quantile = recorded_options(settings.found.options, category).threshold_quantile
+    listed, _ = holdout.split(job.data, settings)
+    held_out = [each.image for each in listed]
+    for method in others:
+        yield from _measured_with(
+            method, truth, inspected, category, held_out=held_out, quantile=quantile
+        )
+
+
+def _measured_with(
+    method: methods.Method,
+    truth: Truth,
+    inspected: Inspected,
+    category: str,
+    *,
+    held_out: list[str],
+    quantile: float | None,
+) -> Iterator[Measured]:
+    """Measure a method, at its own threshold from normal images.
 
     Local statistics have theirs from their fit, the others from the detector's held-out images.
     """
-    settings = Detector.load(job.models, category, version=inspected.model_version).settings
-    options = recorded_options(settings.found.options, category)
-    listed, _ = holdout.split(job.data, settings)
-    held_out = [each.image for each in listed]
     is_local = isinstance(method, methods.LocalMethod)
     calibrating = {} if is_local else evaluate_tasks.submit(method, held_out, keep_maps=False)
     testing = evaluate_tasks.submit(method, inspected.images, keep_maps=True)
@@ -234,7 +250,7 @@ def _measured_with(
             if isinstance(method, methods.LocalMethod)
             else calibrate.threshold(
                 evaluate_tasks.scores_of(calibrating.pop(name)),
-                quantile=options.threshold_quantile,
+                quantile=quantile,
                 smallest=ablations.smallest_threshold(name),
             )
         )

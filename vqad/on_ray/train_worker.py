@@ -119,13 +119,8 @@ def _read_together(task: Task) -> Examples:
         if pixels.nbytes <= task.cache_bytes:
             pixels = np.array(pixels)
         _gather({})  # a barrier: a folder must not be removed before all workers have mapped it
-    return Examples(
-        names=ours["names"],
-        pixels=pixels,
-        bits=ours["bits"],
-        unreadable=ours["unreadable"],
-        suspicious=ours["suspicious"],
-    )
+    examples: Examples = ours["found"]
+    return replace(examples, pixels=pixels)
 
 
 def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
@@ -141,10 +136,7 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "shape": found.pixels.shape,
         "dtype": found.pixels.dtype.name,
-        "names": found.names,
-        "unreadable": found.unreadable,
-        "suspicious": found.suspicious,
-        "bits": found.bits,
+        "found": replace(found, pixels=np.empty(0)),  # the others map the file
     }
 
 

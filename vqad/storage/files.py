@@ -92,10 +92,15 @@ def _children_s3(uri: str) -> Iterator[tuple[str, bool]]:
                 yield entry["Key"].removeprefix(below), False
 
 
+def check_regular(status: os.stat_result) -> None:
+    """Raise FetchError for a pipe or a device: opening or reading it may never end."""
+    if not stat.S_ISREG(status.st_mode):
+        raise FetchError("fetch_failed", "not a regular file", "give a file")
+
+
 def _read_locally(path: Path, max_bytes: int) -> bytes:
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
-        raise FetchError("fetch_failed", "not a regular file", "give a file")
+    check_regular(status)
     if status.st_size > max_bytes:
         raise FetchError("too_large", f"{status.st_size} bytes, more than {max_bytes}")
     with path.open("rb") as file:

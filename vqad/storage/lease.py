@@ -36,6 +36,11 @@ class LeaseLostError(VqadError, RuntimeError):
     """The lease has expired or another run has it; this run must write nothing more."""
 
 
+def new_run() -> str:
+    """A name for a run: the time of its start, and a few characters that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
 class Lease:
     """A lease on an output; a thread renews it until it is released."""
 

@@ -1,7 +1,6 @@
 """A file or object opened for reading at any position."""
 
 import io
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Final
 
 from vqad.storage import s3
 from vqad.storage.errors import FetchError
+from vqad.storage.files import check_regular
 from vqad.storage.retries import PRECONDITION_FAILED, with_retries
 from vqad.storage.uris import is_remote, path_of
 
@@ -30,9 +30,7 @@ def opened(uri: str, *, size_bytes: int, etag: str = "") -> Iterator[Any]:
 
 
 def _open_locally(path: Path) -> io.FileIO:
-    # Opening a pipe waits until another program opens it too, perhaps for ever.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise FetchError("fetch_failed", "not a regular file", "give a file")
+    check_regular(path.stat())
     return path.open("rb", buffering=0)
 
 

@@ -23,8 +23,6 @@ from vqad.training import eta_search, full_form
 from vqad.training.full_form import NormalImages
 from vqad.training.options import TrainOptions
 
-BATCH_SIZE = 16  # held-out images that are inspected at once
-
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -41,12 +39,15 @@ class Calibration:
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
         eta, auroc = self._eta()
+        fitted = replace(
+            fitted,
+            eta_found_by="given" if auroc is None else "painted rectangles",
+            eta_pixel_auroc=auroc,
+        )
         if self.form == "full":
-            return self._full(eta, auroc, fitted)
+            return self._full(eta, fitted)
         blank = self._detector(eta, form=self.form)
-        found = [blank.evidence(to_images(chunk)) for chunk in self.held_out.split(BATCH_SIZE)]
-        differences = [each for evidence in found for each in evidence.differences]
-        surprisals = [each for evidence in found for each in evidence.surprisals]
+        differences, surprisals = full_form.inspected_in_batches(blank, self.held_out)
         usual, maps = None, differences
         if self.form == "joined":
             usual, maps = calibrate.usual_of(
@@ -58,12 +59,10 @@ class Calibration:
             fitted,
             held_out_scores=scores,
             held_out_maps_not_zero=sum(int(each.any()) for each in differences),
-            eta_found_by="given" if auroc is None else "painted rectangles",
-            eta_pixel_auroc=auroc,
         )
         return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
 
-    def _full(self, eta: float, auroc: float | None, fitted: FitRecord) -> Detector:
+    def _full(self, eta: float, fitted: FitRecord) -> Detector:
         """Witnesses by the held-out images, the threshold by all normal images looked at."""
         assert self.normal is not None
         joined = self._detector(eta, form="joined")
@@ -78,8 +77,6 @@ class Calibration:
             held_out_scores=[scores[at] for at in full.held_out],
             cross_fitted_scores=scores,
             held_out_maps_not_zero=full.num_changed,
-            eta_found_by="given" if auroc is None else "painted rectangles",
-            eta_pixel_auroc=auroc,
         )
         settings = replace(
             joined.settings,
@@ -104,7 +101,10 @@ class Calibration:
 
         def maps_at(eta: float) -> np.ndarray:
             detector = self._detector(eta, form="plain")
-            parts = [detector.inspect(chunk).anomaly_maps for chunk in painted.split(BATCH_SIZE)]
+            parts = [
+                detector.inspect(chunk).anomaly_maps
+                for chunk in painted.split(full_form.BATCH_SIZE)
+            ]
             return np.stack([each for part in parts for each in part])
 
         return eta_search.search_eta(maps_at, masks)

@@ -22,7 +22,7 @@ from vqad.model.vqvae import VQVAE
 from vqad.training import holdout, near_copies
 from vqad.training.calibration import Calibration
 from vqad.training.full_form import NormalImages
-from vqad.training.local_statistics import MOST_IMAGES
+from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
 from vqad.training.networks import (
     OnDisk,
@@ -148,9 +148,7 @@ class Training:
 
     def _normal(self) -> NormalImages:
         """All held-out images, and as many of the others as local statistics take."""
-        num = MOST_IMAGES - len(self.held_out)
-        some = np.random.default_rng(self.options.seed).permutation(len(self.learned_from))
-        some = np.sort(some[: max(0, num)])
+        some = among_others(len(self.learned_from), len(self.held_out), seed=self.options.seed)
         return NormalImages.of(
             self.held_out,
             self.learned_from[torch.from_numpy(some)],

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal, witnesses
 from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.surprisal import Surprisal, Usual
@@ -24,7 +25,7 @@ from vqad.training.local_statistics import fit_statistics, group_names
 from vqad.training.options import TrainOptions
 
 MOST_TRAINING_IMAGES: Final = 100  # that the networks inspect for the threshold; a guess
-_BATCH_SIZE: Final = 16
+BATCH_SIZE: Final = 16  # images that are inspected at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,7 @@ def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullFo
     chosen = [at for at, position in enumerate(local.positions) if position < inspected]
     held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
     pixels = normal.pixels[[local.positions[at] for at in chosen]]
-    found = [joined.evidence(to_images(chunk)) for chunk in pixels.split(_BATCH_SIZE)]
-    surprisals = [one for each in found for one in each.surprisals]
-    differences = [one for each in found for one in each.differences]
+    differences, surprisals = inspected_in_batches(joined, pixels)
     usual, expected = _usual(surprisals, held_out, joined)
     fields = [
         witnesses.fields_of([local.fields[at]], [nats], [difference], each)[0]
@@ -97,6 +96,15 @@ def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullFo
         held_out=held_out,
         num_changed=sum(int(differences[at].any()) for at in held_out),
     )
+
+
+def inspected_in_batches(
+    detector: Detector, pixels: Tensor
+) -> tuple[list[AnomalyMap], list[Surprisal]]:
+    """Differences and surprisals of decoded images (num, size, size, 3)."""
+    found = [detector.evidence(to_images(chunk)) for chunk in pixels.split(BATCH_SIZE)]
+    differences = [one for each in found for one in each.differences]
+    return differences, [one for each in found for one in each.surprisals]
 
 
 def _usual(

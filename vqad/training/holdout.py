@@ -9,6 +9,7 @@ from vqad.detection.settings import Settings
 from vqad.images import listing
 from vqad.storage.uris import encoded
 from vqad.training.good_images import good_images
+from vqad.training.local_statistics import group_names
 
 SHARE_HELD_OUT = 0.1
 FEWEST_HELD_OUT = 10  # with fewer, one odd image decides the threshold, so a warning is given
@@ -50,8 +51,7 @@ def _groups(
     names: Sequence[str], group: str | None, copies: Sequence[Sequence[int]]
 ) -> dict[str, list[int]]:
     """Positions by the name of their group; copies join the groups that they are in."""
-    found = [re.search(group, name) if group else None for name in names]
-    labels = [(each and each.group(1)) or name for each, name in zip(found, names, strict=True)]
+    labels = group_names(names, group)
     for positions in copies:
         joined = {labels[position] for position in positions}
         labels = [min(joined) if label in joined else label for label in labels]

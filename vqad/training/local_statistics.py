@@ -39,7 +39,6 @@ def fit_statistics(
     *,
     groups: Sequence[str],
     seed: int,
-    exposure: bool = False,
 ) -> FittedStatistics:
     """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
 
@@ -50,7 +49,6 @@ def fit_statistics(
     options = FeatureOptions(
         image_size_px=pixels.shape[1],
         grey=is_grey([to_unit(pixels[at]) for at in positions[:_LOOKED_AT]]),
-        exposure=exposure,
     )
     found = features_of((to_unit(pixels[at]) for at in positions), options)
     fold_of = folds([groups[at] for at in positions], rng)
@@ -62,6 +60,12 @@ def fit_statistics(
         positions=positions.tolist(),
         fields=statistics.fields(distances),
     )
+
+
+def among_others(num_others: int, num_held_out: int, *, seed: int) -> Int64[ndarray, " num"]:
+    """Positions of the other good images that are used beside the held-out ones."""
+    order = np.random.default_rng(seed).permutation(num_others)
+    return np.sort(order[: max(0, MOST_IMAGES - num_held_out)])
 
 
 def group_names(names: Sequence[str], pattern: str | None) -> list[str]:

@@ -9,13 +9,14 @@ import torch
 
 from vqad.detection.settings import Settings
 from vqad.detector import Detector
+from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
 from vqad.training import dataset, holdout
 from vqad.training.calibration import Calibration
 from vqad.training.full_form import NormalImages
-from vqad.training.local_statistics import MOST_IMAGES
+from vqad.training.local_statistics import among_others
 from vqad.training.options import TrainOptions, recorded_options
 
 
@@ -31,8 +32,11 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         old = Detector.load(models, asked.category)
         options = _options(old, asked)
         form = options.form or old.settings.form
-        pixels = _held_out_pixels(data, old.settings)
-        normal = _normal(data, old.settings, pixels, options.seed) if form == "full" else None
+        held_out, others = holdout.split(data, old.settings)
+        pixels = _held_out_pixels(held_out, old.settings)
+        normal = None
+        if form == "full":
+            normal = _normal(held_out, others, pixels, old.settings, options.seed)
     except ValueError as error:
         return {"failed": str(error)}
     old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
@@ -61,25 +65,27 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
     }
 
 
-def _held_out_pixels(data: str, settings: Settings) -> np.ndarray:
-    held_out, _ = holdout.split(data, settings)
+def _held_out_pixels(held_out: list[Listed], settings: Settings) -> np.ndarray:
     found = dataset.read(held_out, size_px=settings.vqvae.image_size_px, bits=settings.bits)
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
     return found.pixels
 
 
-def _normal(data: str, settings: Settings, held_out: np.ndarray, seed: int) -> NormalImages:
+def _normal(
+    held_out: list[Listed],
+    others: list[Listed],
+    held_out_pixels: np.ndarray,
+    settings: Settings,
+    seed: int,
+) -> NormalImages:
     """The held-out images, and as many of the others as local statistics take."""
-    listed, others = holdout.split(data, settings)
-    held_out_names = [each.image for each in listed]
-    order = np.random.default_rng(seed).permutation(len(others))
-    chosen = np.sort(order[: max(0, MOST_IMAGES - len(held_out))])
-    listed_others = [others[at] for at in chosen]
+    chosen = [others[at] for at in among_others(len(others), len(held_out), seed=seed)]
     size_px = settings.vqvae.image_size_px
-    found = dataset.read(listed_others, size_px=size_px, bits=settings.bits)
+    found = dataset.read(chosen, size_px=size_px, bits=settings.bits)
+    names = [each.image for each in held_out]
     return NormalImages.of(
-        to_tensor(held_out), to_tensor(found.pixels), names=[*held_out_names, *found.names]
+        to_tensor(held_out_pixels), to_tensor(found.pixels), names=[*names, *found.names]
     )
 
 
