@@ -97,7 +97,7 @@ def resample(options: ResampleBench) -> tuple[dict[str, Any], int]:
         size_px = detector.settings.vqvae.image_size_px
         listed = _listed(options, Path(folder), size_px)
         codes = inspection.encode(
-            detector, inspection.read_images(listed, size_px), options.batch_size
+            detector, inspection.read_images(detector, listed), options.batch_size
         )
         if not options.models:
             detector = inspection.with_some_changes(detector, codes[: options.batch_size])
@@ -120,8 +120,7 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
         detector = inspection.in_form(_detector(options), options.form)
         listed = _listed(options, folder, options.source_size_px)
         if not options.models:
-            size_px = detector.settings.vqvae.image_size_px
-            few = inspection.read_images(listed[: options.batch_size], size_px)
+            few = inspection.read_images(detector, listed[: options.batch_size])
             detector = inspection.with_some_changes(
                 detector, inspection.encode(detector, few, len(few))
             )

@@ -141,6 +141,11 @@ def fitted() -> LocalStatistics:
     return statistics
 
 
+def test_distances_that_are_all_0_have_a_standard_that_fields_can_be_made_with() -> None:
+    standard = local_statistics.standard_of(np.zeros((2, 5, 8, 8), np.float32))
+    np.testing.assert_allclose(standard, [[0, 1e-3, 1]] * 2, rtol=1e-6)
+
+
 def test_a_strange_patch_stands_out_where_it_is(fitted: LocalStatistics) -> None:
     normal = pictures(1, seed=9)[0]
     broken = normal.copy()

@@ -52,6 +52,21 @@ def test_defects_are_found_and_marked_and_its_own_images_are_normal(fitted: Loca
     assert max(fitted.inspect(to_images(to_tensor(PIXELS)))[0]) < min(scores)
 
 
+def test_a_near_copy_is_not_scored_by_statistics_of_its_twin() -> None:
+    pixels = PIXELS.copy()
+    pixels[1::2] = pixels[::2]  # each is in the data twice
+    settings = replace(
+        detector_of().settings,
+        vqvae=replace(CONFIG, image_size_px=32),
+        found=FitRecord(options=asdict(OPTIONS)),
+    )
+    names = [f"{at}.png" for at in range(16)]
+    once = local_baseline(names[::2], pixels[::2], settings=settings).statistics
+    twice = local_baseline(names, pixels, settings=settings).statistics
+    # Scored by its twin, an image would be at no distance from normal ones.
+    assert twice.standard[:, 0] == pytest.approx(once.standard[:, 0], rel=0.3)
+
+
 def test_saved_and_loaded_it_gives_the_same_maps(fitted: LocalBaseline, tmp_path: Path) -> None:
     fitted.save(str(tmp_path / "one"))
     loaded = LocalBaseline.load(str(tmp_path / "one"))

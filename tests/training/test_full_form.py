@@ -17,6 +17,7 @@ from vqad.detection.weights import DetectorError
 from vqad.detection.witnesses import WEIGHTS
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
+from vqad.training import full_form
 from vqad.training.category import Training
 from vqad.training.full_form import NormalImages
 from vqad.training.options import TrainOptions
@@ -134,6 +135,25 @@ def test_the_paper_s_form_of_a_full_detector_is_that_of_its_networks(washer: Det
     )
     expected = washer.anomaly_maps(codes, restored)
     np.testing.assert_array_equal(plain.inspect(images(PIXELS[:4])).anomaly_maps, expected)
+
+
+def test_near_copies_are_scored_by_statistics_that_saw_neither(
+    washer: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = PIXELS.copy()
+    pixels[20] = pixels[4]
+    seen: list[str] = []
+
+    def fit_statistics(pixels: np.ndarray, *, groups: list[str], seed: int) -> None:
+        seen.extend(groups)
+        raise InterruptedError
+
+    monkeypatch.setattr(full_form, "fit_statistics", fit_statistics)
+    normal = NormalImages.of(to_tensor(pixels[:3]), to_tensor(pixels[3:]), names=NAMES)
+    with pytest.raises(InterruptedError):
+        full_form.fit(normal, washer, TrainOptions(category="washer", kind="object"))
+    assert seen[20] == seen[4] == NAMES[4]
+    assert len(set(seen)) == 23
 
 
 def test_images_of_eight_and_sixteen_bits_are_put_on_one_scale() -> None:

@@ -41,6 +41,21 @@ def test_the_group_is_the_pattern_s_first_or_the_name() -> None:
     assert group_names(["a", "b"], None) == ["a", "b"]
 
 
+def test_copies_of_each_other_are_of_one_group() -> None:
+    names = ["part1_a", "part1_b", "part2_a", "x", "y"]
+    groups = group_names(names, r"(part\d)_", copies=[[1, 2], [3, 4]])
+    assert groups == ["part1", "part1", "part1", "x", "x"]
+
+
+def test_images_that_are_all_equal_give_fields_of_numbers() -> None:
+    equal = np.repeat(pixels(1), 6, axis=0)
+    found = fit_statistics(equal, groups=list("abcdef"), seed=0)
+    assert np.isfinite(found.fields).all()
+    broken = to_unit(equal[:1])
+    broken[:, 10:18, 10:18] = (1, 0, 0)
+    assert found.statistics.inspect(broken)[0].max() > np.max(found.fields) + 1
+
+
 def test_no_image_is_scored_by_statistics_that_saw_it(fitted: FittedStatistics) -> None:
     # The statistics that are kept saw all of them, and find each less unusual than the others do.
     seen = fitted.statistics.inspect(to_unit(pixels(30)))

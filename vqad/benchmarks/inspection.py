@@ -64,9 +64,12 @@ def with_some_changes(detector: Detector, codes: Codes) -> Detector:
     return detector.with_settings(resample=ResampleOptions(eta=eta))
 
 
-def read_images(listed: Sequence[listing.Listed], size_px: int) -> Images:
-    """Images (num, 3, size, size); one that can't be read ends the measurement with its error."""
-    return _read(listed, size_px, Stopwatch())
+def read_images(detector: Detector, listed: Sequence[listing.Listed]) -> Images:
+    """Images (num, 3, size, size) as the detector takes them.
+
+    One that can't be read ends the measurement with its error.
+    """
+    return _read(detector, listed, Stopwatch())
 
 
 @torch.inference_mode()
@@ -81,13 +84,14 @@ def encode(detector: Detector, pictures: torch.Tensor, batch_size: int) -> Codes
     )
 
 
-def _read(listed: Sequence[listing.Listed], size_px: int, watch: Stopwatch) -> Images:
-    """Images of one batch; one that can't be read ends the measurement with its error."""
+def _read(detector: Detector, listed: Sequence[listing.Listed], watch: Stopwatch) -> Images:
+    settings = detector.settings
+    size_px = settings.vqvae.image_size_px
     with watch.timed("fetch"):
         data = [files.read_bytes(each.image, max_bytes=decoding.MAX_BYTES) for each in listed]
     with watch.timed("decode"):
         pixels = [decoding.decode(each, size_px=size_px).pixels for each in data]
-        return to_images(to_tensor(decoding.stack(pixels)))
+        return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
 
 
 def whole(
@@ -96,8 +100,7 @@ def whole(
     """Seconds of fetch, decode and `Detector.inspect` over all images, in this process."""
     watch = Stopwatch()
     for at in range(0, len(listed), batch_size):
-        size_px = detector.settings.vqvae.image_size_px
-        batch = _read(listed[at : at + batch_size], size_px, watch)
+        batch = _read(detector, listed[at : at + batch_size], watch)
         with watch.timed("inspect"):
             detector.inspect(batch)
     return watch.seconds
@@ -110,8 +113,7 @@ def stages(
     """Seconds of each stage alone, and the networks' operations per second in `inspect`."""
     watch, flops = Stopwatch(), 0.0
     for at in range(0, len(listed), batch_size):
-        size_px = detector.settings.vqvae.image_size_px
-        batch = _read(listed[at : at + batch_size], size_px, watch)
+        batch = _read(detector, listed[at : at + batch_size], watch)
         _networks(detector, batch, watch)
         # Not counted and timed in one call: the counter itself takes time.
         with watch.timed("inspect"):
@@ -131,7 +133,7 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
         detector.prior(codes)
     with watch.timed("resample"):
         resampled = detector.resample(codes)
-    if detector.settings.form == "joined":
+    if detector.settings.form != "plain":
         with watch.timed("other readings"):
             detector.surprisals(batch, resampled.likelihood)
     with watch.timed("decode pair"):

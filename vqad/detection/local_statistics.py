@@ -31,6 +31,9 @@ Field = Float32[ndarray, "grid grid"]  # places on each side
 MOST_IN_BANK: Final = 64  # images; 50 and 100 of them did alike on the products that were tried
 _WEIGHTS: Final = (1 / 3, 2 / 3)  # of L and M
 _SMOOTHING_CELLS: Final = 0.75
+# Of normal images that are all equal, whose distances are all 0; those of photographs are several.
+_SMALLEST_DEVIATION: Final = 1e-3
+_SMALLEST_LARGEST: Final = 1.0  # deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +155,19 @@ def fit(
 
 def standard_of(distances: Float32[ndarray, "2 num rows cols"]) -> Tensor:
     """Mean and deviation of L and M over normal images, and the usual largest value of one."""
-    return torch.tensor([mean_deviation_largest(one) for one in distances], dtype=torch.float32)
+    measured = [
+        mean_deviation_largest(one, smallest_deviation=_SMALLEST_DEVIATION) for one in distances
+    ]
+    return torch.tensor(measured, dtype=torch.float32)
 
 
 def mean_deviation_largest(
-    fields: Float32[ndarray, "num rows cols"], *, smallest_deviation: float = 0.0
+    fields: Float32[ndarray, "num rows cols"], *, smallest_deviation: float
 ) -> tuple[float, float, float]:
     """Mean and deviation over normal images, and the usual largest value in deviations above it."""
     mean, deviation = float(fields.mean()), max(float(fields.std()), smallest_deviation)
-    return mean, deviation, float(np.median(((fields - mean) / deviation).max((1, 2))))
+    largest = float(np.median(((fields - mean) / deviation).max((1, 2))))
+    return mean, deviation, max(largest, _SMALLEST_LARGEST)
 
 
 def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:

@@ -31,7 +31,6 @@ DIFFERENCE: Final = "difference"
 WEIGHTS: Final = {LOCAL: 0.5, SURPRISAL: 0.25, DIFFERENCE: 0.25}
 # Smallest deviations, in the witness's own unit: normal images may all be 0.
 _FLOORS: Final = {LOCAL: 1e-3, SURPRISAL: 0.05, DIFFERENCE: 1.0}  # -, nats, grey levels
-_SMALLEST_LARGEST: Final = 1.0  # deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ def measure_witness(name: str, fields: Sequence[Field]) -> Witness:
         weight=WEIGHTS[name],
         mean=mean,
         deviation=deviation,
-        largest=max(largest, _SMALLEST_LARGEST),
+        largest=largest,
     )
 
 

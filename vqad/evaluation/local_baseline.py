@@ -18,6 +18,7 @@ from vqad.detection.local_statistics import LocalStatistics, LocalStatisticsConf
 from vqad.detection.settings import Settings
 from vqad.evaluation import saved_baseline
 from vqad.storage.models_layout import LOCAL_STATISTICS
+from vqad.training import near_copies
 from vqad.training.local_statistics import fit_statistics, group_names
 from vqad.training.options import recorded_options
 
@@ -80,7 +81,8 @@ def local_baseline(
     start_s = time.perf_counter()
     asked = recorded_options(settings.found.options, settings.category)
     size_px, area_px = settings.vqvae.image_size_px, settings.minimum_area_px
-    groups = group_names(names, asked.heldout_group)
+    copies = near_copies.copies(pixels)
+    groups = group_names(names, asked.heldout_group, copies=copies)
     fitted = fit_statistics(pixels, groups=groups, seed=asked.seed)
     rule, threshold, _ = fit_rule(
         fitted.fields, quantile=CROSS_FITTED_QUANTILE, size_px=size_px, minimum_area_px=area_px

@@ -21,6 +21,7 @@ from vqad.detection.surprisal import Surprisal, Usual
 from vqad.detection.witnesses import Witness, join_fields, measure_witness
 from vqad.detector import Detector
 from vqad.images.tensors import to_images
+from vqad.training import near_copies
 from vqad.training.local_statistics import fit_statistics, group_names
 from vqad.training.options import TrainOptions
 
@@ -71,8 +72,10 @@ class FullForm:
 
 def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullForm:
     """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
-    groups = group_names(normal.names, options.heldout_group)
-    local = fit_statistics(normal.as_numpy(), groups=groups, seed=options.seed)
+    decoded = normal.as_numpy()
+    copies = near_copies.copies(decoded)
+    groups = group_names(normal.names, options.heldout_group, copies=copies)
+    local = fit_statistics(decoded, groups=groups, seed=options.seed)
     num_held_out = normal.num_held_out
     inspected = num_held_out + MOST_TRAINING_IMAGES
     chosen = [at for at, position in enumerate(local.positions) if position < inspected]

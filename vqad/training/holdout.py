@@ -51,13 +51,9 @@ def _groups(
     names: Sequence[str], group: str | None, copies: Sequence[Sequence[int]]
 ) -> dict[str, list[int]]:
     """Positions by the name of their group; copies join the groups that they are in."""
-    labels = group_names(names, group)
-    for positions in copies:
-        joined = {labels[position] for position in positions}
-        labels = [min(joined) if label in joined else label for label in labels]
     groups: dict[str, list[int]] = {}
-    for position, label in enumerate(labels):
-        groups.setdefault(label, []).append(position)
+    for position, name in enumerate(group_names(names, group, copies=copies)):
+        groups.setdefault(name, []).append(position)
     return groups
 
 
@@ -79,8 +75,9 @@ def check_group(pattern: str) -> None:
 def split(data: str, settings: Settings) -> tuple[list[listing.Listed], list[listing.Listed]]:
     """A detector's held-out images as they are below ``data``, and all other good images.
 
-    The detector may have been trained on a copy of the data elsewhere, so only paths below the
-    category are compared. Raises ValueError if a held-out image is missing.
+    Those that the fit left out because they look like masks are left out here too. The detector may
+    have been trained on a copy of the data elsewhere, so only paths below the category are
+    compared. Raises ValueError if a held-out image is missing.
     """
     marker = f"/{encoded(settings.category)}/"
     pattern = settings.found.options.get("good_pattern")
@@ -95,6 +92,8 @@ def split(data: str, settings: Settings) -> tuple[list[listing.Listed], list[lis
             f"are not in {data}{f', the first: {missing[0]}' if missing else ''}; give as --data "
             "the folder that it was trained on"
         )
-    held_out = [by_path[path] for path in wanted]
-    names = {each.image for each in held_out}
-    return held_out, [each for each in listed if each.image not in names]
+    # A line of the record is "URI: reason", and a URI has no space.
+    suspicious = [line.partition(": ")[0] for line in settings.found.suspicious]
+    passed_over = {*wanted, *(image.rpartition(marker)[2] for image in suspicious)}
+    others = [each for each in listed if each.image.rpartition(marker)[2] not in passed_over]
+    return [by_path[path] for path in wanted], others

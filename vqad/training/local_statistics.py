@@ -68,10 +68,20 @@ def among_others(num_others: int, num_held_out: int, *, seed: int) -> Int64[ndar
     return np.sort(order[: max(0, MOST_IMAGES - num_held_out)])
 
 
-def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
-    """The group of each image: the pattern's first group, else its name."""
+def group_names(
+    names: Sequence[str], pattern: str | None, *, copies: Sequence[Sequence[int]] = ()
+) -> list[str]:
+    """The group of each image: the pattern's first group, else its name.
+
+    ``copies`` are groups of positions, as `near_copies` finds them. Groups that have copies of each
+    other become one.
+    """
     found = [re.search(pattern, name) if pattern else None for name in names]
-    return [(each and each.group(1)) or name for each, name in zip(found, names, strict=True)]
+    groups = [(each and each.group(1)) or name for each, name in zip(found, names, strict=True)]
+    for positions in copies:
+        joined = {groups[position] for position in positions}
+        groups = [min(joined) if group in joined else group for group in groups]
+    return groups
 
 
 def folds(groups: Sequence[str], rng: np.random.Generator) -> Int64[ndarray, " num"]:

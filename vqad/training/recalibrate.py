@@ -81,12 +81,11 @@ def _normal(
 ) -> NormalImages:
     """The held-out images, and as many of the others as local statistics take."""
     chosen = [others[at] for at in among_others(len(others), len(held_out), seed=seed)]
-    size_px = settings.vqvae.image_size_px
-    found = dataset.read(chosen, size_px=size_px, bits=settings.bits)
-    names = [each.image for each in held_out]
-    return NormalImages.of(
-        to_tensor(held_out_pixels), to_tensor(found.pixels), names=[*names, *found.names]
-    )
+    names, pixels = [each.image for each in held_out], to_tensor(held_out_pixels)
+    if not chosen:  # the held-out images alone are as many as local statistics take
+        return NormalImages.of(pixels, pixels[:0], names=names)
+    found = dataset.read(chosen, size_px=settings.vqvae.image_size_px, bits=settings.bits)
+    return NormalImages.of(pixels, to_tensor(found.pixels), names=[*names, *found.names])
 
 
 def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
