@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     """Do the dry run or the whole night; returns the summary and the exit code."""
     from vqad.inspection.dry_run import dry_run
-    from vqad.on_ray.inspect import inspect_archive
+    from vqad.on_ray.night import inspect_archive
 
     job = job_of(options)
     if options.dry_run:

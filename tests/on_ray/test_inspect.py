@@ -15,7 +15,7 @@ from vqad.images.routing import Routing
 from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
-from vqad.on_ray import failures, session
+from vqad.on_ray import failures, night, session
 from vqad.on_ray import inspect as on_ray
 from vqad.storage import files, lease, uris
 from vqad.storage.errors import IncompleteError, details_of, work_begun
@@ -248,7 +248,7 @@ def test_a_lease_lost_while_workers_write_is_said_in_one_line_with_the_traceback
         with (
             pytest.raises(IncompleteError) as caught,
             work_begun(),
-            failures.explained(on_ray.FEWER),
+            failures.explained(night.FEWER),
         ):
             on_ray.inspect(job, make_plan(job), lambda line: None, held=held)
     assert str(caught.value) == (

@@ -29,7 +29,7 @@ from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import Say
 from vqad.on_ray import baselines, evaluate_tasks, failures, session
-from vqad.on_ray.inspect import inspect_archive
+from vqad.on_ray.night import inspect_archive
 from vqad.storage import errors, lease, uris
 from vqad.storage.errors import IncompleteError, VqadError
 from vqad.storage.folder_names import readable_name

@@ -1,4 +1,4 @@
-"""Inspecting an archive on Ray: one function for a whole night, and its chain of stages.
+"""Inspecting an archive on Ray: the chain of stages that carries out a plan.
 
     list -> fetch and decode (CPU tasks) -> inspect (detector actors) -> write (tables)
 
@@ -10,21 +10,19 @@ the reason, so that every listed image ends with exactly one verdict. The stages
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import pyarrow as pa
 import ray
 
-from vqad.inspection import history, ledger, run_report, shard_records, shard_stage, sink, stages
-from vqad.inspection.dry_run import describe
+from vqad.inspection import ledger, shard_records, shard_stage, sink, stages
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan, ShardWork, make_plan
+from vqad.inspection.plan import Plan, ShardWork
 from vqad.inspection.plan import units as units_of
 from vqad.inspection.summary import InspectSummary, Progress, Say
-from vqad.inspection.survey import left_out_text, survey
-from vqad.on_ray import contact_sheets, failures, resources, session, units
-from vqad.storage import errors, lease
+from vqad.inspection.survey import left_out_text
+from vqad.on_ray import resources, session, units
+from vqad.storage import lease
 
 # Images of one unit of work, which become one part (guesses): few enough that a worker needs
 # little memory and that all actors have work to the end, many enough to be worth a file.
@@ -43,43 +41,6 @@ _ACTOR_BYTES: Final = 2 * 2**30
 _CPUS_OF_ACTOR: Final = 0.6
 _CPUS_OF_DECODER: Final = 0.25
 
-# What to do where the memory is too small.
-FEWER: Final = "give a smaller --num-actors or --batch-size"
-
-
-def inspect_archive(
-    job: InspectJob, say: Say, *, num_sheets: int = 0, asked: dict[str, Any] | None = None
-) -> InspectSummary:
-    """Do a whole night: inspect what has no verdict yet, and write sheets and run.json.
-
-    Takes the output's lease for the time of the run, and connects to Ray if there is work and no
-    Ray is connected. ``say`` takes lines of progress, ``num_sheets`` is the number of contact
-    sheets, and ``asked`` are the options as they were given, for run.json. Raises a VqadError or
-    ValueError where nothing was started, such as InUseError for an output in use, and
-    IncompleteError where the run began and could not be finished.
-    """
-    surveyed = survey(job)
-    with lease.held(job.output, surveyed.run) as held:
-        plan = make_plan(job, surveyed)
-        for line in describe(plan):
-            say(line)
-        with _ray_for(plan):
-            if plan.has_work:
-                check_places(job, say)
-            with errors.work_begun(), failures.explained(FEWER):
-                num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
-                summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
-                contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
-                held.check()
-                _compare_with_history(job, summary, say)
-                run_report.write_run(job, summary, asked=asked)
-    return summary
-
-
-def _ray_for(plan: Plan) -> AbstractContextManager[None]:
-    """A Ray if the plan needs one: starting it takes seconds."""
-    return session.connected() if plan.has_work else nullcontext()
-
 
 def check_places(job: InspectJob, say: Say) -> None:
     """Look for a place for the detectors, and one decoding task beside them.
@@ -97,15 +58,6 @@ def check_places(job: InspectJob, say: Say) -> None:
     one = {"CPU": _CPUS_OF_ACTOR} | ({"GPU": gpus} if gpus else {})
     if waiting := resources.waits_for("a detector", one):
         say(waiting)
-
-
-def _compare_with_history(job: InspectJob, summary: InspectSummary, say: Say) -> None:
-    runs = list(history.last_runs(job.output))
-    summary.comparison = history.compare(summary.by_category, runs)
-    for warning in summary.comparison.warnings:
-        say(f"warning: {warning}")
-    if note := summary.comparison.note():
-        say(note)
 
 
 def inspect(
