@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -96,10 +97,13 @@ def summary_of(normal: int, defect: int, *, threshold: float = 1.0) -> InspectSu
             "threshold": threshold,
             "part": "pill/part-1.parquet",
             **{f"{stage}_seconds": 0.5 for stage in ("fetch", "decode", "inspect", "write")},
+            **dict.fromkeys(("brightness", "contrast", "sharpness"), 1.0),
+            "code_counts": np.array([3, 1], "<u4").tobytes(),
         }
         for at, verdict in enumerate(verdicts)
     ]
-    summary.add(pa.Table.from_pylist(rows), num_most_severe=2)
+    if rows:
+        summary.add(pa.Table.from_pylist(rows), num_most_severe=2)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from vqad.inspection.summary import InspectSummary
 from vqad.storage import errors, files, output_layout
 
 ROWS_PER_SHEET: Final = 8
+_NUMBERS: Final = re.compile(r"\[\n([-+.,\deE\s]+)\]")
 _MOST_STRAYS: Final = 1000  # lines of run.json, which must stay readable
 
 
@@ -83,9 +85,17 @@ def write_run(
             **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},
         },
     }
-    data = (json.dumps(record, indent=2, default=str) + "\n").encode()
+    data = _json(record)
     files.write_bytes(output_layout.run_record(job.output, summary.run), data)
     files.write_bytes(output_layout.latest_run_record(job.output), data)
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    """Indented, but a list of numbers is one line: a histogram of codes has hundreds of them."""
+    text = json.dumps(record, indent=2, default=str)
+    # Within a text of JSON a line break is escaped, so that this matches lists alone.
+    found = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
+    return (found + "\n").encode()
 
 
 def _counts(summary: InspectSummary) -> dict[str, Any]:
@@ -98,6 +108,9 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         "categories": {
             category: {verdict: counts[verdict] for verdict in ("normal", "defect", "reject")}
             for category, counts in sorted(summary.by_category.items())
+        },
+        "statistics": {
+            category: each.record() for category, each in sorted(summary.statistics.items())
         },
         "errors": dict(sorted(summary.errors.items())),
         "model_versions": summary.versions,

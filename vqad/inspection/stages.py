@@ -21,6 +21,7 @@ from vqad import tables
 from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images import decoding, headers, memory
+from vqad.images.appearance import MEASURES, appearance
 from vqad.images.tensors import to_images, to_tensor
 from vqad.inspection import sink
 from vqad.inspection.detector_cache import DetectorCache
@@ -50,6 +51,9 @@ INSPECTED = pa.schema(
         ("map_height_px", pa.int32()),
         ("map_width_px", pa.int32()),
         ("anomaly_map", tables.MAPS.field("anomaly_map").type),
+        # For the statistics of the night; null for a reject.
+        *((name, pa.float32()) for name in MEASURES),
+        ("code_counts", pa.large_binary()),  # uint32: how often the image has each code
     ]
 )
 
@@ -140,8 +144,10 @@ class Inspector:
     def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         start_s = time.monotonic()
         detector = self.detectors.get(category)
-        found = detector.inspect(batch_of(rows, detector.settings))
-        result = [self._row(row, detector, found, at) for at, row in enumerate(rows)]
+        batch = batch_of(rows, detector.settings)
+        found = detector.inspect(batch)
+        measured = _measured(batch, found.codes, detector.settings.vqvae.num_codes)
+        result = [self._row(row, detector, found, at) | measured[at] for at, row in enumerate(rows)]
         share_s = (time.monotonic() - start_s) / len(rows)
         return [row | {"inspect_seconds": share_s} for row in result]
 
@@ -190,6 +196,17 @@ def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor
     return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
 
 
+def _measured(batch: torch.Tensor, codes: torch.Tensor, num_codes: int) -> list[dict[str, Any]]:
+    """The columns of each image for the statistics of the night."""
+    looks = appearance(batch)
+    counts = [torch.bincount(each.flatten(), minlength=num_codes) for each in codes.cpu()]
+    return [
+        {name: getattr(looks, name)[at] for name in MEASURES}
+        | {"code_counts": each.numpy().astype("<u4").tobytes()}
+        for at, each in enumerate(counts)
+    ]
+
+
 def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
     for at in range(0, len(rows), size):
         yield rows[at : at + size]
@@ -198,10 +215,12 @@ def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
 # The columns that a summary counts; here `part` is where the row was written.
 _COUNTED: Final = ["image", "category", "verdict", "score", "threshold", "error", "part"]
 _TIMED: Final = ["fetch_seconds", "decode_seconds", "inspect_seconds"]
+# The columns that `night_statistics` adds up.
+_MEASURED: Final = [*MEASURES, "code_counts"]
 
 
 def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
-    """Write a unit's rows; returns the columns that the summary counts.
+    """Write a unit's rows; returns the columns that the summary and its statistics count.
 
     Raises LeaseLostError if ``holder`` no longer has the lease on the output; "" checks nothing.
     """
@@ -224,7 +243,7 @@ def _write_rows(rows: pa.Table, output: str) -> pa.Table:
     """Write rows of one category and one old part; returns their columns for the summary."""
     part = _write(output, rows["part"][0].as_py(), rows)
     parts = pa.array([part] * len(rows), pa.string())
-    counted = rows.select([*_COUNTED, *_TIMED])
+    counted = rows.select([*_COUNTED, *_TIMED, *_MEASURED])
     return counted.set_column(_COUNTED.index("part"), TODO.field("part"), parts)
 
 

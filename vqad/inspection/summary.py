@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vqad.inspection.history import Comparison
+from vqad.inspection.night_statistics import CategoryStatistics
 
 Say = Callable[[str], None]  # takes one line for a person
 
@@ -30,6 +32,7 @@ class InspectSummary:
     left_out: Counter[str] = field(default_factory=Counter)  # other files of the archive, by suffix
     passed_over: list[str] = field(default_factory=list)  # files in the tables that are no parts
     by_category: dict[str, Counter] = field(default_factory=dict)  # number by verdict
+    statistics: dict[str, CategoryStatistics] = field(default_factory=dict)  # by category
     errors: Counter = field(default_factory=Counter)
     most_severe: list[dict[str, Any]] = field(default_factory=list)  # rows, see `_severity`
     versions: dict[str, str] = field(default_factory=dict)  # of the pinned detectors
@@ -56,7 +59,10 @@ class InspectSummary:
 
     def add(self, rows: pa.Table, *, num_most_severe: int) -> None:
         """Count rows that ``stages.write`` returned, and keep the most severe images."""
-        for row in rows.to_pylist():
+        for category in pc.unique(rows["category"]).to_pylist():
+            statistics = self.statistics.setdefault(category, CategoryStatistics())
+            statistics.add(rows.filter(pc.equal(rows["category"], category)))
+        for row in rows.drop_columns(["code_counts"]).to_pylist():
             counts = self.by_category.setdefault(row["category"], Counter())
             counts[row["verdict"]] += 1
             self.parts.add(row["part"])
