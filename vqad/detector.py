@@ -21,6 +21,7 @@ from torch import Tensor
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
 from vqad.detection import anomaly_map, area_score, saved_detector, score, surprisal, witnesses
 from vqad.detection.local_statistics import Field, LocalStatistics
+from vqad.detection.p_value import p_value
 from vqad.detection.saved_detector import Parts
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
@@ -50,6 +51,7 @@ class Inspection:
 
     verdicts: list[str]  # normal or defect
     scores: list[float]  # in the settings' unit, as the maps
+    p_values: list[float | None]  # of the scores among those of normal images; see `p_value`
     shares: list[dict[str, float]]  # of each witness in the score; empty but in the full form
     codes_changed: list[int]
     anomaly_maps: list[AnomalyMap]
@@ -118,6 +120,7 @@ class Detector:
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
             scores=scores,
+            p_values=[p_value(each, self.settings.normal_scores) for each in scores],
             shares=[witnesses.shares(each, self.settings.witnesses) for each in fields]
             or [{} for _ in scores],
             codes_changed=changed.tolist(),

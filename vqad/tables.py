@@ -1,12 +1,20 @@
 """Arrow schemas of all tables that are written for other programs.
 
-These schemas are promises: columns are only added, at the end. Tables are Parquet files with zstd
-compression. The category is a column; ``storage.output_layout`` has the folders and file names.
+These schemas are promises: columns are only added, at the end, and may be null there. Tables are
+Parquet files with zstd compression. The category is a column; ``storage.output_layout`` has the
+folders and file names.
+
+The schema version is in the metadata of each file. All parts of an output should have one version:
+readers such as DuckDB and Polars then open the whole folder without an option. So a run goes on in
+the version of the parts that it finds, and a part keeps its version when some rows are replaced.
 """
+
+from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+VERDICTS_VERSION = "2"  # 1 had no p_value and no witnesses
+MAPS_VERSION = "1"
 EVALUATION_VERSION = "2"  # 1 had no false_alarm_rate
 UNKNOWN_CATEGORY = "_unknown"
 
@@ -37,34 +45,73 @@ REGION = pa.struct(
     ]
 )
 
+WITNESS = pa.struct(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("share", pa.float32(), nullable=False),  # in [0, 1]
+    ]
+)
+
 
 def _text(name: str) -> pa.Field:
     return pa.field(name, pa.string(), nullable=False)
 
 
+def _verdicts(version: str, columns: list[pa.Field]) -> pa.Schema:
+    metadata = {"vqad.table": "verdicts", "vqad.schema_version": version}
+    return pa.schema(columns, metadata=metadata)
+
+
+_VERDICTS_1 = [
+    _text("image"),
+    _text("category"),
+    _text("verdict"),
+    pa.field("score", pa.float32()),
+    pa.field("threshold", pa.float32()),
+    pa.field("codes_changed", pa.int32()),
+    pa.field("regions", pa.list_(pa.field("element", REGION, nullable=False)), nullable=False),
+    pa.field("width_px", pa.int32()),
+    pa.field("height_px", pa.int32()),
+    _text("error"),
+    _text("error_detail"),
+    _text("model_version"),
+    _text("source_etag"),
+    pa.field("source_bytes", pa.int64()),
+    pa.field("source_modified_at", _TIME),
+    pa.field("inspected_at", _TIME, nullable=False),
+    _text("run"),
+]
+_VERDICTS_2 = [
+    *_VERDICTS_1,
+    # Share of normal images, in (0, 1], whose score is at least this one; see `detection.p_value`.
+    # Null where the detector's record has no scores of normal images.
+    pa.field("p_value", pa.float32()),
+    # Share of each witness in the score, in the order of the detector; null in the forms without.
+    pa.field("witnesses", pa.list_(pa.field("element", WITNESS, nullable=False))),
+]
+
 # One row per image. Regions are in source image pixels; for a reject the numbers are null.
-VERDICTS = pa.schema(
-    [
-        _text("image"),
-        _text("category"),
-        _text("verdict"),
-        pa.field("score", pa.float32()),
-        pa.field("threshold", pa.float32()),
-        pa.field("codes_changed", pa.int32()),
-        pa.field("regions", pa.list_(pa.field("element", REGION, nullable=False)), nullable=False),
-        pa.field("width_px", pa.int32()),
-        pa.field("height_px", pa.int32()),
-        _text("error"),
-        _text("error_detail"),
-        _text("model_version"),
-        _text("source_etag"),
-        pa.field("source_bytes", pa.int64()),
-        pa.field("source_modified_at", _TIME),
-        pa.field("inspected_at", _TIME, nullable=False),
-        _text("run"),
-    ],
-    metadata={"vqad.table": "verdicts", "vqad.schema_version": SCHEMA_VERSION},
-)
+VERDICTS_BY_VERSION: Final = {
+    "1": _verdicts("1", _VERDICTS_1),
+    VERDICTS_VERSION: _verdicts(VERDICTS_VERSION, _VERDICTS_2),
+}
+VERDICTS = VERDICTS_BY_VERSION[VERDICTS_VERSION]
+
+
+def verdicts_version(schema: pa.Schema) -> str | None:
+    """The latest version whose columns a schema has; None if it is not one of verdicts.
+
+    More columns are no obstacle, nor is a type of another program for the same values.
+    """
+    for version in sorted(VERDICTS_BY_VERSION, key=int, reverse=True):
+        wanted = VERDICTS_BY_VERSION[version]
+        try:
+            schema.empty_table().select(wanted.names).cast(wanted)
+        except (KeyError, ValueError, TypeError, pa.ArrowException):
+            continue
+        return version
+    return None
+
 
 # One row per inspected image. The map is row by row, in pixels of the model's input.
 MAPS = pa.schema(
@@ -80,7 +127,7 @@ MAPS = pa.schema(
             nullable=False,
         ),
     ],
-    metadata={"vqad.table": "maps", "vqad.schema_version": SCHEMA_VERSION},
+    metadata={"vqad.table": "maps", "vqad.schema_version": MAPS_VERSION},
 )
 
 

@@ -101,7 +101,8 @@ def test_rows_of_any_categories_are_found_again(categories: set[str]) -> None:
         for at, category in enumerate(sorted(categories)):
             row = {"image": f"file:///{at}.png", "category": category, **VERDICT}
             table = pa.Table.from_pylist([row], schema=tables.VERDICTS)
-            sink.write_part(output, table, tables.MAPS.empty_table())
+            version = tables.VERDICTS_VERSION
+            sink.write_part(output, table, tables.MAPS.empty_table(), version=version)
         found = ledger.read(output)
         assert len(found.entries) == len(found.parts) == len(categories)
         assert found.passed_over == []

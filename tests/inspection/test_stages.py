@@ -139,7 +139,8 @@ def test_a_second_verdict_that_a_late_worker_left_goes_at_the_next_run(job: Insp
     for row in late:
         row.update(inspected_at=row["inspected_at"] - timedelta(hours=1), run="late")
     table = pa.Table.from_pylist(late, schema=tables.VERDICTS)
-    sink.write_part(job.output, table, tables.MAPS.empty_table())
+    maps = tables.MAPS.empty_table()
+    sink.write_part(job.output, table, maps, version=tables.VERDICTS_VERSION)
     assert len(rows(job)) == 18
     assert sum(map(len, ledger.read(job.output).superseded.values())) == 2
     inspect(job)
@@ -160,11 +161,12 @@ def test_a_run_that_is_cut_off_is_completed_and_nothing_done_twice(job: InspectJ
 def test_without_the_lease_nothing_is_written(job: InspectJob) -> None:
     plan = make_plan(job)
     unit = inspector_of(job, plan).inspect(next(decoded(job, plan, 4)))
+    writing = {"output": job.output, "version": tables.VERDICTS_VERSION}
     with lease.held(job.output, "theirs") as theirs:
         with pytest.raises(lease.LeaseLostError, match=r"run theirs on .* has it"):
-            stages.write(unit, output=job.output, holder="ours")
+            stages.write(unit, **writing, holder="ours")
         assert rows(job) == []
-        stages.write(unit, output=job.output, holder=theirs.holder)
+        stages.write(unit, **writing, holder=theirs.holder)
     assert len(rows(job)) == 4
 
 

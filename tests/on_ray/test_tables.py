@@ -89,7 +89,7 @@ def test_text_is_never_null_and_a_reject_has_no_numbers_no_regions_and_no_map(
 ) -> None:
     rows = verdicts(finished.output)
     mapped = {row["image"] for row in _pyarrow(finished.output / "maps")}
-    numbers = ("score", "threshold", "codes_changed", "width_px", "height_px")
+    numbers = ("score", "threshold", "codes_changed", "width_px", "height_px", "p_value")
     for row in rows:
         texts = [field.name for field in tables.VERDICTS if field.type == "string"]
         assert all(row[name] is not None for name in texts)
@@ -99,6 +99,7 @@ def test_text_is_never_null_and_a_reject_has_no_numbers_no_regions_and_no_map(
         assert (row["image"] not in mapped) == is_reject
         if is_reject:
             assert row["regions"] == []
+        assert row["witnesses"] is None  # these detectors are of the plain form
     assert {row["verdict"] for row in rows} == {"normal", "defect", "reject"}
 
 

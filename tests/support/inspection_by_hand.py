@@ -53,7 +53,8 @@ def inspect(job: InspectJob, *, num_rows: int = 3, most_units: int = 999) -> Pla
     for number, unit in enumerate(decoded(job, plan, num_rows)):
         if number == most_units:
             break
-        stages.write(inspector.inspect(unit), output=job.output)
+        unit = inspector.inspect(unit)
+        stages.write(unit, output=job.output, version=plan.ledger.version)
     return plan
 
 

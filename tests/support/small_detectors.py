@@ -8,6 +8,7 @@ import torch
 
 from tests.model.test_pixelsnail import prior_of
 from vqad import synthetic
+from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images import decoding, listing
@@ -72,7 +73,8 @@ def save_detector(
     # Between two scores, so that no rounding can move an image across.
     gap = int(np.argmax(np.diff(scores)))
     threshold = float(np.float32((scores[gap] + scores[gap + 1]) / 2))
-    return detector.with_settings(threshold=threshold).save(models)
+    found = FitRecord(held_out_scores=scores.tolist())
+    return detector.with_settings(threshold=threshold, found=found).save(models)
 
 
 def draw(folder: Path, categories: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """The record of how a detector was fitted and calibrated, kept in its ``detector.json``.
 
-No verdict depends on it. Evaluation and recalibration read it to find the held-out images, and
-people read it to learn where a detector comes from.
+No verdict depends on it, but the p-value beside it does: it compares the score with those that are
+recorded here. Evaluation and recalibration read the held-out images, and people read where a
+detector comes from.
 """
 
 from dataclasses import dataclass, field

@@ -54,6 +54,16 @@ class Settings:
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
+    @property
+    def normal_scores(self) -> list[float]:
+        """Scores of normal images that say how unusual another score is; none in some old records.
+
+        Cross-fitted scores are of the form full alone: the record of a detector that was
+        recalibrated to another form may still have them, in their other unit.
+        """
+        crossed = self.found.cross_fitted_scores if self.form == "full" else []
+        return crossed or self.found.held_out_scores
+
     def __post_init__(self) -> None:
         """Refuse settings with which there is no sensible verdict."""
         # Whatever exceeds these bounds would make every image normal, so it is a mistake.

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
+from vqad import tables
 from vqad.inspection import history, stages
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, make_plan
@@ -44,6 +45,11 @@ def describe(plan: Plan) -> Iterator[str]:
     yield f"{plan.num_todo} images to inspect{more}, {plan.num_skipped} have their verdict already"
     if plan.left_out:
         yield f"left out by suffix: {left_out_text(plan.left_out)}"
+    if plan.ledger.version != tables.VERDICTS_VERSION:
+        yield (
+            f"verdicts of version {plan.ledger.version} are there, and the run goes on in it; for "
+            f"the columns of version {tables.VERDICTS_VERSION} give a new --output"
+        )
     strays = plan.ledger.passed_over
     for stray in strays[:_MOST_STRAYS]:
         yield f"warning: passed over {stray}"

@@ -43,6 +43,7 @@ class Ledger:
     passed_over: list[str] = field(default_factory=list)  # a line per file, with the reason
     # Older verdicts of images that have two, by part. A run that lost its lease may leave them.
     superseded: dict[str, list[str]] = field(default_factory=dict)
+    version: str = tables.VERDICTS_VERSION  # the oldest of a part, in which the output goes on
 
     def add(self, image: str, entry: Entry) -> None:
         """Add one row; of two rows for one image the older is superseded."""
@@ -54,7 +55,7 @@ class Ledger:
 
 
 def read(output: str) -> Ledger:
-    """Read every verdicts part; raises ArchiveError."""
+    """Read every verdicts part; raises ArchiveError, also for parts of a newer program."""
     found = {table: sink.parts_and_strays(output, table) for table in output_layout.TABLES}
     strays = {table: paths for table, (_, paths) in found.items()}
     ledger = Ledger(parts=found["verdicts"][0], passed_over=_strays(output, strays))
@@ -64,11 +65,13 @@ def read(output: str) -> Ledger:
                 uri = output_layout.part(output, "verdicts", part)
                 ledger.passed_over.append(f"{uri}: {rows}")
                 continue
-            for image, error, version, etag, at in _values(rows):
+            version, entries = rows
+            ledger.version = min(ledger.version, version, key=int)
+            for image, error, model_version, etag, at in _values(entries):
                 entry = Entry(
                     part=part,
                     etag=etag,
-                    model_version=sys.intern(version),  # one string for many rows
+                    model_version=sys.intern(model_version),  # one string for many rows
                     error=error,
                     inspected_at=at,
                 )
@@ -84,8 +87,8 @@ def _strays(output: str, found: dict[output_layout.Table, list[str]]) -> list[st
     ]
 
 
-def _read(output: str, part: str) -> pa.Table | str:
-    """The ledger's columns of a part, or the reason why it is not a part of the table."""
+def _read(output: str, part: str) -> tuple[str, pa.Table] | str:
+    """Version and the ledger's columns of a part, or why it is not a part of the table."""
     uri = output_layout.part(output, "verdicts", part)
     try:
         data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
@@ -95,24 +98,26 @@ def _read(output: str, part: str) -> pa.Table | str:
         raise  # the store may be able to read it the next time; its images need no new verdict
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        if not _is_like_verdicts(file.schema_arrow):
+        _check_known(file.schema_arrow, uri)
+        version = tables.verdicts_version(file.schema_arrow)
+        if version is None:
             return "not a part of verdicts: its columns are others"
         rows = file.read(columns=_COLUMNS).select(_COLUMNS)
-        return rows.cast(pa.schema([tables.VERDICTS.field(name) for name in _COLUMNS]))
+        return version, rows.cast(pa.schema([tables.VERDICTS.field(name) for name in _COLUMNS]))
+    except errors.ArchiveError:
+        raise
     except Exception as error:  # a parser may raise any exception for damaged bytes
         return f"not a readable part of verdicts ({type(error).__name__})"
 
 
-def _is_like_verdicts(schema: pa.Schema) -> bool:
-    """True if the promised columns are there.
-
-    More columns are no obstacle, nor is a type of another program for the same values.
-    """
-    try:
-        schema.empty_table().select(tables.VERDICTS.names).cast(tables.VERDICTS)
-    except (KeyError, ValueError, TypeError, pa.ArrowException):
-        return False
-    return True
+def _check_known(schema: pa.Schema, uri: str) -> None:
+    """Refuse a part of a later version: its rows would lose their new columns if rewritten."""
+    recorded = (schema.metadata or {}).get(b"vqad.schema_version", b"")
+    if recorded.isdigit() and int(recorded) > int(tables.VERDICTS_VERSION):
+        raise errors.ArchiveError(
+            f"{uri} has verdicts of version {int(recorded)}, this program knows 1 to "
+            f"{tables.VERDICTS_VERSION}; use the program that wrote it, or give another --output"
+        )
 
 
 def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -26,42 +26,59 @@ from vqad.storage.output_layout import Table
 LARGEST_PART_BYTES: Final = 2**31
 
 
-def write_part(output: str, verdicts: pa.Table, maps: pa.Table) -> str:
-    """Write rows of one category as a maps part and a verdicts part; returns the part's name."""
+def write_part(output: str, verdicts: pa.Table, maps: pa.Table, *, version: str) -> str:
+    """Write rows of one category as a maps part and a verdicts part; returns the part's name.
+
+    ``version`` is that of the verdicts' schema.
+    """
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     part = output_layout.part_of(category, verdicts["image"].to_pylist())
     if len(maps):
         write_table(output_layout.part(output, "maps", part), maps)
-    write_table(output_layout.part(output, "verdicts", part), verdicts)
+    rows = _with_schema(verdicts, tables.VERDICTS_BY_VERSION[version])
+    write_table(output_layout.part(output, "verdicts", part), rows)
     return part
 
 
-def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table) -> str:
+def _with_schema(verdicts: pa.Table, schema: pa.Schema) -> pa.Table:
+    return verdicts.select(schema.names).cast(schema)
+
+
+def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table, *, version: str) -> str:
     """Replace the rows of these images, all of one category, in an existing part.
 
-    If the images are now of another category, their rows move to a part of that category.
-    Returns the part that has the rows.
+    The part keeps the version of its schema, so that its other rows keep all their columns. If the
+    images are now of another category, their rows move to a part of that category, with the schema
+    of ``version``. Returns the part that has the rows.
     """
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     images = verdicts["image"].to_pylist()
     if output_layout.folder_of_part(part) != output_layout.category_folder(category):
-        new = write_part(output, verdicts, maps)
+        new = write_part(output, verdicts, maps, version=version)
         remove_rows(output, part, images)
         return new
-    _rewrite(output, part, images, verdicts, maps)
+    _rewrite(output, part, images, verdicts, maps, version=version)
     return part
 
 
 def remove_rows(output: str, part: str, images: Sequence[str]) -> None:
     """Remove the rows of these images from a part, and the part itself if no row is left."""
-    _rewrite(output, part, images, tables.VERDICTS.empty_table(), tables.MAPS.empty_table())
+    none = tables.VERDICTS.empty_table(), tables.MAPS.empty_table()
+    _rewrite(output, part, images, *none, version=tables.VERDICTS_VERSION)
 
 
 def _rewrite(
-    output: str, part: str, images: Sequence[str], verdicts: pa.Table, maps: pa.Table
+    output: str,
+    part: str,
+    images: Sequence[str],
+    verdicts: pa.Table,
+    maps: pa.Table,
+    *,
+    version: str,  # if there is no such part
 ) -> None:
-    verdicts = pa.concat_tables([_other_rows(output, "verdicts", part, images), verdicts])
-    maps = pa.concat_tables([_other_rows(output, "maps", part, images), maps])
+    others = _other_verdicts(output, part, images, version)
+    verdicts = pa.concat_tables([others, _with_schema(verdicts, others.schema)])
+    maps = pa.concat_tables([_other_maps(output, part, images), maps])
     if len(maps):
         write_table(output_layout.part(output, "maps", part), maps)
     if len(verdicts):
@@ -73,22 +90,39 @@ def _rewrite(
         files.delete(output_layout.part(output, "maps", part))
 
 
-def _other_rows(output: str, table: Table, part: str, images: Sequence[str]) -> pa.Table:
-    """The rows of a part that are not of these images."""
-    schema = tables.VERDICTS if table == "verdicts" else tables.MAPS
+def _other_verdicts(output: str, part: str, images: Sequence[str], version: str) -> pa.Table:
+    """The verdicts of a part that are not of these images, with the schema of the part."""
+    data = _read_part(output, "verdicts", part)
+    if data is None:
+        return tables.VERDICTS_BY_VERSION[version].empty_table()
+    own = tables.verdicts_version(pq.read_schema(pa.BufferReader(data)))
+    schema = tables.VERDICTS_BY_VERSION[own or version]
+    return _without(pq.read_table(pa.BufferReader(data), schema=schema), images).cast(schema)
+
+
+def _other_maps(output: str, part: str, images: Sequence[str]) -> pa.Table:
+    """The maps of a part that are not of these images."""
+    data = _read_part(output, "maps", part)
+    if data is None:
+        return tables.MAPS.empty_table()
+    try:
+        return _without(pq.read_table(pa.BufferReader(data), schema=tables.MAPS), images)
+    except (pa.ArrowException, OSError):
+        return tables.MAPS.empty_table()  # no map of a damaged part can be read: it is replaced
+
+
+def _read_part(output: str, table: Table, part: str) -> bytes | None:
+    """The bytes of a part; None if it is missing."""
     try:
         uri = output_layout.part(output, table, part)
-        data = files.read_bytes(uri, max_bytes=LARGEST_PART_BYTES)
+        return files.read_bytes(uri, max_bytes=LARGEST_PART_BYTES)
     except errors.FetchError as failure:
         if failure.error == "missing":
-            return schema.empty_table()
+            return None
         raise
-    try:
-        rows = pq.read_table(pa.BufferReader(data), schema=schema)
-    except (pa.ArrowException, OSError):
-        if table == "verdicts":
-            raise
-        return schema.empty_table()  # no map of a damaged part can be read, so it is replaced
+
+
+def _without(rows: pa.Table, images: Sequence[str]) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(images, pa.string()))))
 
 

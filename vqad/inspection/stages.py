@@ -165,6 +165,8 @@ class Inspector:
             "codes_changed": found.codes_changed[at],
             "regions": [vars(region) for region in regions],
             "model_version": detector.version,
+            "p_value": found.p_values[at],
+            "witnesses": _witnesses(found.shares[at]),
             "map_height_px": anomaly_map.shape[0],
             "map_width_px": anomaly_map.shape[1],
             "anomaly_map": anomaly_map.ravel() if keep else None,
@@ -182,6 +184,11 @@ class Inspector:
     def _common(self, row: dict[str, Any]) -> dict[str, Any]:
         common = {name: row[name] for name in INSPECTED.names if name in row}
         return common | {"inspected_at": datetime.now(UTC), "run": self.options.run}
+
+
+def _witnesses(shares: dict[str, float]) -> list[dict[str, Any]] | None:
+    """The shares as in the table; null if the detector's form has no witnesses."""
+    return [{"name": name, "share": share} for name, share in shares.items()] or None
 
 
 def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor:
@@ -219,16 +226,19 @@ _TIMED: Final = ["fetch_seconds", "decode_seconds", "inspect_seconds"]
 _MEASURED: Final = [*MEASURES, "code_counts"]
 
 
-def write(inspected: pa.Table, *, output: str, holder: str = "") -> pa.Table:
+def write(inspected: pa.Table, *, output: str, version: str, holder: str = "") -> pa.Table:
     """Write a unit's rows; returns the columns that the summary and its statistics count.
 
+    ``version`` is that of the schema of new verdicts parts; a part that is there keeps its own.
     Raises LeaseLostError if ``holder`` no longer has the lease on the output; "" checks nothing.
     """
     start_s = time.monotonic()
     if holder:
         lease.confirm(output, holder)
     keys = inspected.group_by(["category", "part"]).aggregate([]).to_pylist()
-    done = pa.concat_tables([_write_rows(_rows_of(inspected, key), output) for key in keys])
+    done = pa.concat_tables(
+        [_write_rows(_rows_of(inspected, key), output, version) for key in keys]
+    )
     share_s = (time.monotonic() - start_s) / max(1, len(done))
     return done.append_column("write_seconds", pa.array([share_s] * len(done), pa.float32()))
 
@@ -239,18 +249,18 @@ def _rows_of(inspected: pa.Table, key: dict[str, str]) -> pa.Table:
     )
 
 
-def _write_rows(rows: pa.Table, output: str) -> pa.Table:
+def _write_rows(rows: pa.Table, output: str, version: str) -> pa.Table:
     """Write rows of one category and one old part; returns their columns for the summary."""
-    part = _write(output, rows["part"][0].as_py(), rows)
+    part = _write(output, rows["part"][0].as_py(), rows, version)
     parts = pa.array([part] * len(rows), pa.string())
     counted = rows.select([*_COUNTED, *_TIMED, *_MEASURED])
     return counted.set_column(_COUNTED.index("part"), TODO.field("part"), parts)
 
 
-def _write(output: str, part: str, rows: pa.Table) -> str:
+def _write(output: str, part: str, rows: pa.Table, version: str) -> str:
     verdicts = rows.select(tables.VERDICTS.names).cast(tables.VERDICTS)
     with_map = rows.filter(rows["anomaly_map"].is_valid())
     maps = with_map.select(tables.MAPS.names).cast(tables.MAPS)
     if part:
-        return sink.replace(output, part, verdicts, maps)
-    return sink.write_part(output, verdicts, maps)
+        return sink.replace(output, part, verdicts, maps, version=version)
+    return sink.write_part(output, verdicts, maps, version=version)

@@ -184,8 +184,8 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
             num_gpus=gpus,
         )
         .map_batches(
-            _write,  # type: ignore[arg-type]
-            fn_kwargs={"output": job.output, "holder": holder},
+            _write,
+            fn_kwargs={"output": job.output, "version": plan.ledger.version, "holder": holder},
             # Bounded: else, on a slow storage, waiting writers would fill the memory.
             compute=ray.data.TaskPoolStrategy(size=num_actors),
             batch_size=None,
@@ -247,5 +247,5 @@ class _Inspector(stages.Inspector):
         return units.done(packed, lambda unit: iter([self.inspect(unit)]))
 
 
-def _write(packed: pa.Table, *, output: str, holder: str) -> Iterator[pa.Table]:
-    return units.done(packed, lambda unit: iter([stages.write(unit, output=output, holder=holder)]))
+def _write(packed: pa.Table, **writing: str) -> Iterator[pa.Table]:
+    return units.done(packed, lambda unit: iter([stages.write(unit, **writing)]))
