@@ -32,7 +32,9 @@ def summary_of(job: InspectJob, *, num_rows: int = 3) -> InspectSummary:
     inspector = inspector_of(job, plan)
     summary = InspectSummary(run=plan.run, versions=plan.versions)
     for unit in decoded(job, plan, num_rows):
-        written = stages.write(inspector.inspect(unit), output=job.output)
+        written = stages.write(
+            inspector.inspect(unit), output=job.output, version=plan.ledger.version
+        )
         summary.add(written, num_most_severe=0)
     return summary
 
