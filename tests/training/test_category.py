@@ -24,6 +24,7 @@ from vqad.images.tensors import to_images, to_tensor
 from vqad.training import eta_search, holdout
 from vqad.training.category import Training
 from vqad.training.loop import CollapseError, FitOptions
+from vqad.training.networks import encode
 from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS, Preset, preset_of
 
@@ -72,6 +73,19 @@ def test_drawn_pictures_become_a_detector_that_judges_storable(tmp_path: Path) -
     again = Detector.load(str(tmp_path), "washer")
     assert again.settings == settings
     assert again.inspect(images).scores == washer.inspect(images).scores
+
+
+def test_the_record_says_what_the_normal_images_look_like() -> None:
+    training = trained(seed=5, form="plain")
+    found = training.detector().settings.found
+    assert found.normal is not None
+    assert (found.normal.num_images, found.normal.num_held_out) == (24, len(found.held_out))
+    luma = PIXELS @ np.array([0.299, 0.587, 0.114])
+    assert found.normal.brightness.mean == pytest.approx(luma.mean(), rel=1e-4)
+    counts = np.bincount(
+        encode(training.vqvae, training.held_out).numpy().ravel(), minlength=CONFIG.num_codes
+    )
+    assert found.normal.code_counts == counts.tolist()
 
 
 def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other() -> None:

@@ -75,3 +75,17 @@ def test_as_many_held_out_images_as_local_statistics_take_are_enough(
     monkeypatch.setattr(local_statistics, "MOST_IMAGES", num_held_out)
     found = recalibrated(trained)
     assert len(found.cross_fitted_scores) == len(found.held_out_scores) == num_held_out
+
+
+def test_what_normal_images_look_like_stays_and_is_measured_where_it_is_missing(
+    trained: tuple[str, str],
+) -> None:
+    detector = Detector.load(trained[1], "washer")
+    normal = detector.settings.found.normal
+    assert normal is not None
+    assert recalibrated(trained).normal == normal
+    older = replace(detector.settings.found, normal=None)
+    detector.with_settings(found=older).save(trained[1])
+    again = recalibrated(trained).normal
+    assert again is not None
+    assert (again.num_images, again.code_counts) == (normal.num_held_out, normal.code_counts)

@@ -8,6 +8,8 @@ detector comes from.
 from dataclasses import dataclass, field
 from typing import Any
 
+from vqad.detection.normal_statistics import NormalStatistics
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord:
@@ -38,3 +40,5 @@ class FitRecord:
     suspicious: list[str] = field(default_factory=list)  # "URI: reason", left out like a mask
     num_copies: int = 0  # images that were copies of others, equal or nearly
     calibrated_from: str = ""  # the version whose networks a recalibration took over
+    # What the normal images look like, with which later nights are compared.
+    normal: NormalStatistics | None = None

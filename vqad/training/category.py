@@ -6,7 +6,7 @@ them its state can be saved, and loaded to resume.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from vqad.detector import Detector
 from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
-from vqad.training import holdout, near_copies
+from vqad.training import holdout, near_copies, normal_statistics
 from vqad.training.calibration import Calibration
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
@@ -139,7 +139,10 @@ class Training:
             form=self.form,
             normal=self._normal() if self.form == "full" else None,
         )
-        return calibration.detector(self.record())
+        normal = normal_statistics.measure(
+            self.vqvae, self.held_out, self.learned_from, seed=self.options.seed
+        )
+        return calibration.detector(replace(self.record(), normal=normal))
 
     @property
     def form(self) -> Form:

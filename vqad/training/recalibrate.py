@@ -13,7 +13,7 @@ from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
-from vqad.training import dataset, holdout
+from vqad.training import dataset, holdout, normal_statistics
 from vqad.training.calibration import Calibration
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
@@ -49,7 +49,15 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         form=form,
         normal=normal,
     )
-    record = replace(old.settings.found, options=asdict(options), calibrated_from=old.version)
+    found = old.settings.found
+    record = replace(
+        found,
+        options=asdict(options),
+        calibrated_from=old.version,
+        # A detector of an older program has none.
+        normal=found.normal
+        or normal_statistics.measure(old.vqvae, calibration.held_out, None, seed=options.seed),
+    )
     detector = calibration.detector(record)
     version = detector.to("cpu").save(models, _beside(models, old))
     return {
