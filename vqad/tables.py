@@ -15,7 +15,7 @@ import pyarrow as pa
 
 VERDICTS_VERSION = "2"  # 1 had no p_value and no witnesses
 MAPS_VERSION = "1"
-EVALUATION_VERSION = "2"  # 1 had no false_alarm_rate
+EVALUATION_VERSION = "3"  # 1 had no false_alarm_rate, 1 and 2 no recall
 UNKNOWN_CATEGORY = "_unknown"
 
 # The reason why an image was rejected; "" in all other rows.
@@ -146,6 +146,7 @@ EVALUATION = pa.schema(
             for name in (
                 *("image_accuracy", "image_auroc", "pixel_auroc", "pro", "au_pro"),
                 *("image_f1", "pixel_f1", "image_f1max", "pixel_f1max", "false_alarm_rate"),
+                "recall",
             )
         ),
     ],

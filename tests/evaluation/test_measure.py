@@ -146,5 +146,11 @@ def test_the_markdown_sets_ours_beside_every_column_of_the_paper() -> None:
         f"| mean | {own:.3f} | {own:.3f} | 0.94 | 0.86 | 0.87 | 0.82 | 0.74 | 0.78 |",
     ]
     assert "## Ablations" not in text
+    at = lines.index("## All metrics")
+    assert lines[at + 2].endswith("| false_alarm_rate | recall |")
+    assert ["|".join(each.split("|")[:3]).strip() for each in lines[at + 4 : at + 11]] == [
+        *("| bottle | resampling", "| bottle | AE-L2", "| tile_of_ours | resampling"),
+        *("| mean | resampling", "| mean | AE-L2", "| worst | resampling", "| worst | AE-L2"),
+    ]
     assert "| bottle | dent |" in text
     assert lines[-1] == "![figures/figure6.png](figures/figure6.png)"

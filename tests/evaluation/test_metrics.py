@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from skimage.measure import label
 
-from vqad.evaluation.metrics import Metrics, auroc, evaluate, f1, f1max, image_accuracy, mean
+from vqad.evaluation.metrics import Metrics, auroc, evaluate, f1, f1max, image_accuracy, mean, worst
 
 LEVELS = np.array([0, 0, 0, 0.5, 1, 2, 2.5, 40], np.float32)
 UNDEFINED = Metrics(**dict.fromkeys((f.name for f in fields(Metrics)), None))
@@ -118,6 +118,7 @@ def literal(case: Case, threshold: float) -> dict[str, float | Fraction | None]:
         "image_f1max": literal_f1max(case.is_defect, case.scores),
         "pixel_f1max": literal_f1max(case.masks, case.maps),
         "false_alarm_rate": None if case.is_defect.all() else share(called, ~case.is_defect),
+        "recall": share(called, case.is_defect) if case.is_defect.any() else None,
     }
 
 
@@ -172,7 +173,7 @@ def test_a_perfect_detector_has_one_everywhere_and_no_false_alarm() -> None:
     case = Case(2)
     case.maps = case.masks.astype(np.float32) * 30
     case.scores = case.is_defect.astype(float) * 30
-    assert astuple(case.evaluate(10.0)) == pytest.approx((*((1,) * 9), 0))
+    assert astuple(case.evaluate(10.0)) == pytest.approx((*((1,) * 9), 0, 1))
 
 
 def test_curves_know_only_the_order_of_values() -> None:
@@ -190,6 +191,23 @@ def test_f1max_is_no_less_than_f1_at_any_threshold() -> None:
         metrics = case.evaluate(threshold)
         assert metrics.pixel_f1 <= metrics.pixel_f1max + 1e-12
         assert metrics.image_f1 <= metrics.image_f1max + 1e-12
+
+
+def test_image_accuracy_is_the_mean_of_recall_and_of_good_images_without_an_alarm() -> None:
+    for threshold in THRESHOLDS:
+        found = Case(8).evaluate(threshold)
+        balanced = (found.recall + 1 - found.false_alarm_rate) / 2
+        assert found.image_accuracy == pytest.approx(balanced)
+
+
+def test_the_worst_of_several_is_the_smallest_of_each_but_of_false_alarms() -> None:
+    found = [Case(seed).evaluate(1.0) for seed in (9, 10)]
+    found += [replace(UNDEFINED, false_alarm_rate=0.9)]
+    of_all = worst(found)
+    for name in asdict(of_all):
+        values = [v for v in (getattr(each, name) for each in found) if v is not None]
+        assert getattr(of_all, name) == (max if name == "false_alarm_rate" else min)(values)
+    assert worst([UNDEFINED]) == UNDEFINED
 
 
 def test_image_accuracy_weighs_both_kinds_alike() -> None:

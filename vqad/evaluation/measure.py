@@ -133,6 +133,11 @@ def mean_of(measured: Sequence[Measured], method: str) -> Metrics:
     return metrics.mean([each.metrics for each in measured if each.method == method])
 
 
+def worst_of(measured: Sequence[Measured], method: str) -> Metrics:
+    """The worst of each of a method's metrics over categories."""
+    return metrics.worst([each.metrics for each in measured if each.method == method])
+
+
 def methods_of(measured: Sequence[Measured]) -> list[str]:
     """Names of the methods in the order of their first appearance."""
     return list(dict.fromkeys(each.method for each in measured))

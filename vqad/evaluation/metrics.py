@@ -6,7 +6,7 @@ the maps, because a curve changes its direction only at values of defective pixe
 are few. Metrics depend on the resolution of the maps, so whoever reports them names it.
 
 Some metrics are taken at the detector's own threshold: image accuracy, PRO (eq. 7, not the AU-PRO
-of the literature), F1 (eq. 8 to 10) and the rate of false alarms. AUROC and AU-PRO take all
+of the literature), F1 (eq. 8 to 10), recall and the rate of false alarms. AUROC and AU-PRO take all
 thresholds together. F1max is F1 at the best threshold for these labels. It is an upper bound: a
 detector has to choose its threshold without labels.
 """
@@ -29,9 +29,9 @@ AU_PRO_LIMIT = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Each in [0, 1], and larger is better except in the last; None where it is not defined."""
+    """Each in [0, 1], and larger is better but for false alarms; None where it is not defined."""
 
-    image_accuracy: float | None
+    image_accuracy: float | None  # balanced: mean of recall and 1 - false_alarm_rate
     image_auroc: float | None
     pixel_auroc: float | None
     pro: float | None
@@ -41,6 +41,7 @@ class Metrics:
     image_f1max: float | None
     pixel_f1max: float | None
     false_alarm_rate: float | None  # share of good images above the threshold
+    recall: float | None  # share of defective images above the threshold
 
 
 def evaluate(
@@ -66,9 +67,14 @@ def evaluate(
         image_auroc=auroc(is_defect, scores),
         image_f1=f1(is_defect, called),
         image_f1max=f1max(is_defect, scores),
-        false_alarm_rate=float(called[~is_defect].mean()) if not is_defect.all() else None,
+        false_alarm_rate=_share(called[~is_defect]),
+        recall=_share(called[is_defect]),
         **of_pixels,
     )
+
+
+def _share(called: Bool[ndarray, " n"]) -> float | None:
+    return float(called.mean()) if len(called) else None
 
 
 _OF_PIXELS = ("pixel_auroc", "pro", "au_pro", "pixel_f1", "pixel_f1max")
@@ -95,9 +101,23 @@ def _of_pixels(
 
 def mean(metrics: Sequence[Metrics]) -> Metrics:
     """Average each metric over the categories where it is defined."""
-    columns = {f.name: [getattr(m, f.name) for m in metrics] for f in fields(Metrics)}
-    defined = {name: [v for v in column if v is not None] for name, column in columns.items()}
+    defined = _defined(metrics)
     return Metrics(**{name: float(np.mean(v)) if v else None for name, v in defined.items()})
+
+
+def worst(metrics: Sequence[Metrics]) -> Metrics:
+    """The worst of each metric over the categories where it is defined."""
+    found: dict[str, float | None] = {}
+    for name, values in _defined(metrics).items():
+        worst_of = max if name == "false_alarm_rate" else min
+        found[name] = worst_of(values) if values else None
+    return Metrics(**found)
+
+
+def _defined(metrics: Sequence[Metrics]) -> dict[str, list[float]]:
+    """The values of each metric where it is defined."""
+    columns = {f.name: [getattr(m, f.name) for m in metrics] for f in fields(Metrics)}
+    return {name: [v for v in column if v is not None] for name, column in columns.items()}
 
 
 def image_accuracy(is_defect: Bool[ndarray, " n"], called: Bool[ndarray, " n"]) -> float | None:
