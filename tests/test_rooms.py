@@ -22,7 +22,7 @@ FLOORS = [
     {"vqad.detection"},
     {"vqad.detector"},
     {"vqad.training", "vqad.inspection"},
-    {"vqad.evaluation", "vqad.benchmarks"},
+    {"vqad.evaluation", "vqad.benchmarks", "vqad.report"},
     {"vqad.on_ray"},
     {"jobs"},
 ]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32, Integer, UInt8
 from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -82,25 +82,54 @@ def decode(
     """Decode one image file to ``size_px`` x ``size_px`` pixels; raises ``ImageError``."""
     if size_px < 1:
         raise ValueError(f"size_px must be at least 1, got {size_px}")
-    if not data:
-        raise ImageError("empty", "no bytes")
-    if len(data) > max_bytes:
-        raise ImageError("too_large", f"{len(data)} bytes, more than {max_bytes}")
-    header = probe(data, max_pixels=max_pixels)
+    header = _header(data, max_pixels, max_bytes)
     with memory.DECODING.reserved(memory.decoding_bytes(header)):
         return _decode(data, header, size_px, with_values)
 
 
-def _decode(data: bytes, header: Header, size_px: int, with_values: bool) -> Decoded:
-    by_pillow = header.format == "TIFF" and header.bits <= 8
-    source = _pillow(data) if by_pillow else _opencv(data, header.format)
+def decode_source(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode one image file to 8-bit RGB in its own size, for people; raises ``ImageError``.
+
+    16-bit values are divided by the range of the camera that could have made them.
+    """
+    header = _header(data, MAX_PIXELS, MAX_BYTES)
+    with memory.DECODING.reserved(memory.decoding_bytes(header)):
+        source = _source(data, header)
+        if not _is_by_pillow(header):
+            source = cv2.cvtColor(source, cv2.COLOR_BGR2RGB)
+    if source.dtype == np.uint16:
+        bits = bits_of(int(source.max()))
+        source = (to_full_range(source, bits) >> 8).astype(np.uint8)
+    return source
+
+
+def _header(data: bytes, max_pixels: int, max_bytes: int) -> Header:
+    if not data:
+        raise ImageError("empty", "no bytes")
+    if len(data) > max_bytes:
+        raise ImageError("too_large", f"{len(data)} bytes, more than {max_bytes}")
+    return probe(data, max_pixels=max_pixels)
+
+
+def _is_by_pillow(header: Header) -> bool:
+    return header.format == "TIFF" and header.bits <= 8
+
+
+def _source(data: bytes, header: Header) -> np.ndarray:
+    """All pixels of the file: RGB by Pillow, BGR by OpenCV."""
+    source = _pillow(data) if _is_by_pillow(header) else _opencv(data, header.format)
     if source is None:
         raise ImageError("unreadable", f"{header.format} data are corrupt")
     if header.format == "JPEG" and ends_early(data, header, source):
         raise ImageError("truncated", "JPEG data end before the picture is complete")
+    return source
+
+
+def _decode(data: bytes, header: Header, size_px: int, with_values: bool) -> Decoded:
+    source = _source(data, header)
     pixels = _resize(source, size_px)
     return Decoded(
-        pixels=pixels if by_pillow else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
+        pixels=pixels if _is_by_pillow(header) else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
         source_width_px=source.shape[1],
         source_height_px=source.shape[0],
         values=_values(source) if with_values else None,

@@ -5,6 +5,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from posixpath import splitext
 from typing import Final
 
 from vqad.storage import s3
@@ -14,6 +15,14 @@ from vqad.storage.uris import is_remote, path_of
 
 # Prefix of a file that is still being written. Listings skip it; it is renamed when complete.
 WRITING: Final = ".writing-"
+
+# A web server in front of a bucket passes on what the object says, and a browser goes by that.
+_CONTENT_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
 
 
 def read_bytes(uri: str, *, max_bytes: int) -> bytes:
@@ -28,7 +37,9 @@ def write_bytes(uri: str, data: bytes) -> None:
     with errors_at(uri):
         if is_remote(uri):
             bucket, key = s3.bucket_and_key(uri)
-            s3.request("put_object", attempts=ATTEMPTS, Bucket=bucket, Key=key, Body=data)
+            kind = _CONTENT_TYPES.get(splitext(key)[1], "application/octet-stream")
+            put = {"Bucket": bucket, "Key": key, "Body": data, "ContentType": kind}
+            s3.request("put_object", attempts=ATTEMPTS, **put)
         else:
             with_retries(lambda: _write_locally(Path(path_of(uri)), data))
 

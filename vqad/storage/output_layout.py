@@ -4,6 +4,8 @@
     OUTPUT/maps/CATEGORY FOLDER/part-*.parquet       one row per inspected image
     OUTPUT/runs/RUN.json, OUTPUT/run.json            records of all runs, and of the latest
     OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
+    OUTPUT/report/index.html                         the page about the output
+    OUTPUT/report/pictures/*.webp                    pictures of its cards
     OUTPUT/shards/DIGEST.json                        number of images of each shard
     OUTPUT/lease.json                                the run that may write here
 
@@ -85,6 +87,21 @@ def sheets(output: str, run: str) -> str:
 def sheet(output: str, run: str, page: int) -> str:
     """A contact sheet of a run; pages count from 1."""
     return join(sheets(output, run), f"sheet-{page:03}.png")
+
+
+def report_page(output: str) -> str:
+    """The page about an output."""
+    return join(output, "report", "index.html")
+
+
+def report_pictures(output: str) -> str:
+    """The folder with the pictures of the page."""
+    return join(output, "report", "pictures")
+
+
+def report_picture(output: str, name: str) -> str:
+    """One picture of the page."""
+    return join(report_pictures(output), name)
 
 
 def shard_records(output: str) -> str:

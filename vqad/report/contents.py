@@ -1,0 +1,180 @@
+"""The contents of the page: what the template is given, from verdicts, cards and run records."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, Final
+
+import vqad
+from vqad.inspection import history
+from vqad.report import page_data, plots
+from vqad.report.cards import Card
+from vqad.report.survey import Survey
+from vqad.storage import files, models_layout, output_layout
+from vqad.storage.errors import FetchError, VqadError
+
+_LARGEST_RECORD_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What is recorded of the latest run; every entry may be missing."""
+
+    values: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return _text(self.values.get("run"))
+
+    def asked(self, name: str) -> str:
+        """An option of the run, "" if it was not given."""
+        asked = self.values.get("asked")
+        return _text(asked.get(name)) if isinstance(asked, dict) else ""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the programs."""
+        return _texts(self.values.get("versions"))
+
+    @property
+    def model_versions(self) -> dict[str, str]:
+        """Versions of the detectors by category."""
+        return _texts(self.values.get("model_versions"))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def read_record(output: str) -> RunRecord:
+    """The record of the latest run; an empty one if there is none yet."""
+    try:
+        uri = output_layout.latest_run_record(output)
+        found = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
+    except (FetchError, ValueError):
+        found = {}
+    return RunRecord(values=found if isinstance(found, dict) else {})
+
+
+def values(output: str, models: str, survey: Survey, cards: Sequence[Card]) -> dict[str, Any]:
+    """Everything that the template names."""
+    record = read_record(output)
+    nights = _nights(output, record)
+    run = record.run or max(survey.totals.runs, default="")
+    return {
+        "when": page_data.when(run),
+        "run": run,
+        "latest": page_data.when(run),
+        "archive": record.asked("archive"),
+        "output": output,
+        "duration": page_data.duration(record.values.get("seconds")),
+        "versions": record.versions,
+        "version": vqad.__version__,
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "notes": _notes(survey, record),
+        "compared": _compared(record),
+        "totals": survey.totals,
+        "panels": page_data.panels(survey, nights),
+        "has_nights": len(nights) > 1,
+        "reasons": page_data.REASONS,
+        "num_cards": len(cards),
+        "data": _data(output, models, run, record, survey, cards),
+    }
+
+
+def _data(
+    output: str, models: str, run: str, record: RunRecord, survey: Survey, cards: Sequence[Card]
+) -> dict[str, Any]:
+    """The part that the page's script reads."""
+    units = {
+        (card.row["category"], card.row["model_version"])
+        for card in cards
+        if card.row["model_version"]
+    }
+    unit_of = {each: _unit(models, *each) for each in sorted(units)}
+    return {
+        "id": page_data.identity(output),
+        "run": run,
+        "images": survey.totals.images,
+        "reasons": page_data.REASONS,
+        "cards": [
+            page_data.card_data(
+                card,
+                unit=unit_of.get((card.row["category"], card.row["model_version"]), ""),
+                archive=record.asked("archive"),
+            )
+            for card in cards
+        ],
+    }
+
+
+def _unit(models: str, category: str, version: str) -> str:
+    """The unit of a detector's scores as its record says, "" if that can't be had."""
+    if not models:
+        return ""
+    try:
+        uri = models_layout.record(models_layout.version(models, category, version))
+        found = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
+        return _text(found["settings"].get("unit", "grey levels"))
+    except (VqadError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _nights(output: str, record: RunRecord) -> list[plots.Night]:
+    """The earlier nights, oldest first, and the latest run."""
+    earlier = [each for each in history.last_runs(output) if each.get("run") != record.run]
+    found = [plots.night_of(each, page_data.when(_text(each.get("run")))) for each in earlier]
+    latest = plots.night_of(record.values, page_data.when(record.run), is_latest=True)
+    return [*reversed(found), latest]
+
+
+def _notes(survey: Survey, record: RunRecord) -> list[tuple[str, str]]:
+    """Warnings and notes, each with its kind."""
+    warnings = [("warning", each) for each in page_data.warnings_of(record.values)]
+    notes = []
+    if not record.values:
+        notes.append("there is no run.json: the inspection has not ended, or was stopped")
+    if survey.damaged:
+        notes.append(
+            f"{len(survey.damaged)} parts of the verdicts can't be read, such as "
+            f"{survey.damaged[0]}; their images are not counted here"
+        )
+    not_compared = _texts(record.values.get("not_compared"))
+    if not_compared and len(set(not_compared.values())) == 1:
+        (reason,) = set(not_compared.values())
+        notes.append(f"not compared with earlier nights: {reason}")
+    elif not_compared:
+        named = ", ".join(f"{name} ({reason})" for name, reason in not_compared.items())
+        notes.append(f"not compared with earlier nights: {named}")
+    return [*warnings, *(("note", each) for each in notes)]
+
+
+def _compared(record: RunRecord) -> str:
+    runs = record.values.get("compared_with_runs")
+    if not isinstance(runs, list) or not runs:
+        return ""
+    return f"compared with {len(runs)} earlier night{'s' if len(runs) > 1 else ''}"
+
+
+def picture_names(cards: Sequence[Card]) -> set[str]:
+    """The files in the folder of pictures that the page needs."""
+    return set(chain.from_iterable(card.names.values() for card in cards))
+
+
+def remove_others(output: str, before: set[str], needed: set[str]) -> None:
+    """Remove the pictures of an earlier page that this one doesn't need."""
+    for name in before - needed:
+        files.delete(output_layout.report_picture(output, name))
+
+
+def pictures_before(output: str) -> set[str]:
+    """The pictures of an earlier page."""
+    folder = output_layout.report_pictures(output)
+    return set(files.list_names(folder)) if files.exists(folder) else set()

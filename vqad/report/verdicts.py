@@ -1,0 +1,106 @@
+"""Reading the verdicts of an output part by part, as Arrow columns.
+
+An output may have millions of rows, so no more than a few parts are in memory at a time. Outputs of
+older versions have fewer columns; those that they lack are null.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float64
+from numpy import ndarray
+
+from vqad import tables
+from vqad.inspection import sink
+from vqad.storage import errors, files, output_layout
+
+NUM_READERS: Final = 16  # threads
+_PARTS_AT_ONCE: Final = 4 * NUM_READERS
+
+WITNESSES: Final = pa.list_(pa.struct([("name", pa.string()), ("share", pa.float32())]))
+# The columns of the verdicts, the share of each witness in the score, and the part of the row.
+ROWS: Final = pa.schema(
+    [
+        *(each for each in tables.VERDICTS if each.name != "witnesses"),
+        ("witnesses", WITNESSES),
+        ("part", pa.string()),
+    ]
+)
+
+
+def read(output: str, damaged: list[str]) -> Iterator[pa.Table]:
+    """Yield the rows of each verdicts part as a table of ``ROWS``; raises ArchiveError.
+
+    The names of parts that can't be read are added to ``damaged``.
+    """
+    parts = sorted(sink.parts(output, "verdicts"))
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        # The pool reads ahead of the caller, so it gets a bounded number of parts at a time.
+        for start in range(0, len(parts), _PARTS_AT_ONCE):
+            names = parts[start : start + _PARTS_AT_ONCE]
+            found = pool.map(lambda part: _read(output, part), names)
+            for part, rows in zip(names, found, strict=True):
+                if rows is None:
+                    damaged.append(part)
+                else:
+                    yield rows
+
+
+def _read(output: str, part: str) -> pa.Table | None:
+    """The rows of a part; None if it can't be read as a part of the table."""
+    try:
+        uri = output_layout.part(output, "verdicts", part)
+        data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
+        return _as_rows(pq.read_table(pa.BufferReader(data)), part)
+    except errors.FetchError as failure:
+        if failure.error in ("too_large", "missing"):
+            return None
+        raise
+    except Exception:  # a parser may raise any exception for damaged bytes
+        return None
+
+
+def _as_rows(table: pa.Table, part: str) -> pa.Table:
+    """The table with exactly the columns of ``ROWS``."""
+    table = table.append_column("part", pa.repeat(pa.scalar(part), len(table)))
+    present = set(table.column_names)
+    columns = [
+        table[each.name].cast(each.type) if each.name in present else _nulls(each, len(table))
+        for each in ROWS
+    ]
+    return pa.table(columns, schema=ROWS)
+
+
+def _nulls(field: pa.Field, num_rows: int) -> pa.Array:
+    if not field.nullable:
+        raise KeyError(field.name)
+    return pa.nulls(num_rows, field.type)
+
+
+def by_category(rows: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each category."""
+    categories = pc.unique(rows["category"]).to_pylist()
+    if len(categories) == 1:
+        return {categories[0]: rows}
+    return {each: rows.filter(pc.equal(rows["category"], each)) for each in categories}
+
+
+def severity(rows: pa.Table) -> Float64[ndarray, " n"]:
+    """The score of each row in multiples of its threshold; NaN for a reject.
+
+    With a threshold of 0 every score above 0 is a defect: its severity is infinite, else 0.
+    """
+    scores, thresholds = (_floats(rows[name]) for name in ("score", "threshold"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = scores / thresholds
+    found[thresholds == 0] = np.where(scores[thresholds == 0] > 0, np.inf, 0.0)
+    return found
+
+
+def _floats(column: pa.ChunkedArray) -> Float64[ndarray, " n"]:
+    return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
