@@ -30,8 +30,7 @@ class TrainBench(Options):
     )
     kind: Kinds = Field(
         default={},
-        description="kind of a category, as in vqad train; default: MVTec AD's categories are "
-        "known, any other is an object",
+        description="kind of a category, as in vqad train; default: object",
     )
     num_images: int = Field(
         default=209, ge=10, description="training images per category, where there is no --data"
@@ -57,7 +56,7 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
     import torch
 
     from vqad.benchmarks import training
-    from vqad.model.kinds import kind_of
+    from vqad.model.kinds import given_kind
     from vqad.training import dataset
     from vqad.training.presets import PRESETS
 
@@ -67,7 +66,7 @@ def work(options: TrainBench) -> tuple[dict[str, Any], int]:
         listed = _training_images(options, Path(folder))
         first = next(iter(listed.values()))[:NUM_TO_TRAIN_ON]
         found = dataset.read(first, size_px=preset.vqvae.image_size_px)
-    kinds = {name: kind_of(name, options.kind) for name in listed}
+    kinds = {name: given_kind(name, options.kind) or "object" for name in listed}
     rates = training.measure(
         options.preset, found.pixels, kind=next(iter(kinds.values())), num_steps=options.num_steps
     )

@@ -30,7 +30,7 @@ class TrainCommand(Options, _FLAGS):
     kind: Kinds = Field(
         default={},
         description="kind of a category: NAME=texture, NAME=rotatable_object or NAME=object; may "
-        "be repeated; default: MVTec AD's categories are known, any other is an object",
+        "be repeated; default: found from the good images, an object where that is not clear",
     )
     tensorboard: LocalPath = Field(
         default="",
@@ -91,10 +91,10 @@ def job_of(options: TrainCommand) -> TrainJob:
 
 def options_of(category: str, options: TrainCommand) -> TrainOptions:
     """The options of one category: those of its table come before those for all categories."""
-    from vqad.model.kinds import kind_of
+    from vqad.model.kinds import given_kind
 
     table = options.per_category.get(category, PerCategory())
     own = {name: value for name, value in table if value is not None}
     in_table = {category: own["kind"]} if "kind" in own else {}
-    own["kind"] = kind_of(category, in_table | options.kind)
+    own["kind"] = given_kind(category, in_table | options.kind)
     return declared.made(TrainOptions, options, category=category, **own)

@@ -90,6 +90,14 @@ def test_a_category_in_any_script_is_trained_like_the_others(trained: Trained) -
     assert found.options["category"] == ANY_SCRIPT
 
 
+def test_a_kind_that_is_not_given_is_found_and_said(trained: Trained) -> None:
+    assert trained.found("washer").kind_found_by == "given"
+    found = trained.found(ANY_SCRIPT)
+    assert (found.kind_found_by, found.options["kind"]) == ("normal images", "rotatable_object")
+    (line,) = [line for line in trained.ended.err.splitlines() if "of the kind" in line]
+    assert line.startswith(f"{ANY_SCRIPT}: found to be of the kind rotatable_object: variation at ")
+
+
 def test_a_torn_image_is_left_out_counted_and_named(trained: Trained) -> None:
     (line,) = [line for line in trained.ended.err.splitlines() if "left out file" in line]
     assert re.match(r"fabric: left out file://.*/torn\.png: (truncated|unreadable): ", line)

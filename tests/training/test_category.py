@@ -88,6 +88,18 @@ def test_the_record_says_what_the_normal_images_look_like() -> None:
     assert found.normal.code_counts == counts.tolist()
 
 
+def test_a_kind_that_is_not_given_is_found_recorded_and_used() -> None:
+    given, found = trained(seed=5), trained(seed=5, kind=None)
+    assert (given.found_kind, given.record().kind_found_by) == (None, "given")
+    assert found.found_kind == training_of(seed=5, kind=None).found_kind is not None
+    record = found.record()
+    assert (record.kind_found_by, record.options["kind"]) == ("normal images", "rotatable_object")
+    assert found.detector().settings.kind == "rotatable_object"
+    # The kind is the one that was given to the other, and so are all weights.
+    for name, weights in found.vqvae.state_dict().items():
+        assert torch.equal(weights, given.vqvae.state_dict()[name]), name
+
+
 def test_the_joined_form_is_calibrated_on_what_held_out_images_say_of_each_other() -> None:
     training = trained(seed=5)
     washer = training.detector()

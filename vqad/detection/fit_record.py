@@ -32,6 +32,7 @@ class FitRecord:
     # Of all normal images that set the threshold of the form full, by parts that did not see them.
     cross_fitted_scores: list[float] = field(default_factory=list)
     held_out_maps_not_zero: int | None = None  # held-out images of which a code was resampled
+    kind_found_by: str = ""  # "given", or "normal images" if it was found from them
     eta_found_by: str = ""  # "given", or "painted rectangles" after a search
     eta_pixel_auroc: float | None = None  # of the search
     run: str = ""  # name of the training run

@@ -1,5 +1,6 @@
 """The three kinds of product, and the symmetries of the square that each of them has (4.3.1)."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -8,18 +9,10 @@ from torch import Tensor
 Kind = Literal["texture", "rotatable_object", "object"]
 
 
-# MVTec AD's categories (4.3.1); any other is an `object` unless its kind is given.
-KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood"), "texture"),
-    **dict.fromkeys(("bottle", "hazelnut", "metal_nut", "screw"), "rotatable_object"),
-    **dict.fromkeys(("cable", "capsule", "pill", "toothbrush", "transistor", "zipper"), "object"),
-}
-
-
-def kind_of(category: str, given: dict[str, str] | None = None) -> Kind:
-    """The kind of a category: as given, else as MVTec AD's, else `object`."""
-    kind = (given or {}).get(category, KINDS.get(category, "object"))
-    if kind not in get_args(Kind):
+def given_kind(category: str, given: Mapping[str, str]) -> Kind | None:
+    """The kind that is given for a category, if any. Raises ValueError if there is no such kind."""
+    kind = given.get(category)
+    if kind is not None and kind not in get_args(Kind):
         raise ValueError(
             f"kind of {category} must be one of {', '.join(get_args(Kind))}, got {kind}"
         )

@@ -90,6 +90,8 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
     on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
     device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
     training = Training(found.names, found.pixels, task.options, bits=found.bits, device=device)
+    if training.found_kind:
+        task.say(training.found_kind.describe())
     num, held_out = len(found.names), len(training.held_out)
     num_left_out = len(found.unreadable) + len(found.suspicious)
     task.say(f"{num} images, {held_out} of them held out, {num_left_out} left out")

@@ -51,7 +51,7 @@ class Calibration:
         usual, maps = None, differences
         if self.form == "joined":
             usual, maps = calibrate.usual_of(
-                differences, surprisals, self.options.kind, eta=eta, score=blank.score_of
+                differences, surprisals, self.options.known_kind, eta=eta, score=blank.score_of
             )
         scores = [blank.score_of(each) for each in maps]
         threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
@@ -124,7 +124,7 @@ class Calibration:
             usual = usual or surprisal.unknown(vqvae.latent_size)
         settings = Settings(
             category=self.options.category,
-            kind=self.options.kind,
+            kind=self.options.known_kind,
             vqvae=vqvae,
             prior=self.prior.config,
             resample=ResampleOptions(eta=eta),

@@ -21,6 +21,7 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import holdout, near_copies, normal_statistics
 from vqad.training.calibration import Calibration
+from vqad.training.found_kind import find_kind
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
@@ -60,6 +61,10 @@ class Training:
         self.bits = bits
         self.preset = PRESETS[options.preset]
         held = self._held_out(names, pixels)
+        # None if it is given. It follows from data and seed, so a restart finds the same kind.
+        self.found_kind = None if options.kind else find_kind(names, pixels, seed=options.seed)
+        if self.found_kind:
+            self.options = replace(options, kind=self.found_kind.kind)
         self.held_out_names = [names[at] for at in held]
         others = np.setdiff1d(np.arange(len(names)), held)
         self.learned_names = [names[at] for at in others]
@@ -108,7 +113,7 @@ class Training:
         return (num_images + prior.num_steps * prior.batch_size) / record.images_per_s
 
     def _stages(self) -> Iterator[Record]:
-        kind, seed = self.options.kind, self.options.seed
+        kind, seed = self.options.known_kind, self.options.seed
         budget = self.preset.fit_prior
         yield from fit_vqvae(
             self.fittings["vqvae"],
@@ -162,6 +167,7 @@ class Training:
         """The options, the held-out images, and the results of both fits."""
         return FitRecord(
             options=asdict(self.options),
+            kind_found_by="normal images" if self.found_kind else "given",
             num_images=len(self.learned_from) + len(self.held_out),
             held_out=self.held_out_names,
             held_out_error=self.held_out_error,

@@ -22,7 +22,12 @@ class TrainOptions:
     """The options of one category's fit."""
 
     category: str
-    kind: KindName = field(metadata={"per_category": "texture, rotatable_object or object"})
+    kind: KindName | None = field(
+        default=None,
+        metadata={
+            "per_category": "texture, rotatable_object or object; default: found from the images"
+        },
+    )
     preset: PresetName = field(
         default="laptop",
         metadata={"help": "size of the networks and number of optimizer steps"},
@@ -103,6 +108,12 @@ class TrainOptions:
             holdout.check_group(self.heldout_group)
         if self.good_pattern is not None:
             good_images.check_pattern(self.good_pattern)
+
+    @property
+    def known_kind(self) -> KindName:
+        """The kind, where it is given or has been found."""
+        assert self.kind is not None
+        return self.kind
 
     def shaping(self) -> dict[str, Any]:
         """The options as plain values, for hashes that must be the same in all versions."""

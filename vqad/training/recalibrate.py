@@ -102,6 +102,7 @@ def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
     area_px = asked.minimum_area_px
     return replace(
         fitted,
+        kind=detector.settings.kind,
         eta=asked.eta,
         threshold_quantile=asked.threshold_quantile,
         minimum_area_px=fitted.minimum_area_px if area_px is None else area_px,
