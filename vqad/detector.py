@@ -112,7 +112,7 @@ class Detector:
         """
         with self._named_in_errors():
             found = self.evidence(batch)
-            fields = self._witness_fields(found)
+            fields = self.witness_fields(found)
             scores, maps = self._judged(found, fields)
             for each in maps:
                 check_finite("the anomaly map's values", torch.from_numpy(each))
@@ -150,7 +150,8 @@ class Detector:
         assert self.local_statistics is not None
         return self.local_statistics.inspect(batch.movedim(1, -1).cpu().numpy())
 
-    def _witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
+    def witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
+        """The fields of the witnesses, by name, of each image; none but in the full form."""
         if self.settings.form != "full":
             return []
         assert self.settings.usual is not None

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ PIXELS = drawn_pixels(24)
 NAMES = [f"file:///washers/{number:02}.png" for number in range(24)]
 
 
-@pytest.fixture(scope="module")
-def washer() -> Detector:
+@cache
+def fitted_washer() -> Detector:
+    """Fitted once for all modules of tests."""
     with pytest.MonkeyPatch.context() as patch:
         preset = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE_BUDGET, fit_prior=PRIOR_BUDGET)
         patch.setitem(PRESETS, "tiny", preset)
@@ -38,6 +40,11 @@ def washer() -> Detector:
         training = Training(NAMES, PIXELS, options)
         assert list(training.records())
         return training.detector()
+
+
+@pytest.fixture(scope="module")
+def washer() -> Detector:
+    return fitted_washer()
 
 
 def images(pixels: np.ndarray) -> torch.Tensor:

@@ -37,8 +37,8 @@ ABLATIONS = (
 class BatchResult:
     """The result of one method on a batch; one entry per image."""
 
-    scores: list[float]  # grey levels, or nats for the likelihood
-    maps: list[AnomalyMap] | None  # grey levels; None if the method has no map
+    scores: list[float]  # in the method's unit: grey levels, nats of the likelihood, or deviations
+    maps: list[AnomalyMap] | None  # in the same unit; None if the method has no map
 
 
 def smallest_threshold(name: str) -> float:

@@ -9,6 +9,7 @@ from vqad.evaluation.local_baseline import LOCAL
 from vqad.evaluation.measure import RESAMPLING, Measured, mean_of, methods_of, worst_of
 from vqad.evaluation.metrics import Metrics
 from vqad.evaluation.paper_results import PUBLISHED
+from vqad.evaluation.witness_ablations import THRESHOLDS, is_variant
 
 _TITLES = {
     "image_accuracy": "Table 1: image accuracy",
@@ -37,6 +38,7 @@ def text(
             "## Ablations (figure 8)",
             _all_metrics(measured, [RESAMPLING, *ABLATIONS]),
         ]
+    parts += _witnesses(measured)
     parts += ["## By type of defect", _by_type(measured)]
     if pictures:
         parts += ["## Figures", *(f"![{path}]({path})" for path in pictures)]
@@ -47,11 +49,11 @@ def _note() -> str:
     return (
         "Our results have three decimals, the paper's two. `-` means not defined on this data, or "
         "not in the paper. Image accuracy, PRO, F1, recall and the rate of false alarms are at "
-        "each method's own threshold, which is set on normal images. Image accuracy is balanced: the "
-        "mean of recall, the share of defective images that are found, and of the share of good "
-        "images without a false alarm. F1max is at the best "
-        "threshold for these labels, an upper bound. The paper's mean is over MVTec AD's 15 "
-        "categories, ours over those listed here."
+        "each method's own threshold, which is set on normal images. Image accuracy is balanced: "
+        "the mean of recall, the share of defective images that are found, and of the share of "
+        "good images without a false alarm. F1max is at the best threshold for these labels, an "
+        "upper bound. The paper's mean is over MVTec AD's 15 categories, ours over those listed "
+        "here."
     )
 
 
@@ -102,6 +104,21 @@ def _all_metrics(measured: Sequence[Measured], methods: Sequence[str]) -> str:
     if len(_categories(measured)) > 1:
         rows += [["worst", method, *_values(worst_of(measured, method))] for method in methods]
     return _table(["category", "method", *_METRICS], rows)
+
+
+def _witnesses(measured: Sequence[Measured]) -> list[str]:
+    """A section on the witnesses of the form full, alone and left out, if they were measured."""
+    there = [each for each in methods_of(measured) if is_variant(each)]
+    if not there:
+        return []
+    # Without the categories of other forms, which would make the means those of other products.
+    of_full = {each.category for each in measured if each.method in there}
+    rows = [each for each in measured if each.category in of_full]
+    return [
+        "## Each witness of the form full alone, and each left out",
+        THRESHOLDS,
+        _all_metrics(rows, [RESAMPLING, *there]),
+    ]
 
 
 def _by_type(measured: Sequence[Measured]) -> str:

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from vqad.detector import Detector, device
-from vqad.evaluation import ablations
+from vqad.evaluation import ablations, witness_ablations
 from vqad.evaluation.ablations import BatchResult
 from vqad.evaluation.baselines import Baseline, Loss
 from vqad.evaluation.local_baseline import LOCAL, LocalBaseline
+from vqad.evaluation.witness_ablations import Variant
 from vqad.images import decoding
 from vqad.images.tensors import to_images, to_tensor
 from vqad.storage import files
+from vqad.training.options import recorded_options
+from vqad.training.recalibrate import normal_images
 
 BATCH_SIZE = 8
 
@@ -40,6 +43,9 @@ class Method(Protocol):
     def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function from a batch to results by name, and the form of its images."""
 
+    def thresholds(self) -> dict[str, float]:
+        """Thresholds that were set by the fit, by name; none if held-out images are to set them."""
+
 
 @dataclass(frozen=True)
 class AblatedMethod:
@@ -53,6 +59,10 @@ class AblatedMethod:
     def names(self) -> Sequence[str]:
         """All ablations."""
         return ablations.ABLATIONS
+
+    def thresholds(self) -> dict[str, float]:
+        """None: held-out images are to set them."""
+        return {}
 
     def detector(self) -> Detector:
         """The detector, from this worker's cache."""
@@ -75,6 +85,10 @@ class BaselineMethod:
     def names(self) -> Sequence[str]:
         """Its one name."""
         return (self.loss,)
+
+    def thresholds(self) -> dict[str, float]:
+        """None: held-out images are to set it."""
+        return {}
 
     def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function that computes maps and scores of a batch."""
@@ -104,9 +118,9 @@ class LocalMethod:
         """Its one name."""
         return (LOCAL,)
 
-    def threshold(self) -> float:
+    def thresholds(self) -> dict[str, float]:
         """Its own: cross-fitted scores of all normal images set it when it was fitted."""
-        return _local_baseline(self.folder).settings.threshold
+        return {LOCAL: _local_baseline(self.folder).settings.threshold}
 
     def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
         """A function that computes maps and scores of a batch."""
@@ -119,6 +133,46 @@ class LocalMethod:
         settings = baseline.settings
         size_px = settings.statistics.features.image_size_px
         return inspect, ImageInput(size_px=size_px, bits=settings.bits)
+
+
+@dataclass(frozen=True)
+class WitnessMethod:
+    """A detector of the form full, with each of its witnesses alone and with each left out."""
+
+    models: str
+    category: str
+    version: str
+    variants: dict[str, Variant]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All variants."""
+        return tuple(self.variants)
+
+    def thresholds(self) -> dict[str, float]:
+        """Their own, as `witness_method` set them."""
+        return {name: each.threshold for name, each in self.variants.items()}
+
+    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+        """A function that computes all variants of a batch."""
+        detector = _detector(self.models, self.category, self.version)
+        return (
+            lambda batch: witness_ablations.inspect(detector, self.variants, batch),
+            _input_of(detector),
+        )
+
+
+def witness_method(models: str, category: str, version: str, data: str) -> WitnessMethod:
+    """Fit the variants of a detector to its normal images below ``data``.
+
+    Raises ValueError if a held-out image is missing.
+    """
+    detector = _detector(models, category, version)
+    settings = detector.settings
+    seed = recorded_options(settings.found.options, category).seed
+    normal = normal_images(data, settings, seed=seed)
+    variants = witness_ablations.fit_variants(detector, normal)
+    return WitnessMethod(models, category, version, variants)
 
 
 # A worker keeps the last one that it loaded: its next task is likely to need it again.

@@ -203,7 +203,10 @@ def _other_methods(
         found += [methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES]
         found.append(methods.LocalMethod(fitted[category, LOCAL]))
     if job.ablations:
-        found.append(methods.AblatedMethod(job.models, category, inspected.model_version))
+        detector = job.models, category, inspected.model_version
+        found.append(methods.AblatedMethod(*detector))
+        if Detector.load(*detector[:2], version=detector[2]).settings.form == "full":
+            found.append(evaluate_tasks.witness_method(*detector, job.data))
     return found
 
 
@@ -239,15 +242,15 @@ def _measured_with(
 ) -> Iterator[Measured]:
     """Measure a method, at its own threshold from normal images.
 
-    Local statistics have theirs from their fit, the others from the detector's held-out images.
+    Some have theirs from their fit, the others from the detector's held-out images.
     """
-    is_local = isinstance(method, methods.LocalMethod)
-    calibrating = {} if is_local else evaluate_tasks.submit(method, held_out, keep_maps=False)
+    fitted = method.thresholds()
+    calibrating = {} if fitted else evaluate_tasks.submit(method, held_out, keep_maps=False)
     testing = evaluate_tasks.submit(method, inspected.images, keep_maps=True)
     for name in method.names:
         threshold = (
-            method.threshold()
-            if isinstance(method, methods.LocalMethod)
+            fitted[name]
+            if name in fitted
             else calibrate.threshold(
                 evaluate_tasks.scores_of(calibrating.pop(name)),
                 quantile=quantile,

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import ray
 
-from vqad.evaluation.methods import Method, apply
+from vqad.evaluation import methods
+from vqad.evaluation.methods import Method, WitnessMethod, apply
 from vqad.on_ray import session
 
 _IMAGES_PER_TASK: Final = 32
@@ -19,6 +20,13 @@ _IMAGES_PER_TASK: Final = 32
 def num_gpus() -> float:
     """GPUs that a task asks for: one if there are any."""
     return 1.0 if session.num_gpus() >= 1 else 0.0
+
+
+def witness_method(models: str, category: str, version: str, data: str) -> WitnessMethod:
+    """Fit the variants of a detector of the form full in a task; raises as it does."""
+    task: Any = ray.remote(num_cpus=1, num_gpus=num_gpus())(methods.witness_method)
+    found: WitnessMethod = ray.get(task.remote(models, category, version, data))
+    return found
 
 
 def submit(method: Method, uris: Sequence[str], *, keep_maps: bool) -> dict[str, list[Any]]:

@@ -60,14 +60,19 @@ class NormalImages:
 
 @dataclass(frozen=True, kw_only=True)
 class FullForm:
-    """What was fitted, and the joined fields of normal images."""
+    """What was fitted, and the fields of normal images."""
 
     statistics: LocalStatistics
     usual: Usual
     witnesses: tuple[Witness, ...]
-    fields: list[Field]
-    held_out: list[int]  # positions among the fields
+    by_witness: list[dict[str, Field]]  # of each image, by statistics that did not see it
+    held_out: list[int]  # positions among these images
     num_changed: int  # held-out images of which a code was resampled
+
+    @property
+    def fields(self) -> list[Field]:
+        """The joined field of each image."""
+        return [join_fields(each, self.witnesses) for each in self.by_witness]
 
 
 def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullForm:
@@ -95,7 +100,7 @@ def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullFo
         statistics=local.statistics,
         usual=usual,
         witnesses=measured,
-        fields=[join_fields(each, measured) for each in fields],
+        by_witness=fields,
         held_out=held_out,
         num_changed=sum(int(differences[at].any()) for at in held_out),
     )

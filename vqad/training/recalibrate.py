@@ -73,6 +73,15 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
     }
 
 
+def normal_images(data: str, settings: Settings, *, seed: int) -> NormalImages:
+    """The normal images that calibrate a detector of the form full, the held-out ones first.
+
+    Raises ValueError if a held-out image is missing or can't be read.
+    """
+    held_out, others = holdout.split(data, settings)
+    return _normal(held_out, others, _held_out_pixels(held_out, settings), settings, seed)
+
+
 def _held_out_pixels(held_out: list[Listed], settings: Settings) -> np.ndarray:
     found = dataset.read(held_out, size_px=settings.vqvae.image_size_px, bits=settings.bits)
     if found.unreadable:
