@@ -26,7 +26,9 @@ from vqad.storage.output_layout import Table
 LARGEST_PART_BYTES: Final = 2**31
 
 
-def write_part(output: str, verdicts: pa.Table, maps: pa.Table, *, version: str) -> str:
+def write_part(
+    output: str, verdicts: pa.Table, maps: pa.Table, *, version: str = tables.VERDICTS_VERSION
+) -> str:
     """Write rows of one category as a maps part and a verdicts part; returns the part's name.
 
     ``version`` is that of the verdicts' schema.
