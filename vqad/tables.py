@@ -140,7 +140,7 @@ EVALUATION = pa.schema(
         pa.field("num_good", pa.int32(), nullable=False),  # images
         pa.field("num_defect", pa.int32(), nullable=False),
         pa.field("num_rejected", pa.int32(), nullable=False),  # left out of the metrics
-        pa.field("threshold", pa.float64()),  # grey levels; nats per code for the likelihood
+        pa.field("threshold", pa.float64()),  # in the method's unit: grey levels, nats, deviations
         *(
             pa.field(name, pa.float64())  # in [0, 1]; null where undefined
             for name in (

@@ -80,7 +80,7 @@ def _draw_distribution(panel: Axes, shares: Float64[ndarray, "2 bins"]) -> None:
 
 
 def _label_distribution(panel: Axes, zero: float) -> None:
-    panel.set_xlabel("anomaly score, grey levels", fontsize=8)
+    panel.set_xlabel("anomaly score, in the unit of the detector", fontsize=8)
     panel.set_ylabel("share of the kind's pixels", fontsize=8)
     ticks = [zero, -3, -2, -1, 0, 1, 2]
     panel.set_xticks(ticks, ["0", "≤.001", *(f"{10.0**tick:g}" for tick in ticks[2:])])
