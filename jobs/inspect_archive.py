@@ -10,9 +10,10 @@ from jobs.command import run, say
 from jobs.options import Options, UsageError
 from vqad.images.routing import Routing
 from vqad.inspection.job import InspectJob
+from vqad.inspection.monitoring import Monitoring
 from vqad.storage import writable
 
-_FLAGS: Any = declared.flags(InspectJob, Routing)
+_FLAGS: Any = declared.flags(InspectJob, Routing, Monitoring)
 
 
 class InspectCommand(Options, _FLAGS):
@@ -56,7 +57,10 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
         return dry_run(job, say), 0
     writable.check(options.output, "--output")
     asked = options.model_dump(mode="json")
-    summary = inspect_archive(job, say, num_sheets=options.sheets, asked=asked)
+    monitoring = declared.made(Monitoring, options)
+    summary = inspect_archive(
+        job, say, monitoring=monitoring, num_sheets=options.sheets, asked=asked
+    )
     return outcome(summary, options.max_reject_fraction)
 
 

@@ -1,8 +1,9 @@
-"""Runs compared with earlier ones, and the progress that is shown."""
+"""The history of earlier nights, and the progress that is shown."""
 
+import dataclasses
 import json
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,77 +11,164 @@ import pytest
 
 from vqad.inspection import history
 from vqad.inspection.summary import InspectSummary, Progress
-from vqad.storage import files
+from vqad.storage import errors, files
+
+PILLS = {"images": 100, "rejects": 0, "defects": 3}
 
 
-def night(normal: int, defect: int, reject: int = 0, *, seconds: float = 10.0) -> dict:
-    counts = {"normal": normal, "defect": defect, "reject": reject}
-    return {"images": sum(counts.values()), "categories": {"pill": counts}, "seconds": seconds}
-
-
-def warned(now: dict, *before: dict) -> list[str]:
-    counts = {category: Counter(each) for category, each in now["categories"].items()}
-    return history.compare(counts, list(before)).warnings
-
-
-def test_what_cannot_be_compared_is_said() -> None:
-    counts = {"pill": Counter(normal=100), "screw": Counter(normal=3)}
-    alone = history.compare(counts, [])
-    assert (alone.warnings, alone.runs) == ([], [])
-    assert alone.note() == "no earlier run in this output: nothing was compared with other nights"
-    earlier = night(50, 1) | {"run": "20260101T000000Z-0"}
-    earlier["categories"]["screw"] = {"normal": 50}
-    found = history.compare(counts | {"nut": Counter(defect=40)}, [earlier])
-    assert found.runs == ["20260101T000000Z-0"]
-    assert found.not_compared == {
-        "nut": "0 images in the last runs, fewer than 30",
-        "screw": "3 images, fewer than 30",
+def record(run: str, **changes: Any) -> dict[str, Any]:
+    """What an inspection leaves, as far as the history reads it."""
+    return {
+        "run": run,
+        "command": "inspect",
+        "archive_pattern": {"archive": "s3://f/*", "include": None, "category_pattern": None},
+        "images": 100,
+        "seconds": 10.0,
+        "statistics": {"pill": PILLS},
+        **changes,
     }
-    assert found.note() == (
-        "not compared with other nights: nut (0 images in the last runs, fewer than 30), "
-        "screw (3 images, fewer than 30)"
-    )
-    assert history.compare({"pill": Counter(normal=100)}, [earlier]).note() == ""
-    assert history.compare({}, []).note() == ""  # nothing was inspected
 
 
-def test_a_night_like_the_others_is_not_warned_of() -> None:
-    assert warned(night(95, 5), night(940, 60), night(96, 4)) == []
-    assert warned(night(0, 0)) == []
-    assert warned(night(0, 100)) == []  # the first night of all
+def night_at(output: Path, **changes: Any) -> history.Night:
+    asked = {
+        "run": "20260131T010000Z-1",
+        "output": str(output),
+        "pattern": record("")["archive_pattern"],
+        "categories": frozenset({"pill"}),
+    }
+    return history.Night(**asked | changes)
 
 
-def test_a_share_far_from_the_last_nights_is_said_with_both() -> None:
-    assert warned(night(60, 40), night(940, 60)) == [
-        "pill: 40 of 100 images are defects, in the last runs 60 of 1000"
-    ]
-    assert warned(night(90, 0, 10), night(999, 1)) == [
-        "pill: 10 of 100 images are rejects, in the last runs 0 of 1000"
-    ]
-    assert warned(night(100, 0), night(600, 400)) == [
-        "pill: 0 of 100 images are defects, in the last runs 400 of 1000"
-    ]
+def write(output: Path, found: dict[str, Any], *, runs: bool = True) -> None:
+    data = json.dumps(found).encode()
+    files.write_bytes(str(output / "run.json"), data)
+    if runs:
+        files.write_bytes(str(output / "runs" / f"{found['run']}.json"), data)
 
 
-def test_few_images_and_small_differences_prove_nothing() -> None:
-    assert warned(night(10, 10), night(1000, 0)) == []
-    assert warned(night(96_000, 4_000), night(99_000, 1_000)) == []
+def write_month(home: Path, *, days: int = 20) -> None:
+    for day in range(1, days + 1):
+        write(home / f"2026-01-{day:02}", record(f"202601{day:02}T010000Z-0"))
 
 
-def test_only_the_last_runs_that_inspected_something_count(tmp_path: Path) -> None:
-    assert list(history.last_runs(str(tmp_path))) == []
+def days(found: list[dict[str, Any]]) -> list[int]:
+    return [int(each["run"][6:8]) for each in found]
+
+
+def test_the_seven_latest_nights_of_dated_folders_are_found(tmp_path: Path) -> None:
+    write_month(tmp_path)
+    output = tmp_path / "2026-01-31"
+    assert days(history.earlier_nights(str(tmp_path), night_at(output))) == [*range(20, 13, -1)]
+    assert history.folder_above(str(output)) == str(tmp_path)
+
+
+def test_only_earlier_inspections_of_such_archives_count(tmp_path: Path) -> None:
+    others = {
+        "01": {"command": "evaluate"},
+        "02": {"command": "vqad inspect --archive a"},  # of an older program
+        "03": {"archive_pattern": {"archive": "s3://other/*"}},
+        "04": {"statistics": {"screw": PILLS}},
+        "05": {"statistics": None},
+        "06": {"run": "20260201T000000Z-0"},  # began later
+        "07": {},
+    }
+    for day, changes in others.items():
+        write(tmp_path / f"2026-01-{day}", record(f"202601{day}T010000Z-0") | changes)
+    for name, data in (("2026-01-08", b"half writ"), ("2026-01-09", b"[]")):
+        files.write_bytes(str(tmp_path / name / "run.json"), data)
+    (tmp_path / "2026-01-10").mkdir()
+    (tmp_path / "a file").touch()
+    found = history.earlier_nights(str(tmp_path), night_at(tmp_path / "2026-01-31"))
+    assert days(found) == [7]
+
+
+def test_runs_of_the_same_output_are_earlier_nights_too(tmp_path: Path) -> None:
+    output = tmp_path / "inspected"
     for day in range(1, 12):
-        record = night(day, 0) if day != 5 else {"images": 0}
-        data = json.dumps(record).encode()
-        files.write_bytes(str(tmp_path / "runs" / f"202601{day:02}.json"), data)
-    files.write_bytes(str(tmp_path / "runs" / "20260112.json"), b"half writ")
-    found = [run["images"] for run in history.last_runs(str(tmp_path))]
-    assert found == [11, 10, 9, 8, 7, 6, 4]
+        changes = {"images": 0, "statistics": {}} if day == 5 else {}
+        write(output, record(f"202601{day:02}T010000Z-0", **changes))
+    (output / "runs" / "20260112.json").write_bytes(b"half writ")
+    assert [int(each["run"][6:8]) for each in history.last_runs(str(output))] == [
+        *(11, 10, 9, 8, 7, 6, 4)
+    ]
+    assert days(history.earlier_nights(str(tmp_path), night_at(output))) == [11, 10, 9, 8, 7, 6, 4]
+    write(tmp_path / "other", record("20260110T120000Z-0"))
+    assert days(history.earlier_nights(str(tmp_path), night_at(output)))[:3] == [11, 10, 10]
+
+
+def test_a_command_given_again_does_not_hide_its_night(tmp_path: Path) -> None:
+    """It inspects nothing, so that run.json has no statistics; the run before it has."""
+    output = tmp_path / "2026-01-05"
+    write(output, record("20260105T010000Z-0"))
+    write(output, record("20260105T020000Z-0", images=0, statistics={}))
+    found = history.earlier_nights(str(tmp_path), night_at(tmp_path / "2026-01-06"))
+    assert [each["run"] for each in found] == ["20260105T010000Z-0"]
+
+
+def test_many_outputs_cost_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest names first, and names with a date like the output's before all others."""
+    names = [f"2026-01-{day:02}" for day in range(1, 11)] + [
+        f"zebra-{each}" for each in range(3000)
+    ]
+    read: list[str] = []
+
+    def read_bytes(uri: str, **_: Any) -> bytes:
+        read.append(uri)
+        name = uri.split("/")[-2]
+        if not name.startswith("2026"):
+            raise errors.FetchError("missing", "no such file")
+        return json.dumps(record(name.replace("-", "") + "T010000Z-0")).encode()
+
+    monkeypatch.setattr(files, "exists", lambda uri: not uri.endswith("runs"))
+    monkeypatch.setattr(files, "list_children", lambda uri, **_: dict.fromkeys(names, True))
+    monkeypatch.setattr(files, "read_bytes", read_bytes)
+    night = dataclasses.replace(night_at(Path("x")), output="s3://f/out/2026-01-31")
+    found = history.earlier_nights("s3://f/out", night)
+    assert days(found) == [10, 9, 8, 7, 6, 5, 4]
+    assert len(read) == 8
+    read.clear()
+    night = dataclasses.replace(night, output="s3://f/out/other")
+    assert history.earlier_nights("s3://f/out", night) == []
+    assert len(read) == history.MOST_OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("s3://f/2026-11-24", "s3://f/*"),
+        ("s3://f/2026/11/24/day", "s3://f/*/day"),
+        ("file:///line3/20261124", "file:///line3/*"),
+        ("s3://f/20261124T013000Z.tar", "s3://f/*.tar"),
+        ("s3://f/night_2026-11-24_01-30", "s3://f/night_*"),
+        ("s3://f/2026-W47/pills", "s3://f/*/pills"),
+        ("s3://f/2026-11-24..2026-11-25", "s3://f/*..*"),
+        ("s3://f/2026-13-24", "s3://f/2026-13-24"),
+        ("s3://f/part-1920265", "s3://f/part-1920265"),
+        ("s3://f/1999-11/24", "s3://f/1999-11/24"),
+        ("s3://factory7/good", "s3://factory7/good"),
+    ],
+)
+def test_a_date_is_no_part_of_the_pattern(text: str, pattern: str) -> None:
+    assert history.without_dates(text) == pattern
+
+
+@pytest.mark.parametrize(
+    ("output", "above"),
+    [
+        ("s3://factory/inspected/2026-11-24", "s3://factory/inspected"),
+        ("s3://factory/inspected", "s3://factory"),
+        ("s3://factory", ""),
+        ("file:///data/out", "file:///data"),
+        ("file:///out", ""),
+    ],
+)
+def test_the_folder_above_an_output(output: str, above: str) -> None:
+    assert history.folder_above(output) == above
 
 
 def test_the_time_of_an_image_is_that_of_the_last_runs() -> None:
     assert history.seconds_per_image([]) is None
-    runs = [night(90, 10, seconds=50), night(100, 0, seconds=30)]
+    runs = [record("a", seconds=50.0), record("b", seconds=30.0)]
     assert history.seconds_per_image(runs) == pytest.approx(0.4)
 
 

@@ -32,6 +32,17 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpectedDistance:
+    """How far a histogram of codes is from that of the held-out images by chance."""
+
+    mean: float
+    # Standard deviations, by the choice of the images and by that of the held-out images. The
+    # second is the same for all nights.
+    error_of_images: float
+    error_of_held_out: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class NormalStatistics:
     """Normal images of a training in numbers."""
 
@@ -51,18 +62,20 @@ class NormalStatistics:
         rare = expected < FEWEST_OF_A_CODE
         return jensen_shannon(_merged(counts, rare), _merged(expected, rare))
 
-    def expected_distance(self, num_images: int) -> Spread | None:
-        """The distance of so many other normal images, by chance alone.
+    def expected_distance(self, num_images: int) -> ExpectedDistance | None:
+        """The distance of so many other normal images, by chance alone; None if not known.
 
         Its square is a sum of squared sampling errors, and these fall with the number of images:
         d(n, m)^2 = c (1/n + 1/m). Halves of m images, n = m = m/2, say what c is.
         """
         if self.half_distance is None:
             return None
-        share = 1 / num_images + 1 / self.num_held_out
-        factor = math.sqrt(share / (4 / self.num_held_out))
-        return Spread(
-            mean=self.half_distance.mean * factor, deviation=self.half_distance.deviation * factor
+        halves = 4 / self.num_held_out
+        of_images, of_held_out = (1 / num / halves for num in (num_images, self.num_held_out))
+        return ExpectedDistance(
+            mean=self.half_distance.mean * math.sqrt(of_images + of_held_out),
+            error_of_images=self.half_distance.deviation * math.sqrt(of_images),
+            error_of_held_out=self.half_distance.deviation * math.sqrt(of_held_out),
         )
 
 

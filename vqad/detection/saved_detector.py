@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,6 +78,21 @@ def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str
     Raises DetectorError.
     """
     version = version or current_version(models, category)
+    settings, recorded = _read(models, category, version)
+    folder = models_layout.version(models, category, version)
+    parts = _empty_parts(settings, folder)
+    for name, part in parts.by_file().items():
+        load_weights(part, uris.join(folder, name), recorded.get(name))
+    return settings, parts, version
+
+
+def load_settings(models: str, category: str, version: str) -> Settings:
+    """The settings of a version without its weights. Raises DetectorError."""
+    return _read(models, category, version)[0]
+
+
+def _read(models: str, category: str, version: str) -> tuple[Settings, dict[str, Any]]:
+    """Settings, and the record of each file by its name."""
     if not is_version(version):
         raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
     folder = models_layout.version(models, category, version)
@@ -87,10 +103,7 @@ def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str
             f"{folder} contains a detector of {settings.category}, version "
             f"{record.get('version')}; move the folder back to where it was saved"
         )
-    parts = _empty_parts(settings, folder)
-    for name, part in parts.by_file().items():
-        load_weights(part, uris.join(folder, name), record["files"].get(name))
-    return settings, parts, version
+    return settings, record["files"]
 
 
 def _empty_parts(settings: Settings, folder: str) -> Parts:

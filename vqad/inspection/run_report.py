@@ -17,7 +17,7 @@ from vqad.detection import score
 from vqad.detector import Detector
 from vqad.images import decoding, headers, shards
 from vqad.images.tensors import to_images, to_tensor
-from vqad.inspection import contact_sheet
+from vqad.inspection import contact_sheet, history
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import InspectSummary
 from vqad.storage import errors, files, output_layout
@@ -68,18 +68,25 @@ def _read_image(image: str) -> bytes:
 
 
 def write_run(
-    job: InspectJob, summary: InspectSummary, *, asked: dict[str, Any] | None = None
+    job: InspectJob,
+    summary: InspectSummary,
+    *,
+    asked: dict[str, Any] | None = None,
+    command: str = "inspect",
 ) -> None:
     """Write ``runs/RUN.json``, and ``run.json`` as the latest of them.
 
-    ``asked`` are the options as they were given; the job's where they are None.
+    ``asked`` are the options as they were given; the job's where they are None. Later nights are
+    compared with this one only if ``command`` is inspect.
     """
     record = {
         "run": summary.run,
+        "archive_pattern": history.archive_pattern(job),
         "asked": asdict(job) if asked is None else asked,
         **_counts(summary),
         "stage_seconds": {name: round(each, 2) for name, each in summary.stage_seconds.items()},
-        "command": shlex.join(["vqad", *sys.argv[1:]]),
+        "command": command,
+        "command_line": shlex.join(["vqad", *sys.argv[1:]]),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},
@@ -116,8 +123,9 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         "model_versions": summary.versions,
         "orphan_maps_removed": summary.orphans_removed,
         "superseded_verdicts_removed": summary.superseded_removed,
-        "warnings": summary.comparison.warnings,
+        "warnings": [each.record() for each in summary.warnings],
         "compared_with_runs": summary.comparison.runs,
         "not_compared": summary.comparison.not_compared,
+        "expected": summary.comparison.expected(),
         "seconds": summary.seconds,
     }

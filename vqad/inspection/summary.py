@@ -11,8 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vqad.inspection.history import Comparison
+from vqad.inspection.comparison import Comparison
 from vqad.inspection.night_statistics import CategoryStatistics
+from vqad.inspection.night_warnings import NightWarning
 
 Say = Callable[[str], None]  # takes one line for a person
 
@@ -40,8 +41,13 @@ class InspectSummary:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # summed over all workers
     orphans_removed: int = 0
     superseded_removed: int = 0
-    comparison: Comparison = field(default_factory=Comparison)  # with the output's last runs
+    comparison: Comparison = field(default_factory=Comparison)  # with other nights
     seconds: float = 0.0
+
+    @property
+    def warnings(self) -> list[NightWarning]:
+        """The warnings of the night."""
+        return self.comparison.warnings
 
     def count(self, verdict: str) -> int:
         """Images of this run with a verdict."""

@@ -48,7 +48,7 @@ def evaluate(job: EvaluateJob, say: Say) -> Evaluation:
     found = survey(job)
     with lease.held(job.output, lease.new_run()) as held, _ray_for(job):
         if not job.verdicts:
-            inspect_archive(_inspection(job, found), say)
+            inspect_archive(_inspection(job, found), say, command="evaluate")
         with (
             errors.work_begun(),
             failures.explained("end other programs, or evaluate fewer --categories"),

@@ -3,9 +3,10 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from vqad.inspection import history, run_report
+from vqad.inspection import comparison, run_report
 from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
+from vqad.inspection.monitoring import Monitoring
 from vqad.inspection.plan import Plan, make_plan
 from vqad.inspection.summary import InspectSummary, Say
 from vqad.inspection.survey import survey
@@ -18,16 +19,24 @@ FEWER: Final = "give a smaller --num-actors or --batch-size"
 
 
 def inspect_archive(
-    job: InspectJob, say: Say, *, num_sheets: int = 0, asked: dict[str, Any] | None = None
+    job: InspectJob,
+    say: Say,
+    *,
+    monitoring: Monitoring | None = None,
+    num_sheets: int = 0,
+    asked: dict[str, Any] | None = None,
+    command: str = "inspect",
 ) -> InspectSummary:
     """Do a whole night: inspect what has no verdict yet, and write sheets and run.json.
 
     Takes the output's lease for the time of the run, and connects to Ray if there is work and no
     Ray is connected. ``say`` takes lines of progress, ``num_sheets`` is the number of contact
-    sheets, and ``asked`` are the options as they were given, for run.json. Raises a VqadError or
+    sheets. ``asked`` are the options as they were given and ``command`` the command's name, for
+    run.json. Raises a VqadError or
     ValueError where nothing was started, such as InUseError for an output in use, and
     IncompleteError where the run began and could not be finished.
     """
+    monitoring = monitoring or Monitoring()
     surveyed = survey(job)
     with lease.held(job.output, surveyed.run) as held:
         plan = make_plan(job, surveyed)
@@ -41,8 +50,9 @@ def inspect_archive(
                 summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
                 contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
                 held.check()
-                _compare_with_history(job, summary, say)
-                run_report.write_run(job, summary, asked=asked)
+                if command == "inspect":
+                    _compare(job, monitoring, summary, say)
+                run_report.write_run(job, summary, asked=asked, command=command)
     return summary
 
 
@@ -51,10 +61,12 @@ def _ray_for(plan: Plan) -> AbstractContextManager[None]:
     return session.connected() if plan.has_work else nullcontext()
 
 
-def _compare_with_history(job: InspectJob, summary: InspectSummary, say: Say) -> None:
-    runs = list(history.last_runs(job.output))
-    summary.comparison = history.compare(summary.by_category, runs)
-    for warning in summary.comparison.warnings:
-        say(f"warning: {warning}")
+def _compare(job: InspectJob, monitoring: Monitoring, summary: InspectSummary, say: Say) -> None:
+    statistics = {name: each.record() for name, each in summary.statistics.items()}
+    summary.comparison = comparison.of_night(
+        job, monitoring, summary.run, statistics, summary.versions
+    )
+    for warning in summary.warnings:
+        say(f"warning: {warning.message}")
     if note := summary.comparison.note():
         say(note)

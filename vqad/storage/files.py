@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from posixpath import splitext
 from typing import Final
@@ -61,11 +62,14 @@ def list_names(uri: str) -> list[str]:
     return sorted(list_children(uri))
 
 
-def list_children(uri: str) -> dict[str, bool]:
-    """The same names; True for folders and prefixes, False for files and objects."""
+def list_children(uri: str, *, most_pages: int | None = None) -> dict[str, bool]:
+    """The same names; True for folders and prefixes, False for files and objects.
+
+    On object storage at most ``most_pages`` of up to 1,000 names each are listed.
+    """
     with errors_at(uri):
         if is_remote(uri):
-            found = dict(_children_s3(uri))
+            found = dict(_children_s3(uri, most_pages))
         else:
             found = with_retries(lambda: _children_locally(path_of(uri)))
     if is_remote(uri) and not found:
@@ -92,10 +96,10 @@ def _children_locally(path: str) -> dict[str, bool]:
         }
 
 
-def _children_s3(uri: str) -> Iterator[tuple[str, bool]]:
+def _children_s3(uri: str, most_pages: int | None) -> Iterator[tuple[str, bool]]:
     bucket, key = s3.bucket_and_key(uri)
     below = s3.folder(key)
-    for page in s3.pages(bucket, below, "/"):
+    for page in islice(s3.pages(bucket, below, "/"), most_pages):
         for entry in page.get("CommonPrefixes", ()):
             yield entry["Prefix"].removeprefix(below).rstrip("/"), True
         for entry in page.get("Contents", ()):
