@@ -15,7 +15,6 @@ from vqad.report.job import ReportJob
 from vqad.report.survey import by_severity, survey
 from vqad.storage import errors, files, output_layout
 
-
 _CARDS_PER_TASK: Final = 24  # a guess: a detector is loaded once per task
 _TASKS_PER_CPU: Final = 2  # that wait for a CPU, so that none is idle
 _SAID_EVERY_S: Final = 10.0
