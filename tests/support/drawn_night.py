@@ -132,7 +132,8 @@ def _write_part(output: str, archive: Path, found: list[Image]) -> list[dict[str
         if image.score is not None
     ]
     verdicts = pa.Table.from_pylist(rows, schema=tables.VERDICTS)
-    sink.write_part(output, verdicts, pa.Table.from_pylist(maps, schema=tables.MAPS))
+    maps_table = pa.Table.from_pylist(maps, schema=tables.MAPS)
+    sink.write_part(output, verdicts, maps_table, version=tables.VERDICTS_VERSION)
     return rows
 
 

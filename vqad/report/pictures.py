@@ -146,11 +146,15 @@ def _path(contours: Any, tolerance: float) -> str:
 
 
 def encoded(picture: UInt8[ndarray, "height width channels"], *, max_bytes: int) -> bytes:
-    """A picture, RGB or RGBA, as WebP; the quality falls until the size is within the bound."""
+    """A picture, RGB or RGBA, as WebP of at most ``max_bytes``.
+
+    The quality falls until that is so, and then the number of pixels.
+    """
     conversion = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
     pixels = cv2.cvtColor(picture, conversion)
     for quality in _QUALITIES:
         _, data = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])
         if len(data) <= max_bytes:
-            break
-    return data.tobytes()
+            return data.tobytes()
+    half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return encoded(half, max_bytes=max_bytes)

@@ -22,15 +22,8 @@ from vqad.storage import errors, files, output_layout
 NUM_READERS: Final = 16  # threads
 _PARTS_AT_ONCE: Final = 4 * NUM_READERS
 
-WITNESSES: Final = pa.list_(pa.struct([("name", pa.string()), ("share", pa.float32())]))
-# The columns of the verdicts, the share of each witness in the score, and the part of the row.
-ROWS: Final = pa.schema(
-    [
-        *(each for each in tables.VERDICTS if each.name != "witnesses"),
-        ("witnesses", WITNESSES),
-        ("part", pa.string()),
-    ]
-)
+# The columns of the verdicts, and the part that a row is in.
+ROWS: Final = pa.schema([*tables.VERDICTS, ("part", pa.string())])
 
 
 def read(output: str, damaged: list[str]) -> Iterator[pa.Table]:
