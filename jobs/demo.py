@@ -64,6 +64,7 @@ def _night(options: DemoCommand, folder: Path) -> tuple[dict[str, Any], int]:
             categories=CATEGORIES,
         )
     )
+    say(f"look at the page {folder / 'output' / 'report' / 'index.html'}")
     return inspected | {"image_accuracy": measured["mean"]["image_accuracy"]}, code
 
 
@@ -112,7 +113,7 @@ def _inspect(folder: Path) -> tuple[dict[str, Any], int]:
         )
     )
     shutil.copytree(output_layout.sheets(output, inspected["run"]), folder / "sheets")
-    say(f"look at the contact sheets in {folder / 'sheets'}")
+    say(f"contact sheets: {folder / 'sheets'}")
     return inspected, code
 
 

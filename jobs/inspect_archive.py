@@ -30,6 +30,10 @@ class InspectCommand(Options, _FLAGS):
         description="number of contact sheets to write, with the highest scores first",
         ge=0,
     )
+    report: bool = Field(
+        default=True,
+        description="do not make the page OUTPUT/report/index.html (default: make it)",
+    )
     max_reject_fraction: float = Field(
         default=0.05,
         description="share of rejected images, from 0 to 1, above which the exit code is 1",
@@ -57,9 +61,13 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
         return dry_run(job, say), 0
     writable.check(options.output, "--output")
     asked = options.model_dump(mode="json")
-    monitoring = declared.made(Monitoring, options)
     summary = inspect_archive(
-        job, say, monitoring=monitoring, num_sheets=options.sheets, asked=asked
+        job,
+        say,
+        monitoring=declared.made(Monitoring, options),
+        num_sheets=options.sheets,
+        with_page=options.report,
+        asked=asked,
     )
     return outcome(summary, options.max_reject_fraction)
 

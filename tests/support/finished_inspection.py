@@ -29,10 +29,10 @@ class Finished:
 
 
 def inspect(**options: Any) -> dict[str, Any]:
-    """`vqad inspect` in this process, however many images it rejects; returns the summary."""
+    """`vqad inspect` in this process, without a page, however many images it rejects."""
     from jobs import inspect_archive
 
-    given = {"max_reject_fraction": 1} | options
+    given = {"max_reject_fraction": 1, "report": False} | options
     summary, code = inspect_archive.work(
         inspect_archive.InspectCommand(**{name: str(value) for name, value in given.items()})
     )

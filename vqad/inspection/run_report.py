@@ -28,7 +28,10 @@ _MOST_STRAYS: Final = 1000  # lines of run.json, which must stay readable
 
 
 def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, str]) -> bytes:
-    """One page as PNG: the images of these verdict rows, fetched and inspected once more."""
+    """One page as PNG: the images of these verdict rows, fetched and inspected once more.
+
+    No bytes if none of the images is there any more.
+    """
     detectors: dict[str, Detector] = {}
     drawn = []
     for row in rows:
@@ -39,7 +42,7 @@ def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, 
             drawn.append(_sheet_row(row, detectors[category]))
         except (errors.FetchError, headers.ImageError):
             continue  # the image is gone or changed since; its verdict row stays
-    return contact_sheet.encode(contact_sheet.sheet(drawn))
+    return contact_sheet.encode(contact_sheet.sheet(drawn)) if drawn else b""
 
 
 def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:

@@ -1,4 +1,4 @@
-"""A whole night: survey, lease, plan, the chain of stages, contact sheets, comparison, run.json."""
+"""A whole night: survey, lease, plan, the chain of stages, sheets, comparison, run.json, page."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -12,7 +12,9 @@ from vqad.inspection.summary import InspectSummary, Say
 from vqad.inspection.survey import survey
 from vqad.on_ray import contact_sheets, failures, session
 from vqad.on_ray.inspect import check_places, inspect
-from vqad.storage import errors, lease
+from vqad.on_ray.report import make_report
+from vqad.report.job import ReportJob
+from vqad.storage import errors, files, lease, output_layout
 
 # What to do where the memory is too small.
 FEWER: Final = "give a smaller --num-actors or --batch-size"
@@ -24,17 +26,18 @@ def inspect_archive(
     *,
     monitoring: Monitoring | None = None,
     num_sheets: int = 0,
+    with_page: bool = False,
     asked: dict[str, Any] | None = None,
     command: str = "inspect",
 ) -> InspectSummary:
-    """Do a whole night: inspect what has no verdict yet, and write sheets and run.json.
+    """Do a whole night: inspect what has no verdict yet, and write sheets, run.json and page.
 
     Takes the output's lease for the time of the run, and connects to Ray if there is work and no
     Ray is connected. ``say`` takes lines of progress, ``num_sheets`` is the number of contact
     sheets. ``asked`` are the options as they were given and ``command`` the command's name, for
-    run.json. Raises a VqadError or
-    ValueError where nothing was started, such as InUseError for an output in use, and
-    IncompleteError where the run began and could not be finished.
+    run.json. A page that can't be made is a warning and no error. Raises a VqadError or ValueError
+    where nothing was started, such as InUseError for an output in use, and IncompleteError where
+    the run began and could not be finished.
     """
     monitoring = monitoring or Monitoring()
     surveyed = survey(job)
@@ -48,12 +51,38 @@ def inspect_archive(
             with errors.work_begun(), failures.explained(FEWER):
                 num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
                 summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
-                contact_sheets.write_sheets(job, summary, say, num_sheets=num_sheets)
+                _write_sheets(job, summary, say, num_sheets)
                 held.check()
                 if command == "inspect":
                     _compare(job, monitoring, summary, say)
                 run_report.write_run(job, summary, asked=asked, command=command)
+            if with_page:
+                _make_page(job, plan, say)
     return summary
+
+
+def _write_sheets(job: InspectJob, summary: InspectSummary, say: Say, num_sheets: int) -> None:
+    contact_sheets.write_sheets(
+        summary.most_severe,
+        say,
+        output=job.output,
+        run=summary.run,
+        models=job.models,
+        versions=summary.versions,
+        num_sheets=num_sheets,
+    )
+
+
+def _make_page(job: InspectJob, plan: Plan, say: Say) -> None:
+    """Make the page about the output if it may have changed, or say why it could not be made."""
+    try:
+        if not plan.has_work and files.exists(output_layout.report_page(job.output)):
+            return
+        made = make_report(ReportJob(output=job.output, models=job.models), say)
+        say(f"page: {made.page}")
+    except Exception as error:  # the verdicts are complete, whatever happens to their page
+        reason = " ".join(str(error).split()) or type(error).__name__
+        say(f"warning: the page could not be made: {reason}; vqad report makes it later")
 
 
 def _ray_for(plan: Plan) -> AbstractContextManager[None]:

@@ -8,11 +8,11 @@ from typing import Any, Final
 import ray
 
 from vqad.inspection.summary import Say
-from vqad.on_ray import failures, session
+from vqad.on_ray import contact_sheets, failures, session
 from vqad.report import cards, contents, page
 from vqad.report.cards import Batch, Card
 from vqad.report.job import ReportJob
-from vqad.report.survey import by_severity, survey
+from vqad.report.survey import Survey, by_severity, survey
 from vqad.storage import errors, files, output_layout
 
 _CARDS_PER_TASK: Final = 24  # a guess: a detector is loaded once per task
@@ -58,8 +58,28 @@ def make_report(job: ReportJob, say: Say) -> Report:
         uri = output_layout.report_page(job.output)
         files.write_bytes(uri, page.render(**contents.values(job.output, models, found, drawn)))
         contents.remove_others(job.output, before, contents.picture_names(drawn))
+        _write_sheets(job, found, models, say)
     seconds = round(time.monotonic() - start_s, 1)
     return Report(page=uri, images=found.totals.images, cards=drawn, seconds=seconds)
+
+
+def _write_sheets(job: ReportJob, found: Survey, models: str, say: Say) -> None:
+    """Contact sheets of the most severe images of the latest run, if any are asked for."""
+    run = contents.read_record(job.output).run or max(found.totals.runs)
+    rows = [row for row in found.rows if row["run"] == run and row["score"] is not None]
+    # A sheet has one detector per category: that of the category's most severe image.
+    versions: dict[str, str] = {}
+    for row in rows:
+        versions.setdefault(row["category"], row["model_version"])
+    contact_sheets.write_sheets(
+        [row for row in rows if row["model_version"] == versions[row["category"]]],
+        say,
+        output=job.output,
+        run=run,
+        models=models,
+        versions=versions,
+        num_sheets=job.sheets,
+    )
 
 
 def _drawn(

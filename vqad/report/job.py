@@ -36,9 +36,17 @@ class ReportJob:
         },
     )
 
+    sheets: int = field(
+        default=0,
+        metadata={
+            "help": "number of contact sheets to write as well, with the highest scores of the "
+            "latest run first"
+        },
+    )
+
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
-        for name in ("cards", "restored"):
+        for name in ("cards", "restored", "sheets"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 

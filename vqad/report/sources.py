@@ -46,6 +46,8 @@ def shard_of(row: Row) -> str:
 
 
 def _reason(failure: FetchError) -> str:
+    if failure.detail == CHANGED:
+        return CHANGED
     return _GONE if failure.error == "missing" else f"the image file cannot be read: {failure}"
 
 
