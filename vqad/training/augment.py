@@ -1,7 +1,8 @@
 """Augmentation: random variations of training images that suit the kind of product (4.3.1).
 
-The kind says which variations are harmless. All functions run on the device of the images, one
-batch at a time, and draw from one generator, so that a step can be repeated.
+The kind says which variations are harmless. A small change of light or of place is harmless for
+every kind, and `Jitter` says how large it may be. All functions run on the device of the images,
+one batch at a time, and draw from one generator, so that a step can be repeated.
 """
 
 import math
@@ -19,39 +20,71 @@ SMALLEST_CROP = 7 / 8  # smallest share of each side of a `texture` in a crop
 
 
 @dataclass(frozen=True, kw_only=True)
+class Jitter:
+    """Largest small changes that are harmless for every kind of product; 0 is none."""
+
+    light: float = 0.0  # of contrast, and of brightness as a share of white
+    shift: float = 0.0  # down and across, as a share of the side
+
+    def __post_init__(self) -> None:
+        """Refuse changes that are not small."""
+        for name in ("light", "shift"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise ValueError(f"{name} must be in [0, 0.5), got {getattr(self, name)}")
+
+
+NO_JITTER = Jitter()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variations:
     """The variation of each image of a batch: drawn, but not yet applied."""
 
     symmetry: Tensor | None  # (batch,), int64 in [0, 8): a symmetry of the square
     transform: Tensor | None  # (batch, 2, 3), affine, in coordinates of [-1, 1]
+    light: Tensor | None  # (batch, 2), a factor and what is added, of values in [0, 1]
 
     def __getitem__(self, part: slice) -> "Variations":
         """The variations of a part of the batch."""
-        drawn = (self.symmetry, self.transform)
-        symmetry, transform = (None if each is None else each[part] for each in drawn)
-        return Variations(symmetry=symmetry, transform=transform)
+        drawn = (self.symmetry, self.transform, self.light)
+        symmetry, transform, light = (None if each is None else each[part] for each in drawn)
+        return Variations(symmetry=symmetry, transform=transform, light=light)
 
 
-def draw_variations(num: int, kind: Kind, generator: torch.Generator) -> Variations:
+def draw_variations(
+    num: int, kind: Kind, generator: torch.Generator, jitter: Jitter = NO_JITTER
+) -> Variations:
     """Draw a harmless variation for each of ``num`` images. ``generator`` is on the CPU."""
+    symmetry, transform = None, None
     if kind == "object":
-        return Variations(symmetry=None, transform=_small_turns(num, generator))
-    # Four quarter turns, each with and without a flip: the eight symmetries of the square.
-    symmetry = torch.randint(8, (num,), generator=generator)
-    transform = _crops(num, generator) if kind == "texture" else None
-    return Variations(symmetry=symmetry, transform=transform)
+        transform = _small_turns(num, generator)
+    else:
+        # Four quarter turns, each with and without a flip: the eight symmetries of the square.
+        symmetry = torch.randint(8, (num,), generator=generator)
+        transform = _crops(num, generator) if kind == "texture" else None
+    if jitter.shift and kind != "texture":  # the crops of a texture shift it already
+        transform = _shifted(transform, num, jitter, generator)
+    light = _light(num, jitter, generator) if jitter.light else None
+    return Variations(symmetry=symmetry, transform=transform, light=light)
 
 
 def vary(images: Images, drawn: Variations) -> Images:
     """Apply each variation to its image."""
     if drawn.symmetry is not None:
         images = _turn_and_flip(images, drawn.symmetry)
-    return images if drawn.transform is None else _sample(images, drawn.transform)
+    if drawn.transform is not None:
+        images = _sample(images, drawn.transform)
+    if drawn.light is not None:
+        factor, added = drawn.light.to(images).T[..., None, None, None]
+        images = (images * factor + added).clamp(0, 1)
+    return images
 
 
-def augment(images: Images, kind: Kind, generator: torch.Generator) -> Images:
+def augment(
+    images: Images, kind: Kind, generator: torch.Generator, jitter: Jitter = NO_JITTER
+) -> Images:
     """Draw one harmless variation of each image. ``generator`` is on the CPU."""
-    return vary(images, draw_variations(len(images), kind, generator))
+    return vary(images, draw_variations(len(images), kind, generator, jitter))
 
 
 def _turn_and_flip(images: Images, symmetry: Tensor) -> Images:
@@ -69,6 +102,21 @@ def _small_turns(num: int, generator: torch.Generator) -> Tensor:
     angle = angle * math.radians(LARGEST_TURN_DEGREES)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(num)
     return torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(num, 2, 3)
+
+
+def _shifted(
+    transform: Tensor | None, num: int, jitter: Jitter, generator: torch.Generator
+) -> Tensor:
+    if transform is None:
+        transform = torch.eye(2, 3).repeat(num, 1, 1)
+    # A side is 2 long in the coordinates of a transform.
+    transform[:, :, 2] += 2 * jitter.shift * (torch.rand(num, 2, generator=generator) * 2 - 1)
+    return transform
+
+
+def _light(num: int, jitter: Jitter, generator: torch.Generator) -> Tensor:
+    changes = jitter.light * (torch.rand(num, 2, generator=generator) * 2 - 1)
+    return changes + torch.tensor([1.0, 0.0])
 
 
 def _crops(num: int, generator: torch.Generator) -> Tensor:

@@ -127,7 +127,12 @@ class Training:
         self.held_out_error = vqvae_error(self.vqvae, self.held_out)
         num_variations = budget.variations_per_image
         maps = code_maps(
-            self.vqvae, self.learned_from, kind=kind, num_variations=num_variations, seed=seed
+            self.vqvae,
+            self.learned_from,
+            kind=kind,
+            num_variations=num_variations,
+            seed=seed,
+            jitter=budget.jitter,
         )
         self.codes_used = codes_in_use(maps, self.preset.vqvae.num_codes)
         held_out = encode(self.vqvae, self.held_out)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vqad.array_types import Codes
 from vqad.storage.errors import VqadError
 from vqad.training import data_parallel
+from vqad.training.augment import NO_JITTER, Jitter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class FitOptions:
     num_warmup_steps: int = 0  # VQ-VAE only: without the lookup, before k-means
     variations_per_image: int = 8  # prior only: augmented code maps per image
     patience: int = 0  # prior only: intervals without improvement before it stops; 0 = never
+    jitter: Jitter = NO_JITTER  # of the images, beside the variations of the kind
 
     def __post_init__(self) -> None:
         """Refuse budgets with which nothing can be fitted."""

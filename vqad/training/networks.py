@@ -19,7 +19,7 @@ from vqad.model.kinds import Kind, nth_symmetry, variations
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import data_parallel
-from vqad.training.augment import augment, draw_variations, vary
+from vqad.training.augment import NO_JITTER, Jitter, augment, draw_variations, vary
 from vqad.training.loop import (
     CollapseError,
     FitOptions,
@@ -75,9 +75,9 @@ def fit_vqvae(
     clock = Interval(model.config.num_codes)
     while fitting.step < options.num_steps:
         generator = generator_of(seed, fitting.step)
-        images = draw_images(pixels, kind, options.batch_size, generator)
+        images = draw_images(pixels, kind, options.batch_size, generator, jitter=options.jitter)
         if fitting.step == options.num_warmup_steps:
-            _start_codebook(model, pixels, kind, generator)
+            _start_codebook(model, pixels, kind, generator, jitter=options.jitter)
         loss, codes = _vqvae_step(fitting, images, options, generator)
         clock.add(loss, codes, options.batch_size)
         fitting.step += 1
@@ -111,12 +111,18 @@ def _vqvae_step(
 
 
 def _start_codebook(
-    model: VQVAE, pixels: Pixels, kind: Kind, generator: torch.Generator, num_images: int = 64
+    model: VQVAE,
+    pixels: Pixels,
+    kind: Kind,
+    generator: torch.Generator,
+    *,
+    jitter: Jitter,
+    num_images: int = 64,
 ) -> None:
     if model.config.codebook == "gradient":
         return
     with torch.no_grad(), autocast(pixels.device):
-        images = draw_images(pixels, kind, num_images, generator, whole=True)
+        images = draw_images(pixels, kind, num_images, generator, whole=True, jitter=jitter)
         model.codebook.start(model.encoder(images * 2 - 1), generator)
     # Workers agree up to rounding, but at the border between two codes that would part them.
     data_parallel.take_first(model.codebook.buffers())
@@ -168,13 +174,21 @@ def _keep_best(fitting: Fitting, nats: float) -> None:
 
 
 @torch.no_grad()
-def code_maps(model: VQVAE, pixels: Pixels, *, kind: Kind, num_variations: int, seed: int) -> Codes:
+def code_maps(
+    model: VQVAE,
+    pixels: Pixels,
+    *,
+    kind: Kind,
+    num_variations: int,
+    seed: int,
+    jitter: Jitter = NO_JITTER,
+) -> Codes:
     """Codes of ``num_variations`` variations of every image, for the fit of the prior.
 
     If an image has no more variations than that, each is taken once.
     """
     model.eval()
-    every = variations(kind)
+    every = variations(kind) if jitter == NO_JITTER else None
     num_rounds = num_variations if every is None else min(num_variations, every)
     starts = [(n, at) for n in range(num_rounds) for at in range(0, len(pixels), BATCH_SIZE)]
     size = model.config.latent_size
@@ -184,7 +198,7 @@ def code_maps(model: VQVAE, pixels: Pixels, *, kind: Kind, num_variations: int, 
         images = _batch(pixels[at : at + BATCH_SIZE])
         first = n * len(pixels) + at
         if every is None:
-            images = augment(images, kind, generator_of(seed, first))
+            images = augment(images, kind, generator_of(seed, first), jitter)
         else:
             images = nth_symmetry(images, n)
         maps[first : first + len(images)] = model.encode(images)
@@ -247,14 +261,20 @@ def _batch(pixels: Tensor) -> Images:
 
 
 def draw_images(
-    pixels: Pixels, kind: Kind, num: int, generator: torch.Generator, *, whole: bool = False
+    pixels: Pixels,
+    kind: Kind,
+    num: int,
+    generator: torch.Generator,
+    *,
+    whole: bool = False,
+    jitter: Jitter = NO_JITTER,
 ) -> Images:
     """Draw a batch of images with replacement, each in a harmless variation.
 
     Returns this worker's part of it, or the whole batch; ``generator`` ends in the same state.
     """
     chosen = torch.randint(len(pixels), (num,), generator=generator)
-    drawn = draw_variations(num, kind, generator)
+    drawn = draw_variations(num, kind, generator, jitter)
     part = slice(0, num) if whole else data_parallel.part_of(num)
     images = vary(to_images(pixels[chosen[part].to(pixels.device)]), drawn[part])
     return images.contiguous(memory_format=torch.channels_last)
