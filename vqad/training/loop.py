@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vqad.array_types import Codes
 from vqad.storage.errors import VqadError
 from vqad.training import data_parallel
-from vqad.training.augment import NO_JITTER, Jitter
+from vqad.training.augment import Jitter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class FitOptions:
     num_warmup_steps: int = 0  # VQ-VAE only: without the lookup, before k-means
     variations_per_image: int = 8  # prior only: augmented code maps per image
     patience: int = 0  # prior only: intervals without improvement before it stops; 0 = never
-    jitter: Jitter = NO_JITTER  # of the images, beside the variations of the kind
+    light: float = 0.0  # largest change of light in augmentation, see `Jitter`
+    shift: float = 0.0  # largest shift in augmentation, see `Jitter`
 
     def __post_init__(self) -> None:
         """Refuse budgets with which nothing can be fitted."""
@@ -42,6 +43,12 @@ class FitOptions:
             raise ValueError(
                 f"num_warmup_steps must be in [0, {self.num_steps}), got {self.num_warmup_steps}"
             )
+        _ = self.jitter  # refuses changes that are not small
+
+    @property
+    def jitter(self) -> Jitter:
+        """Small changes of the images, beside the variations of their kind."""
+        return Jitter(light=self.light, shift=self.shift)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from vqad.detection.surprisal import Form
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.vqvae import VQVAEConfig
-from vqad.training.augment import Jitter
 from vqad.training.loop import FitOptions
 
 
@@ -43,10 +42,20 @@ PRESETS: dict[str, Preset] = {
         vqvae=VQVAEConfig(stem="pixel_blocks", num_residual_blocks=4),
         prior=PixelSNAILConfig(width=96, place_bias=True),
         fit_vqvae=FitOptions(
-            num_steps=500, batch_size=8, learning_rate=1e-3, num_warmup_steps=60, jitter=_JITTER
+            num_steps=500,
+            batch_size=8,
+            learning_rate=1e-3,
+            num_warmup_steps=60,
+            light=_LIGHT,
+            shift=_SHIFT,
         ),
         fit_prior=FitOptions(
-            num_steps=200, batch_size=8, learning_rate=1e-3, variations_per_image=4, jitter=_JITTER
+            num_steps=200,
+            batch_size=8,
+            learning_rate=1e-3,
+            variations_per_image=4,
+            light=_LIGHT,
+            shift=_SHIFT,
         ),
     ),
     # Small images and maps, for the demo and the tests.
