@@ -19,9 +19,8 @@ class Preset:
     form: Form = "joined"  # the default
 
 
-_JITTER = Jitter(
-    light=0.05, shift=4 / 256
-)  # a guess: what cameras and lamps change from day to day
+# Guesses: how much lamps and cameras change from day to day.
+_LIGHT, _SHIFT = 0.05, 4 / 256
 
 PRESETS: dict[str, Preset] = {
     # The paper's network, batches and learning rate (4.3.2). It counts epochs of an augmented
