@@ -67,3 +67,43 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     expected = "kind of nut must be one of texture, rotatable_object, object, got round"
     with pytest.raises(ValueError, match=expected):
         given_kind("nut", {"nut": "round"})
+
+
+@pytest.mark.parametrize("kind", ["texture", "rotatable_object", "object"])
+def test_jitter_changes_the_light_within_its_bounds(kind: str) -> None:
+    grey = torch.full((64, 3, 16, 16), 0.5)
+    found = augment(grey, kind, torch.Generator().manual_seed(0), Jitter(light=0.05))
+    levels = found[:, 0, 8, 8]
+    # A factor of .95 to 1.05, and up to .05 added.
+    assert levels.min() >= 0.5 * 0.95 - 0.05 - 1e-6
+    assert levels.max() <= 0.5 * 1.05 + 0.05 + 1e-6
+    assert levels.std() > 0.01
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["rotatable_object", "object"])
+def test_jitter_shifts_an_object_within_its_bounds(kind: str) -> None:
+    # A white square in the middle, whose centre no symmetry moves.
+    square = torch.zeros(64, 3, 65, 65)
+    square[:, :, 24:41, 24:41] = 1
+    found = augment(square, kind, torch.Generator().manual_seed(0), Jitter(shift=4 / 65))[:, 0]
+    at = torch.arange(65.0)
+    for weights in (found.sum(1), found.sum(2)):
+        centre = (weights * at).sum(1) / weights.sum(1) - 32
+        assert centre.abs().max() < 4.2
+        assert centre.std() > 1.5
+
+
+def test_without_jitter_the_draws_are_the_same_as_before_there_was_any() -> None:
+    images = pictures()
+    for kind in ("texture", "rotatable_object", "object"):
+        plain = augment(images, kind, torch.Generator().manual_seed(3))
+        assert torch.equal(plain, augment(images, kind, torch.Generator().manual_seed(3), Jitter()))
+
+
+def test_jitter_that_is_not_small_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"light must be in \[0, 0\.5\), got 0\.5"):
+        Jitter(light=0.5)
+    with pytest.raises(ValueError, match=r"shift must be in \[0, 0\.5\), got -0\.1"):
+        Jitter(shift=-0.1)
