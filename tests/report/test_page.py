@@ -182,3 +182,38 @@ def test_the_page_shows_the_earlier_nights_of_its_output(tmp_path: Path) -> None
     assert "share of defects of bolt in 4 nights, the latest on the right" in html
     assert html.index("2026-11-20 22:00 UTC: 0.0 %") < html.index("2026-11-22 22:00 UTC: 20.0 %")
     assert "2026-11-22 23:12 UTC: 50.0 % defect" in html
+
+
+def test_the_page_shows_what_is_unusual_beside_its_usual_ranges(tmp_path: Path) -> None:
+    expected = {
+        "bolt": {
+            "brightness": {"value": 0.5, "earlier nights": [0.6, 0.7], "training images": [0.4, 1]},
+            "defect_share": {"value": 0.05, "earlier nights": [0.0, 0.1]},
+            "odd": {"value": "?"},
+            "odder": 3,
+        }
+    }
+    html = made(tmp_path, expected=expected)
+    assert "0.5, unusual" in html
+    assert "<td>0.6 to 0.7</td><td>0.4 to 1</td>" in html
+    assert "<td>5.0%</td><td>0.0% to 10.0%</td><td>-</td>" in html
+    assert "odd" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", html, flags=re.DOTALL)
+
+
+def test_nights_in_folders_by_date_are_found_beside_the_output(tmp_path: Path) -> None:
+    shared = {
+        "command": "inspect",
+        "images": 10,
+        "archive_pattern": {"archive": "s3://b/*", "include": None, "category_pattern": None},
+        "statistics": {"bolt": {}},
+    }
+    for day in ("20", "21"):
+        folder = tmp_path / f"2026-11-{day}"
+        counts = {"bolt": {"defect": 1, "normal": 9}}
+        record = shared | {"run": f"202611{day}T220000Z-00000000", "categories": counts}
+        uri = output_layout.latest_run_record(str(folder))
+        files.write_bytes(uri, json.dumps(record).encode())
+    output = str(tmp_path / "2026-11-22")
+    drawn_night.write_night(tmp_path / "archive", output, **shared, categories=counts)
+    drawn_night.make_page(output, restored=0)
+    assert "share of defects of bolt in 3 nights" in html_of(output)

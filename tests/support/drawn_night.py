@@ -147,6 +147,6 @@ def make_page(output: str, **options: Any) -> tuple[Survey, list[cards.Card]]:
     found = survey(job)
     batches = cards.batches(found.rows, num_restored=job.restored, size=5)
     drawn = [card for each in batches for card in cards.draw(each, output, job.models or "")]
-    html = page.render(**contents.values(output, job.models or "", found, drawn))
+    html = page.render(**contents.values(job, job.models or "", found, drawn))
     files.write_bytes(output_layout.report_page(output), html)
     return found, drawn

@@ -57,7 +57,7 @@ def inspect_archive(
                     _compare(job, monitoring, summary, say)
                 run_report.write_run(job, summary, asked=asked, command=command)
             if with_page:
-                _make_page(job, plan, say)
+                _make_page(job, monitoring, plan, say)
     return summary
 
 
@@ -73,12 +73,13 @@ def _write_sheets(job: InspectJob, summary: InspectSummary, say: Say, num_sheets
     )
 
 
-def _make_page(job: InspectJob, plan: Plan, say: Say) -> None:
+def _make_page(job: InspectJob, monitoring: Monitoring, plan: Plan, say: Say) -> None:
     """Make the page about the output if it may have changed, or say why it could not be made."""
     try:
         if not plan.has_work and files.exists(output_layout.report_page(job.output)):
             return
-        made = make_report(ReportJob(output=job.output, models=job.models), say)
+        wanted = ReportJob(output=job.output, models=job.models, history=monitoring.history)
+        made = make_report(wanted, say)
         say(f"page: {made.page}")
     except Exception as error:  # the verdicts are complete, whatever happens to their page
         reason = " ".join(str(error).split()) or type(error).__name__

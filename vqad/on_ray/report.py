@@ -56,7 +56,7 @@ def make_report(job: ReportJob, say: Say) -> Report:
         drawn = list(_drawn(batches, job.output, models, len(found.rows), say))
         drawn.sort(key=lambda card: by_severity(card.row))
         uri = output_layout.report_page(job.output)
-        files.write_bytes(uri, page.render(**contents.values(job.output, models, found, drawn)))
+        files.write_bytes(uri, page.render(**contents.values(job, models, found, drawn)))
         contents.remove_others(job.output, before, contents.picture_names(drawn))
         _write_sheets(job, found, models, say)
     seconds = round(time.monotonic() - start_s, 1)

@@ -11,9 +11,10 @@ import vqad
 from vqad.inspection import history
 from vqad.report import page_data, plots
 from vqad.report.cards import Card
+from vqad.report.job import ReportJob
 from vqad.report.survey import Survey
 from vqad.storage import files, models_layout, output_layout
-from vqad.storage.errors import FetchError, VqadError
+from vqad.storage.errors import ArchiveError, FetchError, VqadError
 
 _LARGEST_RECORD_BYTES: Final = 16 * 2**20
 
@@ -63,10 +64,11 @@ def read_record(output: str) -> RunRecord:
     return RunRecord(values=found if isinstance(found, dict) else {})
 
 
-def values(output: str, models: str, survey: Survey, cards: Sequence[Card]) -> dict[str, Any]:
+def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -> dict[str, Any]:
     """Everything that the template names."""
-    record = read_record(output)
-    nights = _nights(output, record)
+    output, record = job.output, read_record(job.output)
+    earlier, problem = _earlier(job, record)
+    nights = _nights(earlier, record)
     run = record.run or max(survey.totals.runs, default="")
     return {
         "when": page_data.when(run),
@@ -78,10 +80,10 @@ def values(output: str, models: str, survey: Survey, cards: Sequence[Card]) -> d
         "versions": record.versions,
         "version": vqad.__version__,
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "notes": _notes(survey, record),
+        "notes": _notes(survey, record, problem),
         "compared": _compared(record),
         "totals": survey.totals,
-        "panels": page_data.panels(survey, nights),
+        "panels": page_data.panels(survey, nights, record.values),
         "has_nights": len(nights) > 1,
         "reasons": page_data.REASONS,
         "num_cards": len(cards),
@@ -127,18 +129,40 @@ def _unit(models: str, category: str, version: str) -> str:
         return ""
 
 
-def _nights(output: str, record: RunRecord) -> list[plots.Night]:
+def _earlier(job: ReportJob, record: RunRecord) -> tuple[list[dict[str, Any]], str]:
+    """Records of earlier nights, latest first, and the reason why there are none to be had.
+
+    They are the nights that the run was compared with. A run of an earlier version of the program
+    doesn't say with what it can be compared: then they are the earlier runs of its output.
+    """
+    pattern, statistics = (record.values.get(each) for each in ("archive_pattern", "statistics"))
+    try:
+        if not isinstance(pattern, dict) or not isinstance(statistics, dict):
+            own = history.last_runs(job.output)
+            return [each for each in own if each.get("run") != record.run], ""
+        night = history.Night(
+            run=record.run,
+            output=job.output,
+            pattern=pattern,
+            categories=frozenset(statistics),
+        )
+        folder = job.history or history.folder_above(job.output)
+        return history.earlier_nights(folder, night), ""
+    except ArchiveError as error:
+        return [], f"earlier nights can't be read: {error}"
+
+
+def _nights(earlier: Sequence[dict[str, Any]], record: RunRecord) -> list[plots.Night]:
     """The earlier nights, oldest first, and the latest run."""
-    earlier = [each for each in history.last_runs(output) if each.get("run") != record.run]
     found = [plots.night_of(each, page_data.when(_text(each.get("run")))) for each in earlier]
     latest = plots.night_of(record.values, page_data.when(record.run), is_latest=True)
     return [*reversed(found), latest]
 
 
-def _notes(survey: Survey, record: RunRecord) -> list[tuple[str, str]]:
+def _notes(survey: Survey, record: RunRecord, problem: str) -> list[tuple[str, str]]:
     """Warnings and notes, each with its kind."""
     warnings = [("warning", each) for each in page_data.warnings_of(record.values)]
-    notes = []
+    notes = [problem] if problem else []
     if not record.values:
         notes.append("there is no run.json: the inspection has not ended, or was stopped")
     if survey.damaged:

@@ -24,6 +24,14 @@ class ReportJob:
             "metavar": "URI",
         },
     )
+    history: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder with the outputs of earlier nights, which are shown beside this one; "
+            "default: the folder above the output",
+            "metavar": "URI",
+        },
+    )
     cards: int = field(
         default=200,
         metadata={"help": "number of images of each category that are shown with pictures"},

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vqad.report import plots
+from vqad.report import drift_table, plots
 from vqad.report.cards import Card
+from vqad.report.drift_table import Line
 from vqad.report.plots import Night, Plot
 from vqad.report.survey import Survey
 from vqad.report.totals import CategoryTotals
@@ -41,7 +42,7 @@ class Panel:
     histogram: Plot | None  # None where every image was rejected
     defects: Plot | None  # shares of the nights; None without earlier nights
     rejects: Plot | None
-    statistics: list[tuple[str, str]]  # of the latest run, by name
+    statistics: list[Line]  # of the latest run
 
     @property
     def versions(self) -> list[tuple[str, int]]:
@@ -49,8 +50,8 @@ class Panel:
         return self.totals.versions.most_common()
 
 
-def panels(survey: Survey, found: Sequence[Night]) -> list[Panel]:
-    """The categories in alphabetical order."""
+def panels(survey: Survey, found: Sequence[Night], record: dict[str, Any]) -> list[Panel]:
+    """The categories in alphabetical order; ``record`` is that of the latest run."""
     num_cards: dict[str, int] = {}
     for row in survey.rows:
         num_cards[row["category"]] = num_cards.get(row["category"], 0) + 1
@@ -62,7 +63,7 @@ def panels(survey: Survey, found: Sequence[Night]) -> list[Panel]:
             histogram=plots.histogram(totals) if totals.scores.any() else None,
             defects=plots.nights(found, name, "defect"),
             rejects=plots.nights(found, name, "reject"),
-            statistics=[],
+            statistics=drift_table.lines(record, name),
         )
         for name, totals in sorted(survey.totals.by_category.items())
     ]

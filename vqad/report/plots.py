@@ -11,6 +11,7 @@ from vqad.report.totals import BINS_PER_THRESHOLD, CategoryTotals
 HEIGHT: Final = 60.0  # of all plots, in units of the drawing
 _STEP: Final = 10.0  # from one bar to the next
 _BAR: Final = 8.5  # width of a bar
+_NIGHTS: Final = 8  # that there is room for: those of a week, and the latest
 _SMALLEST_HEIGHT: Final = 1.5  # of a bar that is not zero, so that it can be seen
 
 
@@ -116,8 +117,9 @@ def nights(found: Sequence[Night], category: str, verdict: str) -> Plot | None:
         )
         for at, (each, share) in enumerate(shares)
     ]
+    labels = [(0.0, f"top: {_percent(largest)}")]
     caption = f"share of {verdict}s of {category} in {len(found)} nights, the latest on the right"
-    return Plot(bars=bars, width=2 * _STEP * len(found), caption=caption)
+    return Plot(bars=bars, width=2 * _STEP * _NIGHTS, caption=caption, labels=labels)
 
 
 def _percent(share: float | None) -> str:
