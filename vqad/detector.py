@@ -20,9 +20,11 @@ from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
 from vqad.detection import anomaly_map, area_score, saved_detector, score, surprisal, witnesses
+from vqad.detection.evidence import Evidence
 from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.p_value import p_value
 from vqad.detection.saved_detector import Parts
+from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import DetectorError
@@ -31,18 +33,8 @@ from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
+from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """The results of a batch before maps and scores are made; one entry per image."""
-
-    codes: Codes
-    restored_codes: Codes
-    differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
-    surprisals: list[Surprisal]  # nats; empty in the plain form
-    local_fields: list[Field]  # of local statistics; none but in the full form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +61,19 @@ class Detector:
         settings: Settings,
         *,
         local_statistics: LocalStatistics | None = None,
+        segmenter: Segmenter | None = None,
         version: str = "",
     ) -> None:
         self.vqvae = vqvae.eval()
         self.prior = prior.eval()
         self.settings = settings
-        self.local_statistics = local_statistics  # they stay on the CPU
+        self.local_statistics = local_statistics  # they stay on the CPU, and the segmenter too
+        self.segmenter = segmenter and segmenter.eval().requires_grad_(False)
         self.version = version
         if settings.form == "full" and local_statistics is None:
             raise ValueError("the full form needs fitted local statistics")
+        if settings.form == "full" and settings.segmenter and segmenter is None:
+            raise ValueError("the detector's settings name a segmenter: a fitted one is needed")
         for network in (vqvae, prior):
             network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -100,8 +96,15 @@ class Detector:
 
     def with_settings(self, **changes: Any) -> "Detector":
         """A detector with the same networks and other settings."""
-        settings = replace(self.settings, **changes)
-        return Detector(self.vqvae, self.prior, settings, local_statistics=self.local_statistics)
+        return Detector(settings=replace(self.settings, **changes), **vars(self._parts()))
+
+    def _parts(self) -> Parts:
+        return Parts(
+            vqvae=self.vqvae,
+            prior=self.prior,
+            local_statistics=self.local_statistics,
+            segmenter=self.segmenter,
+        )
 
     @torch.inference_mode()
     def inspect(self, batch: Images) -> Inspection:
@@ -146,9 +149,9 @@ class Detector:
             local_fields=self._local_fields(batch) if self.settings.form == "full" else [],
         )
 
-    def _local_fields(self, batch: Images) -> list[Field]:
+    def _local_fields(self, batch: Images) -> list[dict[str, Field]]:
         assert self.local_statistics is not None
-        return self.local_statistics.inspect(batch.movedim(1, -1).cpu().numpy())
+        return local_fields(self.local_statistics, self.segmenter, batch)
 
     def witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
         """The fields of the witnesses, by name, of each image; none but in the full form."""
@@ -277,17 +280,14 @@ class Detector:
 
         ``beside`` are more files for people, by name; loading ignores them.
         """
-        local = self.local_statistics if self.settings.form == "full" else None
-        parts = Parts(vqvae=self.vqvae, prior=self.prior, local_statistics=local)
-        self.version = saved_detector.save(models, self.settings, parts, beside)
+        self.version = saved_detector.save(models, self.settings, self._parts(), beside)
         return self.version
 
     @classmethod
     def load(cls, models: str, category: str, *, version: str = "") -> "Detector":
         """Load the current version, or the given one. Raises DetectorError."""
         settings, parts, version = saved_detector.load(models, category, version)
-        local = parts.local_statistics
-        return cls(parts.vqvae, parts.prior, settings, local_statistics=local, version=version)
+        return cls(settings=settings, version=version, **vars(parts))
 
 
 def device() -> str:

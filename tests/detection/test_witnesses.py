@@ -7,6 +7,7 @@ from vqad.detection.surprisal import unknown
 from vqad.detection.witnesses import (
     DIFFERENCE,
     LOCAL,
+    SEGMENTER,
     SURPRISAL,
     WEIGHTS,
     Witness,
@@ -15,6 +16,7 @@ from vqad.detection.witnesses import (
     measure_witness,
     on_grid,
     shares,
+    weights,
 )
 
 
@@ -24,24 +26,30 @@ def noise(num: int = 20, *, seed: int = 0, scale: float = 1.0) -> list[np.ndarra
 
 
 def measured() -> list[Witness]:
-    return [measure_witness(name, noise(seed=at)) for at, name in enumerate(WEIGHTS)]
+    return [
+        measure_witness(name, noise(seed=at), weight=weight)
+        for at, (name, weight) in enumerate(WEIGHTS.items())
+    ]
 
 
 def test_a_usual_largest_value_of_a_normal_image_becomes_one() -> None:
     for scale in (1.0, 50.0):
-        witness = measure_witness(DIFFERENCE, noise(scale=scale))
+        witness = measure_witness(DIFFERENCE, noise(scale=scale), weight=0.25)
         largest = [witness.standardised(each).max() for each in noise(scale=scale)]
         assert np.median(largest) == pytest.approx(1, abs=0.01)
 
 
 def test_a_witness_that_never_spoke_on_normal_images_does_not_divide_by_zero() -> None:
-    witness = measure_witness(DIFFERENCE, [np.zeros((16, 16), np.float32)] * 3)
+    witness = measure_witness(DIFFERENCE, [np.zeros((16, 16), np.float32)] * 3, weight=0.25)
     assert (witness.mean, witness.deviation, witness.largest) == (0, 1, 1)
 
 
-def test_the_weights_add_up_and_local_statistics_have_the_most() -> None:
-    assert sum(WEIGHTS.values()) == 1
-    assert max(WEIGHTS, key=lambda name: WEIGHTS[name]) == LOCAL
+@pytest.mark.parametrize("with_segmenter", [False, True])
+def test_the_weights_add_up_and_local_statistics_have_the_most(with_segmenter: bool) -> None:
+    of = weights(with_segmenter=with_segmenter)
+    assert sum(of.values()) == pytest.approx(1)
+    assert max(of, key=lambda name: of[name]) == LOCAL
+    assert (SEGMENTER in of) == with_segmenter
 
 
 def test_the_share_names_the_witness_that_saw_the_defect() -> None:
@@ -71,7 +79,7 @@ def test_every_map_becomes_a_field_of_the_grid(size: int) -> None:
 
 def test_surprisal_and_difference_lie_on_the_grid_of_local_statistics() -> None:
     (fields,) = fields_of(
-        [np.zeros((16, 16), np.float32)],
+        [{LOCAL: np.zeros((16, 16), np.float32)}],
         [np.full((2, 4, 4), 3, np.float32)],
         [np.full((32, 32), 7, np.float32)],
         unknown(4),

@@ -11,7 +11,7 @@ import torch
 from tests.evaluation.test_measure import measured_of
 from tests.training.test_full_form import PIXELS, broken, fitted_washer, images
 from vqad.detection.area_score import area_score, usual_areas
-from vqad.detection.witnesses import WEIGHTS, Witness, join_fields
+from vqad.detection.witnesses import WEIGHTS_WITH_SEGMENTER, Witness, join_fields
 from vqad.detector import Detector
 from vqad.evaluation import methods, witness_ablations
 from vqad.evaluation.markdown import text as markdown
@@ -138,7 +138,7 @@ def test_an_evaluation_applies_them_to_files(
 ) -> None:
     assert isinstance(method, methods.Method)
     assert list(method.names) == [*subsets(washer.settings.witnesses), "all"]
-    assert len(method.names) == 2 * len(WEIGHTS) + 1
+    assert len(method.names) == 2 * len(WEIGHTS_WITH_SEGMENTER) + 1
     assert list(method.thresholds()) == list(method.names)
     files = sorted((home / "data" / "washer" / "train" / "good").iterdir())[:3]
     found = methods.apply(method, [each.as_uri() for each in files], True)

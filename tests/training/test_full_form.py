@@ -11,13 +11,15 @@ import torch
 
 from tests.model.test_vqvae import CONFIG
 from tests.training.test_networks import PRIOR, PRIOR_BUDGET, VQVAE_BUDGET, drawn_pixels
+from tests.training.test_segmenter import SMALL
 from vqad.detection.area_score import UNIT
 from vqad.detection.score import score
 from vqad.detection.settings import GREY_LEVELS
 from vqad.detection.weights import DetectorError
-from vqad.detection.witnesses import WEIGHTS
+from vqad.detection.witnesses import WEIGHTS, WEIGHTS_WITH_SEGMENTER
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
+from vqad.model.segmenter import SegmenterConfig
 from vqad.training import full_form
 from vqad.training.category import Training
 from vqad.training.full_form import NormalImages
@@ -32,7 +34,13 @@ NAMES = [f"file:///washers/{number:02}.png" for number in range(24)]
 def fitted_washer() -> Detector:
     """Fitted once for all modules of tests."""
     with pytest.MonkeyPatch.context() as patch:
-        preset = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE_BUDGET, fit_prior=PRIOR_BUDGET)
+        preset = Preset(
+            vqvae=CONFIG,
+            prior=PRIOR,
+            fit_vqvae=VQVAE_BUDGET,
+            fit_prior=PRIOR_BUDGET,
+            segmenter=SMALL,
+        )
         patch.setitem(PRESETS, "tiny", preset)
         options = TrainOptions(
             category="washer", kind="rotatable_object", preset="tiny", form="full", eta=0.05
@@ -66,7 +74,7 @@ def test_all_normal_images_set_its_threshold_in_its_own_unit(washer: Detector) -
     assert len(found.held_out_scores) == len(found.held_out)
     expected = float(np.float32(np.quantile(found.cross_fitted_scores, 0.95)))
     assert settings.threshold == expected
-    assert [each.name for each in settings.witnesses] == list(WEIGHTS)
+    assert [each.name for each in settings.witnesses] == list(WEIGHTS_WITH_SEGMENTER)
 
 
 def test_defects_are_found_and_the_map_agrees_with_the_verdict(washer: Detector) -> None:
@@ -81,7 +89,7 @@ def test_defects_are_found_and_the_map_agrees_with_the_verdict(washer: Detector)
             size_px = settings.vqvae.image_size_px
             regions = washer.regions(anomaly_map, source_width_px=size_px, source_height_px=size_px)
             assert bool(regions) == (verdict == "defect")
-    assert all(set(each) == set(WEIGHTS) for each in bad.shares)
+    assert all(set(each) == set(WEIGHTS_WITH_SEGMENTER) for each in bad.shares)
     assert [sum(each.values()) for each in bad.shares] == pytest.approx([1] * 6)
 
 
@@ -89,10 +97,11 @@ def test_saved_and_loaded_it_gives_equal_bits(washer: Detector, tmp_path: Path) 
     version = washer.save(str(tmp_path))
     folder = tmp_path / "washer" / version
     record = json.loads((folder / "detector.json").read_text())
-    assert record["format_version"] == 4
+    assert record["format_version"] == 5
     assert record["settings"]["unit"] == UNIT
     assert set(record["files"]) == {
-        *("vqvae.safetensors", "prior.safetensors", "local_statistics.safetensors")
+        *("vqvae.safetensors", "prior.safetensors"),
+        *("local_statistics.safetensors", "segmenter.safetensors"),
     }
     loaded = Detector.load(str(tmp_path), "washer")
     assert loaded.settings == washer.settings
@@ -101,22 +110,25 @@ def test_saved_and_loaded_it_gives_equal_bits(washer: Detector, tmp_path: Path) 
     np.testing.assert_array_equal(one.anomaly_maps, other.anomaly_maps)
 
 
-def test_other_local_statistics_than_the_recorded_ones_are_refused(
-    washer: Detector, tmp_path: Path
+@pytest.mark.parametrize("part", ["local_statistics", "segmenter"])
+def test_other_parts_than_the_recorded_ones_are_refused(
+    washer: Detector, tmp_path: Path, part: str
 ) -> None:
-    path = tmp_path / "washer" / washer.save(str(tmp_path)) / "local_statistics.safetensors"
+    path = tmp_path / "washer" / washer.save(str(tmp_path)) / f"{part}.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DetectorError, match="does not match its recorded hash"):
         Detector.load(str(tmp_path), "washer")
     path.unlink()
-    with pytest.raises(DetectorError, match="local_statistics"):
+    with pytest.raises(DetectorError, match=part):
         Detector.load(str(tmp_path), "washer")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"witnesses": ()}, "the full form has the witnesses local statistics, surprisal"),
+        ({"witnesses": ()}, "the full form has the witnesses local statistics, segmenter"),
+        ({"segmenter": SegmenterConfig(num_channels=7)}, "must have num_channels 78, .* got 7"),
+        ({"segmenter": None}, "the witnesses local statistics, surprisal, difference, got"),
         ({"area_rule": None}, "needs local_statistics and area_rule"),
         ({"unit": GREY_LEVELS}, "the unit of the full form is"),
         ({"threshold": 1e9}, r"threshold must be in \[0, 1000000.0\)"),
@@ -129,9 +141,30 @@ def test_settings_that_no_full_verdict_can_be_made_with_are_refused(
         replace(washer.settings, **changes)
 
 
-def test_a_full_detector_without_its_statistics_is_refused(washer: Detector) -> None:
+def test_a_full_detector_without_its_parts_is_refused(washer: Detector) -> None:
+    networks = washer.vqvae, washer.prior, washer.settings
     with pytest.raises(ValueError, match="the full form needs fitted local statistics"):
-        Detector(washer.vqvae, washer.prior, washer.settings)
+        Detector(*networks)
+    with pytest.raises(ValueError, match="settings name a segmenter: a fitted one is needed"):
+        Detector(*networks, local_statistics=washer.local_statistics)
+
+
+def test_a_detector_of_an_older_program_has_no_segmenter_and_judges_as_before(
+    washer: Detector, tmp_path: Path
+) -> None:
+    three = [each for each in washer.settings.witnesses if each.name in WEIGHTS]
+    witnesses = tuple(replace(each, weight=WEIGHTS[each.name]) for each in three)
+    settings = replace(washer.settings, segmenter=None, witnesses=witnesses)
+    old = Detector(washer.vqvae, washer.prior, settings, local_statistics=washer.local_statistics)
+    folder = tmp_path / "washer" / old.save(str(tmp_path))
+    assert not (folder / "segmenter.safetensors").exists()
+    record = json.loads((folder / "detector.json").read_text())
+    del record["settings"]["segmenter"]
+    (folder / "detector.json").write_text(json.dumps({**record, "format_version": 4}))
+    loaded = Detector.load(str(tmp_path), "washer")
+    one, other = (each.inspect(images(broken())) for each in (old, loaded))
+    assert one.scores == other.scores
+    assert all(set(each) == set(WEIGHTS) for each in other.shares)
 
 
 def test_the_paper_s_form_of_a_full_detector_is_that_of_its_networks(washer: Detector) -> None:
@@ -158,7 +191,9 @@ def test_near_copies_are_scored_by_statistics_that_saw_neither(
     monkeypatch.setattr(full_form, "fit_statistics", fit_statistics)
     normal = NormalImages.of(to_tensor(pixels[:3]), to_tensor(pixels[3:]), names=NAMES)
     with pytest.raises(InterruptedError):
-        full_form.fit(normal, washer, TrainOptions(category="washer", kind="object"))
+        full_form.fit(
+            normal, washer, TrainOptions(category="washer", kind="object"), segmenter=None
+        )
     assert seen[20] == seen[4] == NAMES[4]
     assert len(set(seen)) == 23
 

@@ -14,6 +14,7 @@ from tests.training.test_networks import (
     drawn_pixels,
     one_thread,
 )
+from tests.training.test_segmenter import SMALL
 from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 from vqad.images import listing
@@ -43,7 +44,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     found = dataset.read(listing.list_images(str(folder)), size_px=16)
     assert len(found.suspicious) == NUM_MASKS
     with pytest.MonkeyPatch.context() as patch:
-        preset = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE_BUDGET, fit_prior=PRIOR_BUDGET)
+        preset = Preset(
+            vqvae=CONFIG,
+            prior=PRIOR,
+            fit_vqvae=VQVAE_BUDGET,
+            fit_prior=PRIOR_BUDGET,
+            segmenter=SMALL,
+        )
         patch.setitem(PRESETS, "tiny", preset)
         training = Training(found.names, found.pixels, OPTIONS)
         assert list(training.records())

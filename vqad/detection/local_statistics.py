@@ -25,6 +25,7 @@ from vqad.detection.image_context import ImageContext, fit_context, num_componen
 from vqad.detection.local_features import FeatureOptions, features
 from vqad.detection.local_gaussian import fit_gaussian
 from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
+from vqad.detection.local_residuals import UsualPlaces, residuals, usual_places
 
 Field = Float32[ndarray, "grid grid"]  # places on each side
 
@@ -83,6 +84,7 @@ class LocalStatistics(nn.Module):
             dtype = torch.float16 if len(shape) > 2 else torch.float32
             self.register_buffer(name, torch.zeros(shape, dtype=dtype))
         self._unpacked: tuple[ImageContext, LocalNeighbours] | None = None
+        self._usual: UsualPlaces | None = None
 
     def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
         """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
@@ -92,7 +94,19 @@ class LocalStatistics(nn.Module):
         """Smoothed distances L and M, (2, num, rows, cols), of features."""
         context, neighbours = self._parts()
         both = neighbours.distances(context.left(found))
-        return np.stack([[_smooth(field) for field in one.numpy()] for one in both])
+        return np.stack([[smooth(field) for field in one.numpy()] for one in both])
+
+    @torch.inference_mode()
+    def residuals(
+        self,
+        found: Float32[Tensor, "num rows cols channels"],
+        distances: Float32[ndarray, "2 num rows cols"],
+    ) -> Float32[Tensor, "num residual_channels rows cols"]:
+        """Residuals of features and of their distances, for a segmenter."""
+        context, neighbours = self._parts()
+        if self._usual is None:
+            self._usual = usual_places(neighbours)
+        return residuals(context.left(found), distances, self._usual, self.to_white)
 
     def fields(self, distances: Float32[ndarray, "2 num rows cols"]) -> list[Field]:
         """One field of each image from its distances."""
@@ -107,7 +121,7 @@ class LocalStatistics(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._unpacked = None  # it was made of the parts before
+        self._unpacked = self._usual = None  # they were made of the parts before
 
     def _parts(self) -> tuple[ImageContext, LocalNeighbours]:
         """The parts in single precision, made once."""
@@ -175,5 +189,6 @@ def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:
     return torch.from_numpy(np.stack([features(one, options) for one in pictures]))
 
 
-def _smooth(field: Field) -> Field:
+def smooth(field: Field) -> Field:
+    """The field averaged over neighbouring places."""
     return cv2.GaussianBlur(field, (0, 0), _SMOOTHING_CELLS)

@@ -6,7 +6,7 @@ the weights of each part as safetensors, and detector.json with settings, hashes
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,9 +26,10 @@ from vqad.detection.weights import (
     weights_of,
 )
 from vqad.model.pixelsnail import PixelSNAIL
+from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
 from vqad.storage import files, models_layout, uris
-from vqad.storage.models_layout import LOCAL_STATISTICS, WEIGHTS
+from vqad.storage.models_layout import LOCAL_STATISTICS, SEGMENTER, WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,12 @@ class Parts:
     vqvae: VQVAE
     prior: PixelSNAIL
     local_statistics: LocalStatistics | None  # of the form full
+    segmenter: Segmenter | None  # of the form full, where it has one
 
     def by_file(self) -> dict[str, nn.Module]:
         """Each part by the name of its file."""
-        parts = (self.vqvae, self.prior, self.local_statistics)
-        names = (*WEIGHTS, LOCAL_STATISTICS)
+        parts = (self.vqvae, self.prior, self.local_statistics, self.segmenter)
+        names = (*WEIGHTS, LOCAL_STATISTICS, SEGMENTER)
         return {name: part for name, part in zip(names, parts, strict=True) if part is not None}
 
 
@@ -53,6 +55,8 @@ def save(
 
     ``beside`` are more files for people, by name; loading ignores them.
     """
+    if settings.form != "full":
+        parts = replace(parts, local_statistics=None, segmenter=None)
     weights = {name: weights_of(part) for name, part in parts.by_file().items()}
     digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
     version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
@@ -117,10 +121,13 @@ def _empty_parts(settings: Settings, folder: str) -> Parts:
                 f"{folder}/detector.json asks for {num_bytes} bytes of weights, more than "
                 f"{LARGEST_WEIGHTS_BYTES}; restore it, or train again with smaller sizes"
             )
-    config = settings.local_statistics if settings.form == "full" else None
+    full = settings.form == "full"
+    config = settings.local_statistics if full else None
+    segmenter = settings.segmenter if full else None
     return Parts(
         vqvae=VQVAE(settings.vqvae),
         prior=PixelSNAIL(settings.prior),
-        # The bounds of its configuration keep it below 50 MB at 256 px.
+        # The bounds of their configurations keep them below 50 MB at 256 px, and 9 MB.
         local_statistics=LocalStatistics(config) if config else None,
+        segmenter=Segmenter(segmenter) if segmenter else None,
     )

@@ -9,19 +9,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from vqad.detection.area_score import UNIT, AreaRule
 from vqad.detection.fit_record import FitRecord
+from vqad.detection.local_residuals import num_channels
 from vqad.detection.local_statistics import LocalStatisticsConfig
 from vqad.detection.surprisal import LARGEST_DIFFERENCE, Form, Usual
 from vqad.detection.weights import DetectorError
-from vqad.detection.witnesses import WEIGHTS, Witness
+from vqad.detection.witnesses import Witness, weights
 from vqad.images import decoding
 from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
+from vqad.model.segmenter import SegmenterConfig
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 4
-# 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`
-READABLE_VERSIONS: Final = (1, 2, 3, 4)
+FORMAT_VERSION: Final = 5
+# 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no
+# segmenter
+READABLE_VERSIONS: Final = (1, 2, 3, 4, 5)
 
 GREY_LEVELS: Final = "grey levels"
 # Of the form `full`: a guess. A defect of a million deviations would be a mistake.
@@ -51,6 +54,7 @@ class Settings:
     witnesses: tuple[Witness, ...] = ()  # of the form full, in the order of their weights
     local_statistics: LocalStatisticsConfig | None = None  # of the form full
     area_rule: AreaRule | None = None  # of the form full
+    segmenter: SegmenterConfig | None = None  # of the form full, where it has one
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
@@ -97,8 +101,9 @@ class Settings:
 
     def _check_full(self) -> None:
         names = [each.name for each in self.witnesses]
-        if set(names) != set(WEIGHTS) or len(names) != len(WEIGHTS):
-            raise ValueError(f"the full form has the witnesses {', '.join(WEIGHTS)}, got {names}")
+        wanted = weights(with_segmenter=self.segmenter is not None)
+        if set(names) != set(wanted) or len(names) != len(wanted):
+            raise ValueError(f"the full form has the witnesses {', '.join(wanted)}, got {names}")
         if self.local_statistics is None or self.area_rule is None:
             raise ValueError("the full form needs local_statistics and area_rule")
         ours, theirs = self.local_statistics.features.image_size_px, self.vqvae.image_size_px
@@ -107,6 +112,14 @@ class Settings:
                 f"local statistics and VQ-VAE must have the same image_size_px, got {ours} and "
                 f"{theirs}"
             )
+        if self.segmenter is not None:
+            ours = self.segmenter.num_channels
+            theirs = num_channels(self.local_statistics.features)
+            if ours != theirs:
+                raise ValueError(
+                    f"the segmenter must have num_channels {theirs}, those of a residual of local "
+                    f"statistics, got {ours}"
+                )
         if self.unit != UNIT:
             raise ValueError(f"the unit of the full form is {UNIT!r}, got {self.unit!r}")
 

@@ -8,7 +8,8 @@ deviation and a usual largest value, by which it is standardised:
     field = sum of weight * (field of the witness - mean) / deviation / largest
 
 so that 1 is the usual largest value of a normal image for every witness. The weights are fixed.
-A further witness is one more field with a name and a weight.
+A fourth witness, the segmenter, looks at the form of what local statistics find; a detector that
+an older version of this program saved has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,22 @@ from vqad.detection.local_statistics import Field, mean_deviation_largest
 from vqad.detection.surprisal import CellMap, Surprisal, Usual
 
 LOCAL: Final = "local statistics"
+SEGMENTER: Final = "segmenter"
 SURPRISAL: Final = "surprisal"
 DIFFERENCE: Final = "difference"
 
 # A guess, not measured on fitted networks: half to what did best alone, the rest to the networks.
 WEIGHTS: Final = {LOCAL: 0.5, SURPRISAL: 0.25, DIFFERENCE: 0.25}
+# Twice as much for local statistics as for the segmenter was measured without the networks; the
+# rest is a guess.
+WEIGHTS_WITH_SEGMENTER: Final = {LOCAL: 0.4, SEGMENTER: 0.2, SURPRISAL: 0.2, DIFFERENCE: 0.2}
 # Smallest deviations, in the witness's own unit: normal images may all be 0.
-_FLOORS: Final = {LOCAL: 1e-3, SURPRISAL: 0.05, DIFFERENCE: 1.0}  # -, nats, grey levels
+_FLOORS: Final = {
+    LOCAL: 1e-3,
+    SEGMENTER: 1e-2,  # logits
+    SURPRISAL: 0.05,  # nats
+    DIFFERENCE: 1.0,  # grey levels
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +69,19 @@ class Witness:
         return (field - np.float32(self.mean)) / np.float32(self.deviation * self.largest)
 
 
-def measure_witness(name: str, fields: Sequence[Field]) -> Witness:
+def weights(*, with_segmenter: bool) -> dict[str, float]:
+    """The witnesses of the form full, and their weights."""
+    return WEIGHTS_WITH_SEGMENTER if with_segmenter else WEIGHTS
+
+
+def measure_witness(name: str, fields: Sequence[Field], *, weight: float) -> Witness:
     """A witness by its fields of normal images."""
     mean, deviation, largest = mean_deviation_largest(
         np.stack(fields), smallest_deviation=_FLOORS[name]
     )
     return Witness(
         name=name,
-        weight=WEIGHTS[name],
+        weight=weight,
         mean=mean,
         deviation=deviation,
         largest=largest,
@@ -96,19 +111,19 @@ def shares(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> dict[st
 
 
 def fields_of(
-    local: Sequence[Field],
+    local: Sequence[Mapping[str, Field]],
     surprisals: Sequence[Surprisal],
     differences: Sequence[AnomalyMap],
     usual: Usual,
 ) -> list[dict[str, Field]]:
-    """The fields of the witnesses, by name, of each image."""
+    """The fields of the witnesses, by name, of each image; ``local`` are of those without codes."""
     return [
         {
-            LOCAL: field,
-            SURPRISAL: on_grid(surprisal.excess(nats, usual), len(field)),
-            DIFFERENCE: on_grid(difference, len(field)),
+            **fields,
+            SURPRISAL: on_grid(surprisal.excess(nats, usual), len(fields[LOCAL])),
+            DIFFERENCE: on_grid(difference, len(fields[LOCAL])),
         }
-        for field, nats, difference in zip(local, surprisals, differences, strict=True)
+        for fields, nats, difference in zip(local, surprisals, differences, strict=True)
     ]
 
 

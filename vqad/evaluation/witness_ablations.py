@@ -65,11 +65,11 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
     settings = detector.settings
     options = recorded_options(settings.found.options, settings.category)
     joined = detector.with_settings(form="joined", unit=GREY_LEVELS, threshold=0.0)
-    by_witness = full_form.fit(normal, joined, options).by_witness
+    full = full_form.fit(normal, joined, options, segmenter=detector.segmenter)
     found = {}
     for name, some in subsets(settings.witnesses).items():
         rule, threshold, _ = area_score.fit_rule(
-            [join_fields(fields, some) for fields in by_witness],
+            [join_fields(fields, some) for fields in full.by_witness],
             quantile=options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE,
             size_px=settings.vqvae.image_size_px,
             minimum_area_px=settings.minimum_area_px,

@@ -18,6 +18,7 @@ from vqad.storage.uris import join
 
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 LOCAL_STATISTICS: Final = "local_statistics.safetensors"  # of the form full
+SEGMENTER: Final = "segmenter.safetensors"  # of the form full, where it has one
 CURVES: Final = ("training.jsonl", "training.png")
 
 

@@ -22,6 +22,7 @@ from vqad.model.vqvae import VQVAE
 from vqad.training import eta_search, full_form
 from vqad.training.full_form import NormalImages
 from vqad.training.options import TrainOptions
+from vqad.training.presets import preset_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,8 @@ class Calibration:
         assert self.normal is not None
         joined = self._detector(eta, form="joined")
         size_px, area_px = joined.settings.vqvae.image_size_px, joined.settings.minimum_area_px
-        full = full_form.fit(self.normal, joined, self.options)
+        segmenter = preset_of(self.options.preset).segmenter
+        full = full_form.fit(self.normal, joined, self.options, segmenter=segmenter)
         quantile = self.options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE
         rule, threshold, scores = fit_rule(
             full.fields, quantile=quantile, size_px=size_px, minimum_area_px=area_px
@@ -86,10 +88,17 @@ class Calibration:
             usual=full.usual,
             witnesses=full.witnesses,
             local_statistics=full.statistics.config,
+            segmenter=full.segmenter.config if full.segmenter else None,
             area_rule=rule,
             found=record,
         )
-        return Detector(self.vqvae, self.prior, settings, local_statistics=full.statistics)
+        return Detector(
+            self.vqvae,
+            self.prior,
+            settings,
+            local_statistics=full.statistics,
+            segmenter=full.segmenter,
+        )
 
     def _eta(self) -> tuple[float, float | None]:
         """The eta that was asked for; or the best one, with its AUROC on painted rectangles."""

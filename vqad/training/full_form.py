@@ -21,9 +21,11 @@ from vqad.detection.surprisal import Surprisal, Usual
 from vqad.detection.witnesses import Witness, join_fields, measure_witness
 from vqad.detector import Detector
 from vqad.images.tensors import to_images
+from vqad.model.segmenter import Segmenter
 from vqad.training import near_copies
-from vqad.training.local_statistics import fit_statistics, group_names
+from vqad.training.local_statistics import FittedStatistics, fit_statistics, group_names
 from vqad.training.options import TrainOptions
+from vqad.training.segmenter import SegmenterOptions, cross_fitted_fields, fit_segmenter
 
 MOST_TRAINING_IMAGES: Final = 100  # that the networks inspect for the threshold; a guess
 BATCH_SIZE: Final = 16  # images that are inspected at once
@@ -63,6 +65,7 @@ class FullForm:
     """What was fitted, and the fields of normal images."""
 
     statistics: LocalStatistics
+    segmenter: Segmenter | None
     usual: Usual
     witnesses: tuple[Witness, ...]
     by_witness: list[dict[str, Field]]  # of each image, by statistics that did not see it
@@ -75,8 +78,17 @@ class FullForm:
         return [join_fields(each, self.witnesses) for each in self.by_witness]
 
 
-def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullForm:
-    """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
+def fit(
+    normal: NormalImages,
+    joined: Detector,
+    options: TrainOptions,
+    *,
+    segmenter: Segmenter | SegmenterOptions | None,
+) -> FullForm:
+    """Fit to normal images; ``joined`` is a detector of the networks in the joined form.
+
+    A fitted segmenter is measured as it is; with options, one is fitted to the training images.
+    """
     decoded = normal.as_numpy()
     copies = near_copies.copies(decoded)
     groups = group_names(normal.names, options.heldout_group, copies=copies)
@@ -85,25 +97,41 @@ def fit(normal: NormalImages, joined: Detector, options: TrainOptions) -> FullFo
     inspected = num_held_out + MOST_TRAINING_IMAGES
     chosen = [at for at, position in enumerate(local.positions) if position < inspected]
     held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
+    if isinstance(segmenter, SegmenterOptions):
+        learned = np.flatnonzero(np.array(local.positions) >= num_held_out)
+        segmenter = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
     pixels = normal.pixels[[local.positions[at] for at in chosen]]
     differences, surprisals = inspected_in_batches(joined, pixels)
     usual, expected = _usual(surprisals, held_out, joined)
+    without_codes = _without_codes(local, segmenter)
     fields = [
-        witnesses.fields_of([local.fields[at]], [nats], [difference], each)[0]
+        witnesses.fields_of([without_codes[at]], [nats], [difference], each)[0]
         for at, nats, difference, each in zip(
             chosen, surprisals, differences, expected, strict=True
         )
     ]
-    names = [*witnesses.WEIGHTS]
-    measured = tuple(measure_witness(name, [fields[at][name] for at in held_out]) for name in names)
+    measured = tuple(
+        measure_witness(name, [fields[at][name] for at in held_out], weight=weight)
+        for name, weight in witnesses.weights(with_segmenter=segmenter is not None).items()
+    )
     return FullForm(
         statistics=local.statistics,
+        segmenter=segmenter,
         usual=usual,
         witnesses=measured,
         by_witness=fields,
         held_out=held_out,
         num_changed=sum(int(differences[at].any()) for at in held_out),
     )
+
+
+def _without_codes(local: FittedStatistics, segmenter: Segmenter | None) -> list[dict[str, Field]]:
+    """The fields of each normal image by what needs no network over codes."""
+    found = [{witnesses.LOCAL: field} for field in local.fields]
+    if segmenter is None:
+        return found
+    fields = cross_fitted_fields(segmenter, local)
+    return [one | {witnesses.SEGMENTER: field} for one, field in zip(found, fields, strict=True)]
 
 
 def inspected_in_batches(

@@ -26,12 +26,23 @@ _LOOKED_AT: Final = 20  # images that decide whether a product is grey
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Some of the images, and statistics that were fitted on all but them."""
+
+    own: Int64[ndarray, " num"]  # positions among the images that were used
+    others: LocalStatistics
+
+
+@dataclass(frozen=True, kw_only=True)
 class FittedStatistics:
     """Local statistics, and what they say of the normal images that did not shape it."""
 
     statistics: LocalStatistics
     positions: list[int]  # of the normal images that were used
-    fields: list[Field]  # of each of them, by statistics that were not fitted on it
+    features: Tensor  # of each of them
+    folds: list[Fold]
+    distances: Float32[ndarray, "2 num rows cols"]  # of each, by statistics of other folds
+    fields: list[Field]  # of each, by its distances
 
 
 def fit_statistics(
@@ -52,12 +63,22 @@ def fit_statistics(
     )
     found = features_of((to_unit(pixels[at]) for at in positions), options)
     fold_of = folds([groups[at] for at in positions], rng)
-    distances = _cross_fitted(found, fold_of, options, seed)
+    dealt = [
+        Fold(
+            own=np.flatnonzero(fold_of == fold),
+            others=local_statistics.fit(found[fold_of != fold], options, seed=seed),
+        )
+        for fold in np.unique(fold_of)
+    ]
+    distances = _cross_fitted(found, dealt)
     statistics = local_statistics.fit(found, options, seed=seed)
     statistics.standard.copy_(local_statistics.standard_of(distances))
     return FittedStatistics(
         statistics=statistics,
         positions=positions.tolist(),
+        features=found,
+        folds=dealt,
+        distances=distances,
         fields=statistics.fields(distances),
     )
 
@@ -101,13 +122,10 @@ def folds(groups: Sequence[str], rng: np.random.Generator) -> Int64[ndarray, " n
     return fold_of[group_of]
 
 
-def _cross_fitted(
-    found: Tensor, fold_of: Int64[ndarray, " num"], options: FeatureOptions, seed: int
-) -> Float32[ndarray, "2 num rows cols"]:
+def _cross_fitted(found: Tensor, dealt: Sequence[Fold]) -> Float32[ndarray, "2 num rows cols"]:
     distances = np.zeros((2, *found.shape[:3]), np.float32)
-    for fold in np.unique(fold_of):
-        others = local_statistics.fit(found[fold_of != fold], options, seed=seed)
-        for some in np.array_split(np.flatnonzero(fold_of == fold), 1 + len(found) // 24):
+    for fold in dealt:
+        for some in np.array_split(fold.own, 1 + len(found) // 24):
             if some.size:
-                distances[:, some] = others.distances(found[some])
+                distances[:, some] = fold.others.distances(found[some])
     return distances

@@ -1,11 +1,12 @@
 """Three sizes of the method: the paper's for GPUs, one for laptops, one for tests and the demo."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vqad.detection.surprisal import Form
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.vqvae import VQVAEConfig
 from vqad.training.loop import FitOptions
+from vqad.training.segmenter import SegmenterOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,7 @@ class Preset:
     fit_vqvae: FitOptions
     fit_prior: FitOptions
     form: Form = "joined"  # the default
+    segmenter: SegmenterOptions = field(default_factory=SegmenterOptions)  # of the form full
 
 
 # Guesses: how much lamps and cameras change from day to day.
@@ -71,6 +73,9 @@ PRESETS: dict[str, Preset] = {
         prior=PixelSNAILConfig(num_codes=128, latent_size=16, width=48, num_stages=2, num_heads=2),
         fit_vqvae=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, num_warmup_steps=30),
         fit_prior=FitOptions(num_steps=300, batch_size=32, learning_rate=2e-3, interval_steps=25),
+        segmenter=SegmenterOptions(
+            num_painted=100, fit=FitOptions(num_steps=150, batch_size=16, learning_rate=2e-3)
+        ),
     ),
 }
 

@@ -1,0 +1,182 @@
+"""Fit a segmenter to defects that are painted onto normal pictures.
+
+A painted picture is measured by local statistics that were not fitted on it, as an inspected one
+is. So the segmenter sees both kinds of what is unusual: normal variation, which it learns to pass
+over, and defects. No image of a real defect has a part in it.
+
+What counts as a defect is what the field of local statistics rises at. Where a painted place
+differs and the field does not rise (the same texture from elsewhere, something fainter than the
+grain), nothing is learnt: such labels made the segmenter worse than chance on a grainy product.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64, Integer
+from numpy import ndarray
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from vqad.detection.local_statistics import Field, features_of
+from vqad.detection.segmented import segmented
+from vqad.images.decoding import to_unit
+from vqad.model.segmenter import Segmenter, SegmenterConfig
+from vqad.training.local_statistics import FittedStatistics, Fold
+from vqad.training.loop import FitOptions, autocast, check_finite, pace
+from vqad.training.painted_defects import paint
+
+_AT_ONCE: Final = 16  # images
+_CROP: Final = 32  # places on each side; a fourth of the cost of a whole image
+_AT_DEFECT: Final = 0.75  # share of the crops that look for a defect
+# Rise of the field of local statistics; 1 is the usual largest value of a normal image.
+_RISES_FROM: Final = 0.1
+_RISEN: Final = 0.3
+_WEIGHT_DECAY: Final = 1e-2
+_HARD_WEIGHT: Final = 4.0
+_OVERLAP_WEIGHT: Final = 0.3
+_SMALLEST_OVERLAP: Final = 5.0  # places; a crop without a defect has an overlap as well
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterOptions:
+    """Number of painted pictures, and the budget of the fit."""
+
+    num_painted: int = 400
+    fit: FitOptions = field(
+        default_factory=lambda: FitOptions(num_steps=500, batch_size=32, learning_rate=2e-3)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Pictures as a segmenter sees them, and what it has to say of each place."""
+
+    residuals: Tensor  # (num, channels, rows, cols), half precision
+    defects: Float32[Tensor, "num rows cols"]  # in [0, 1]
+    weights: Float32[Tensor, "num rows cols"]  # of each place in the loss
+
+
+def fit_segmenter(
+    local: FittedStatistics,
+    pixels: Integer[ndarray, "num height width 3"],
+    learned: Int64[ndarray, " learned"],
+    options: SegmenterOptions,
+    *,
+    seed: int,
+) -> Segmenter:
+    """Fit to some normal images; ``local`` was fitted to ``pixels``.
+
+    ``learned`` are the positions of these images among the fields of ``local``. The same seed gives
+    the same weights to the bit on one kind of machine.
+    """
+    rng = np.random.default_rng(seed)
+    examples = _examples(local, pixels, learned, options.num_painted, rng)
+    return _fitted(examples, options.fit, rng, seed=seed)
+
+
+def cross_fitted_fields(segmenter: Segmenter, local: FittedStatistics) -> list[Field]:
+    """The segmenter's field of each normal image, by statistics that were not fitted on it."""
+    fields = {}
+    for fold in local.folds:
+        for at in fold.own:  # one by one: residuals of all images would take 200 MB
+            found, distances = local.features[at, None], local.distances[:, at, None]
+            (fields[at],) = segmented(segmenter, fold.others.residuals(found, distances))
+    return [fields[at] for at in range(len(local.positions))]
+
+
+def _examples(
+    local: FittedStatistics, pixels: ndarray, learned: ndarray, num: int, rng: Generator
+) -> Examples:
+    """Paint on the images of each fold, as many as its share of them."""
+    parts = []
+    for fold in local.folds:
+        own = np.intersect1d(fold.own, learned)
+        chosen = np.resize(own, round(num * len(own) / len(learned)))
+        for start in range(0, len(chosen), _AT_ONCE):
+            some = chosen[start : start + _AT_ONCE]
+            parts.append(_painted(local, fold, pixels, some, learned, rng))
+    names = ("residuals", "defects", "weights")
+    return Examples(**{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
+
+
+def _painted(
+    local: FittedStatistics,
+    fold: Fold,
+    pixels: ndarray,
+    some: ndarray,
+    learned: ndarray,
+    rng: Generator,
+) -> Examples:
+    """Paint on some images of a fold; others of the learned ones lend what is transplanted."""
+    options = local.statistics.config.features
+    pictures, visible = [], []
+    for at in some:
+        clean, other = (to_unit(pixels[local.positions[n]]) for n in (at, rng.choice(learned)))
+        picture, share = paint(clean, other, rng, grey=options.grey)
+        pictures.append(picture)
+        visible.append(cv2.resize(share, (options.grid,) * 2, interpolation=cv2.INTER_AREA))
+    found = features_of(pictures, options)
+    distances = fold.others.distances(found)
+    before = np.stack([local.fields[at] for at in some])
+    rise = np.stack(local.statistics.fields(distances)) - before
+    risen = ((rise - _RISES_FROM) / (_RISEN - _RISES_FROM)).clip(0, 1)
+    return Examples(
+        residuals=fold.others.residuals(found, distances).half(),
+        defects=torch.from_numpy(visible * risen),
+        weights=torch.from_numpy(1 - visible * (1 - risen)),
+    )
+
+
+def _fitted(examples: Examples, options: FitOptions, rng: Generator, *, seed: int) -> Segmenter:
+    corners = [(each > 0.5).nonzero().numpy() for each in examples.defects]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        segmenter = Segmenter(SegmenterConfig(num_channels=examples.residuals.shape[1]))
+        optimizer = torch.optim.AdamW(segmenter.parameters(), weight_decay=_WEIGHT_DECAY)
+        for step in range(options.num_steps):
+            crops = _crops(examples, corners, options.batch_size, rng)
+            with autocast(torch.device("cpu")):
+                logits = segmenter(crops.residuals)
+            loss = _loss(logits, crops)
+            check_finite("loss of the segmenter", loss.item(), step)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * pace(step, options)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(segmenter.parameters(), 1.0)
+            optimizer.step()
+    return segmenter.eval()
+
+
+def _crops(examples: Examples, corners: list[ndarray], num: int, rng: Generator) -> Examples:
+    """Draw crops, most of them with a defect in sight."""
+    size = min(_CROP, examples.defects.shape[1])
+    last, chosen = examples.defects.shape[1] - size, []
+    for _ in range(num):
+        at = int(rng.integers(len(corners)))
+        top, left = rng.integers(last + 1, size=2)
+        if len(corners[at]) and rng.random() < _AT_DEFECT:
+            defect = corners[at][rng.integers(len(corners[at]))]
+            top, left = (defect - rng.integers(size, size=2)).clip(0, last)
+        chosen.append((at, ..., slice(top, top + size), slice(left, left + size)))
+    return Examples(
+        residuals=torch.stack([examples.residuals[box] for box in chosen]).float(),
+        defects=torch.stack([examples.defects[box] for box in chosen]),
+        weights=torch.stack([examples.weights[box] for box in chosen]),
+    )
+
+
+def _loss(logits: Tensor, crops: Examples) -> Tensor:
+    """Cross-entropy that counts hard places more, and the overlap of what is found."""
+    found, defects, weights = logits.sigmoid(), crops.defects, crops.weights
+    entropy = F.binary_cross_entropy_with_logits(logits, defects, reduction="none")
+    hard = (weights * entropy * (defects - found).abs().clamp(min=1e-3)).mean()
+    found = found * weights
+    both = (found * defects).sum((1, 2))
+    either = found.sum((1, 2)) + defects.sum((1, 2))
+    overlap = (2 * both + _SMALLEST_OVERLAP) / (either + _SMALLEST_OVERLAP)
+    return _HARD_WEIGHT * hard + _OVERLAP_WEIGHT * (1 - overlap).mean()
