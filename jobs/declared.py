@@ -1,19 +1,22 @@
 """A command's flags, taken from the dataclass in the library where its options are declared.
 
 The dataclass says of each field what it is for, in ``metadata``: ``help`` makes it a flag,
-``per_category`` makes it a key of ``[categories.NAME]``, and ``metavar="URI"`` says that its text
-is a place. So a new option is one field of the dataclass, and one use of it in the library.
+``per_category`` makes it a key of ``[categories.NAME]``, and ``metavar`` (URI or URL) says that its
+text is a place. So a new option is one field of the dataclass, and one use of it in the library.
 """
 
 import dataclasses
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobs.options import Uri
+from jobs.options import Shown, Uri
 
 T = TypeVar("T")
-_TYPES: dict[str, tuple[Any, Any]] = {"URI": (str, Uri)}
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "URI": (str, Uri),
+    "URL": (str, Annotated[str, Shown("URL")]),
+}
 
 
 def flags(*classes: Any) -> Any:

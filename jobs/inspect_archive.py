@@ -10,7 +10,7 @@ from jobs.command import run, say
 from jobs.options import Options, UsageError
 from vqad.images.routing import Routing
 from vqad.inspection.job import InspectJob
-from vqad.inspection.monitoring import Monitoring
+from vqad.inspection.monitoring import Monitoring, shown_url
 from vqad.storage import writable
 
 _FLAGS: Any = declared.flags(InspectJob, Routing, Monitoring)
@@ -34,12 +34,6 @@ class InspectCommand(Options, _FLAGS):
         default=True,
         description="do not make the page OUTPUT/report/index.html (default: make it)",
     )
-    max_reject_fraction: float = Field(
-        default=0.05,
-        description="share of rejected images, from 0 to 1, above which the exit code is 1",
-        ge=0,
-        le=1,
-    )
     dry_run: bool = Field(
         default=False,
         description="say what would be inspected and how long it would take, and do nothing",
@@ -57,42 +51,39 @@ def work(options: InspectCommand) -> tuple[dict[str, Any], int]:
     from vqad.on_ray.night import inspect_archive
 
     job = job_of(options)
+    monitoring = declared.made(Monitoring, options)
     if options.dry_run:
         return dry_run(job, say), 0
     writable.check(options.output, "--output")
     asked = options.model_dump(mode="json")
+    if options.notify:
+        asked["notify"] = shown_url(options.notify)
     summary = inspect_archive(
         job,
         say,
-        monitoring=declared.made(Monitoring, options),
+        monitoring=monitoring,
         num_sheets=options.sheets,
         with_page=options.report,
         asked=asked,
     )
-    return outcome(summary, options.max_reject_fraction)
+    for each in summary.beyond_limits:
+        say(f"vqad inspect: {each.message}")
+    return outcome(summary), 1 if summary.beyond_limits else 0
 
 
-def outcome(summary: Any, max_reject_fraction: float) -> tuple[dict[str, Any], int]:
-    """The promised summary, and the exit code."""
-    rejects = summary.count("reject")
-    found = {
+def outcome(summary: Any) -> dict[str, Any]:
+    """The promised summary."""
+    return {
         "listed": summary.listed,
         "skipped": summary.skipped,
         "left_out": dict(summary.left_out.most_common()),
         "images": summary.images,
         "normal": summary.count("normal"),
         "defect": summary.count("defect"),
-        "reject": rejects,
+        "reject": summary.count("reject"),
         "seconds": summary.seconds,
         "run": summary.run,
     }
-    too_many = rejects > max_reject_fraction * max(1, summary.images)
-    if too_many:
-        say(
-            f"vqad inspect: {rejects} of {summary.images} images were rejected, more than "
-            f"--max-reject-fraction {max_reject_fraction:g}"
-        )
-    return found, 1 if too_many else 0
 
 
 def job_of(options: InspectCommand) -> InspectJob:

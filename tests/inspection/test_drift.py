@@ -60,6 +60,7 @@ def test_quiet_nights_have_no_warning() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_at_most_one_of_a_hundred_quiet_nights_has_a_warning() -> None:
     """1,000 nights of 15 categories, all statistics and both references together."""
     found = nights_with_a_warning(1000, seed=1)

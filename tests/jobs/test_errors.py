@@ -72,7 +72,9 @@ NOT_STARTED = {
     f"{INSPECT} --batch-size 0": r"batch_size must be at least 1, got 0$",
     f"{INSPECT} --num-actors 0": r"num_actors must be at least 1, got 0$",
     f"{INSPECT} --maps some": r".*--maps: .*'all', 'defect' or 'none'.*|.*--maps: invalid choice.*",
-    f"{INSPECT} --max-reject-fraction 2": r"--max-reject-fraction: .*less than or equal to 1.*'2'$",
+    f"{INSPECT} --max-reject-fraction 2": r"max_reject_fraction must be from 0 to 1, got 2$",
+    f"{INSPECT} --max-defect-fraction -1": r"max_defect_fraction must be from 0 to 1, got -1$",
+    f"{INSPECT} --notify ftp://host/x": r"notify must be http://HOST/... or https://HOST/... with",
     f"{INSPECT} --modified-since 2026-01-01T00:00:00": (
         r"--modified-since needs a time zone, such as 2026-01-01T00:00:00Z, got 2026-01-01"
     ),

@@ -33,7 +33,13 @@ FALSE_WARNINGS: Final = 0.005
 ASSUMED_NIGHTS: Final = 10  # weight of the assumed spread; a guess
 FEWEST_NIGHTS: Final = 3  # for a comparison with earlier nights
 
-_NUM_TESTS: Final = sum(len(each.references) for each in STATISTICS.values())
+# Once there are enough nights, they show what has changed, and the training only where that led to.
+# A plant whose training images were a little unusual would else have its false warnings often.
+_SHARE_OF_TRAINING: Final = 0.1
+_NUM_TESTS: Final[dict[Reference, int]] = {
+    reference: sum(reference in each.references for each in STATISTICS.values())
+    for reference in ("earlier nights", "training images")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +79,15 @@ def compare_category(
     enough = [each for each in earlier if each.get("images", 0) >= FEWEST_IMAGES]
     now, nights = observe(night, training), [observe_record(each, training) for each in enough]
     fitted = observe_training(training, night.get("threshold")) if training else {}
-    rate = FALSE_WARNINGS / (_NUM_TESTS * num_categories)
     drifts = []
     for name, observed in now.items():
         before = [each[name] for each in nights if name in each]
         if len(before) >= FEWEST_NIGHTS:
-            drifts.append(_with_nights(category, name, observed, before, rate))
+            drifts.append(_with_nights(category, name, observed, before, num_categories))
         if name in fitted:
-            drifts.append(_with_training(category, name, observed, before, fitted[name], rate))
+            drifts.append(
+                _with_training(category, name, observed, before, fitted[name], num_categories)
+            )
     return Compared(drifts=drifts, not_compared=_too_few(len(enough)))
 
 
@@ -91,16 +98,16 @@ def _too_few(num_nights: int) -> str:
 
 
 def _with_nights(
-    category: str, name: str, now: Observed, before: Sequence[Observed], rate: float
+    category: str, name: str, now: Observed, before: Sequence[Observed], num_categories: int
 ) -> Drift:
     variance, freedom = _spread(name, before)
     num = len(before)
     errors = now.error**2 + sum(each.error**2 for each in before) / num**2
     centre = sum(each.scaled for each in before) / num
     error = math.sqrt(variance * (1 + 1 / num) + errors)
-    return _drift(
-        category, name, "earlier nights", now, centre, error * _limit(name, rate, freedom)
-    )
+    rate = FALSE_WARNINGS * (1 - _SHARE_OF_TRAINING) / num_categories
+    limit = error * _quantile(name, rate / _NUM_TESTS["earlier nights"], freedom)
+    return _drift(category, name, "earlier nights", now, centre, limit)
 
 
 def _with_training(
@@ -109,12 +116,15 @@ def _with_training(
     now: Observed,
     before: Sequence[Observed],
     training: Observed,
-    rate: float,
+    num_categories: int,
 ) -> Drift:
     """The training counts as one more night: its images differ from a night's as nights do."""
     variance, freedom = _spread(name, before)
     error = math.sqrt(2 * variance + now.error**2 + training.error**2)
-    limit = error * _limit(name, rate, freedom)
+    # In the first nights, too, less than all: nothing is known of the spread of nights as yet.
+    share = _SHARE_OF_TRAINING if len(before) >= FEWEST_NIGHTS else 0.4
+    rate = FALSE_WARNINGS * share / num_categories
+    limit = error * _quantile(name, rate / _NUM_TESTS["training images"], freedom)
     return _drift(category, name, "training images", now, training.scaled, limit)
 
 
@@ -128,7 +138,7 @@ def _spread(name: str, before: Sequence[Observed]) -> tuple[float, float]:
     return (ASSUMED_NIGHTS * assumed + squares) / freedom, freedom
 
 
-def _limit(name: str, rate: float, freedom: float) -> float:
+def _quantile(name: str, rate: float, freedom: float) -> float:
     """The quantile of Student's t distribution that chance exceeds at this rate."""
     sides = 1 if STATISTICS[name].only_above else 2
     z = NormalDist().inv_cdf(1 - rate / sides)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqad.inspection.drift import Drift
+from vqad.inspection.monitoring import Monitoring
 from vqad.inspection.observed_statistics import STATISTICS, Reference
 
 
@@ -27,6 +28,26 @@ class NightWarning:
             "expected": [round(each, 6) for each in self.expected],
             "compared_with": list(self.compared_with),
         }
+
+
+def of_limits(
+    monitoring: Monitoring, *, images: int, rejects: int, defects: int
+) -> Iterator[NightWarning]:
+    """A warning for each limit of the options that the shares of a run exceed."""
+    found = (
+        ("max_reject_fraction", "rejected", rejects, monitoring.max_reject_fraction),
+        ("max_defect_fraction", "found defective", defects, monitoring.max_defect_fraction),
+    )
+    for code, verb, number, limit in found:
+        if limit is not None and number > limit * max(1, images):
+            yield NightWarning(
+                code=code,
+                category="",
+                message=f"{number} of {images} images were {verb}, more than "
+                f"--{code.replace('_', '-')} {limit:g}",
+                value=number / images,
+                expected=(0.0, limit),
+            )
 
 
 def of_drifts(drifts: Sequence[Drift], num_nights: int) -> Iterator[NightWarning]:

@@ -17,8 +17,9 @@ from vqad.detection import score
 from vqad.detector import Detector
 from vqad.images import decoding, headers, shards
 from vqad.images.tensors import to_images, to_tensor
-from vqad.inspection import contact_sheet, history
+from vqad.inspection import contact_sheet, history, metrics
 from vqad.inspection.job import InspectJob
+from vqad.inspection.monitoring import shown_url
 from vqad.inspection.summary import InspectSummary
 from vqad.storage import errors, files, output_layout
 
@@ -77,7 +78,7 @@ def write_run(
     asked: dict[str, Any] | None = None,
     command: str = "inspect",
 ) -> None:
-    """Write ``runs/RUN.json``, and ``run.json`` as the latest of them.
+    """Write ``runs/RUN.json``, ``run.json`` as the latest of them, and ``metrics.prom``.
 
     ``asked`` are the options as they were given; the job's where they are None. Later nights are
     compared with this one only if ``command`` is inspect.
@@ -89,7 +90,7 @@ def write_run(
         **_counts(summary),
         "stage_seconds": {name: round(each, 2) for name, each in summary.stage_seconds.items()},
         "command": command,
-        "command_line": shlex.join(["vqad", *sys.argv[1:]]),
+        "command_line": shlex.join(["vqad", *map(shown_url, sys.argv[1:])]),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("ray", "torch", "opencv-python", "pyarrow")},
@@ -98,6 +99,8 @@ def write_run(
     data = _json(record)
     files.write_bytes(output_layout.run_record(job.output, summary.run), data)
     files.write_bytes(output_layout.latest_run_record(job.output), data)
+    text = metrics.text(job, summary)
+    files.write_bytes(output_layout.metrics(job.output), text.encode())
 
 
 def _json(record: dict[str, Any]) -> bytes:

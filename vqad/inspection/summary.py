@@ -42,12 +42,13 @@ class InspectSummary:
     orphans_removed: int = 0
     superseded_removed: int = 0
     comparison: Comparison = field(default_factory=Comparison)  # with other nights
+    beyond_limits: list[NightWarning] = field(default_factory=list)  # of the options
     seconds: float = 0.0
 
     @property
     def warnings(self) -> list[NightWarning]:
         """The warnings of the night."""
-        return self.comparison.warnings
+        return [*self.beyond_limits, *self.comparison.warnings]
 
     def count(self, verdict: str) -> int:
         """Images of this run with a verdict."""

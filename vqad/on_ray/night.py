@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from vqad.inspection import comparison, run_report
+from vqad.inspection import comparison, night_warnings, notify, run_report
 from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
 from vqad.inspection.monitoring import Monitoring
@@ -15,6 +15,7 @@ from vqad.on_ray.inspect import check_places, inspect
 from vqad.on_ray.report import make_report
 from vqad.report.job import ReportJob
 from vqad.storage import errors, files, lease, output_layout
+from vqad.storage.errors import IncompleteError, VqadError
 
 # What to do where the memory is too small.
 FEWER: Final = "give a smaller --num-actors or --batch-size"
@@ -40,6 +41,24 @@ def inspect_archive(
     the run began and could not be finished.
     """
     monitoring = monitoring or Monitoring()
+    try:
+        summary = _inspect_archive(job, say, monitoring, num_sheets, with_page, asked, command)
+    except (VqadError, ValueError, OSError) as error:
+        _notify(job, say, monitoring, None, error)
+        raise
+    _notify(job, say, monitoring, summary, None)
+    return summary
+
+
+def _inspect_archive(
+    job: InspectJob,
+    say: Say,
+    monitoring: Monitoring,
+    num_sheets: int,
+    with_page: bool,
+    asked: dict[str, Any] | None,
+    command: str,
+) -> InspectSummary:
     surveyed = survey(job)
     with lease.held(job.output, surveyed.run) as held:
         plan = make_plan(job, surveyed)
@@ -54,7 +73,7 @@ def inspect_archive(
                 _write_sheets(job, summary, say, num_sheets)
                 held.check()
                 if command == "inspect":
-                    _compare(job, monitoring, summary, say)
+                    _watch(job, monitoring, summary, say)
                 run_report.write_run(job, summary, asked=asked, command=command)
             if with_page:
                 _make_page(job, monitoring, plan, say)
@@ -91,12 +110,32 @@ def _ray_for(plan: Plan) -> AbstractContextManager[None]:
     return session.connected() if plan.has_work else nullcontext()
 
 
-def _compare(job: InspectJob, monitoring: Monitoring, summary: InspectSummary, say: Say) -> None:
+def _watch(job: InspectJob, monitoring: Monitoring, summary: InspectSummary, say: Say) -> None:
+    """Add warnings to the summary, and say them."""
+    counts = {name: summary.count(name[:-1]) for name in ("rejects", "defects")}
+    summary.beyond_limits += night_warnings.of_limits(monitoring, images=summary.images, **counts)
     statistics = {name: each.record() for name, each in summary.statistics.items()}
     summary.comparison = comparison.of_night(
         job, monitoring, summary.run, statistics, summary.versions
     )
-    for warning in summary.warnings:
+    for warning in summary.comparison.warnings:
         say(f"warning: {warning.message}")
     if note := summary.comparison.note():
         say(note)
+
+
+def _notify(
+    job: InspectJob,
+    say: Say,
+    monitoring: Monitoring,
+    summary: InspectSummary | None,
+    error: Exception | None,
+) -> None:
+    if not monitoring.notify:
+        return
+    if summary:
+        found = notify.message(job, summary, code=1 if summary.beyond_limits else 0)
+    else:
+        code = 1 if isinstance(error, IncompleteError) else 2
+        found = notify.message(job, None, code=code, error=str(error))
+    notify.send(monitoring.notify, found, say)

@@ -3,6 +3,7 @@
     OUTPUT/verdicts/CATEGORY FOLDER/part-*.parquet   one row per image
     OUTPUT/maps/CATEGORY FOLDER/part-*.parquet       one row per inspected image
     OUTPUT/runs/RUN.json, OUTPUT/run.json            records of all runs, and of the latest
+    OUTPUT/metrics.prom                              numbers of the latest run, for Prometheus
     OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
     OUTPUT/report/index.html                         the page about the output
     OUTPUT/report/pictures/*.webp                    pictures of its cards
@@ -77,6 +78,11 @@ def run_record(output: str, run: str) -> str:
 def latest_run_record(output: str) -> str:
     """A copy of the latest run's record."""
     return join(output, "run.json")
+
+
+def metrics(output: str) -> str:
+    """The numbers of the latest run in the text format of Prometheus."""
+    return join(output, "metrics.prom")
 
 
 def sheets(output: str, run: str) -> str:
