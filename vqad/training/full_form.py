@@ -1,9 +1,10 @@
-"""Fit what the form `full` needs beside the networks: local statistics, and its three witnesses.
+"""Fit what the form `full` needs beside the networks: local statistics, a segmenter, witnesses.
 
 Local statistics are fitted on all normal images, and each of these is measured by statistics that
 were not fitted on it. The networks are not fitted again for that, so the surprisal and the
 difference are standardised on the held-out images alone. Training images count in the threshold as
-well, by cross-fitted local statistics and by the networks that saw them: a little too normal.
+well, by cross-fitted local statistics and by the networks and a segmenter that saw them: a little
+too normal.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from numpy import ndarray
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap
@@ -87,7 +90,7 @@ def fit(
 ) -> FullForm:
     """Fit to normal images; ``joined`` is a detector of the networks in the joined form.
 
-    A fitted segmenter is measured as it is; with options, one is fitted to the training images.
+    A fitted segmenter is measured as it is; with options, one is fitted.
     """
     decoded = normal.as_numpy()
     copies = near_copies.copies(decoded)
@@ -98,7 +101,7 @@ def fit(
     chosen = [at for at, position in enumerate(local.positions) if position < inspected]
     held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
     if isinstance(segmenter, SegmenterOptions):
-        learned = np.flatnonzero(np.array(local.positions) >= num_held_out)
+        learned = _learned(local, num_held_out)
         segmenter = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
     pixels = normal.pixels[[local.positions[at] for at in chosen]]
     differences, surprisals = inspected_in_batches(joined, pixels)
@@ -123,6 +126,15 @@ def fit(
         held_out=held_out,
         num_changed=sum(int(differences[at].any()) for at in held_out),
     )
+
+
+def _learned(local: FittedStatistics, num_held_out: int) -> Int64[ndarray, " learned"]:
+    """The images that a segmenter is fitted to: those of the training, or at least half of all.
+
+    Of thousands of images, so many are held out that local statistics take hardly any others.
+    """
+    num = len(local.positions)
+    return np.flatnonzero(np.array(local.positions) >= min(num_held_out, num // 2))
 
 
 def _without_codes(local: FittedStatistics, segmenter: Segmenter | None) -> list[dict[str, Field]]:
