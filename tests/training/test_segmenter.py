@@ -9,13 +9,13 @@ from safetensors.torch import load
 
 from tests.training.test_networks import drawn_pixels
 from vqad.detection.local_residuals import num_channels
-from vqad.detection.segmented import local_fields
+from vqad.detection.segmented import local_fields, segmented
 from vqad.detection.weights import DetectorError, load_weights, record_of, weights_of
 from vqad.detection.witnesses import LOCAL, SEGMENTER
 from vqad.model.segmenter import Segmenter, SegmenterConfig
 from vqad.training.local_statistics import FittedStatistics, fit_statistics
 from vqad.training.loop import FitOptions
-from vqad.training.segmenter import SegmenterOptions, cross_fitted_fields, fit_segmenter
+from vqad.training.segmenter import FittedSegmenter, SegmenterOptions, fit_segmenter
 
 SMALL = SegmenterOptions(
     num_painted=32, fit=FitOptions(num_steps=40, batch_size=8, learning_rate=3e-3)
@@ -30,8 +30,13 @@ def local() -> FittedStatistics:
 
 
 @pytest.fixture(scope="module")
-def fitted(local: FittedStatistics) -> Segmenter:
+def found(local: FittedStatistics) -> FittedSegmenter:
     return fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(found: FittedSegmenter) -> Segmenter:
+    return found.segmenter
 
 
 def with_a_red_square(num: int) -> tuple[np.ndarray, tuple[slice, slice]]:
@@ -47,14 +52,29 @@ def as_images(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).movedim(-1, 1)
 
 
-def test_a_defect_raises_its_field_where_it_is(local: FittedStatistics, fitted: Segmenter) -> None:
+def test_a_defect_raises_its_field_where_it_is(
+    local: FittedStatistics, found: FittedSegmenter
+) -> None:
     pictures, places = with_a_red_square(4)
-    for fields in local_fields(local.statistics, fitted, as_images(pictures)):
+    for fields in local_fields(local.statistics, found.segmenter, as_images(pictures)):
         inside = fields[SEGMENTER][places].mean()
         outside = np.delete(fields[SEGMENTER], np.r_[places[0]], axis=0).mean()
         assert inside > outside + 1
-    normal = np.stack(cross_fitted_fields(fitted, local))
-    assert inside > normal.max()
+    assert inside > np.stack(found.fields).max()
+
+
+def test_an_image_is_measured_by_a_segmenter_that_did_not_learn_from_it(
+    local: FittedStatistics, found: FittedSegmenter
+) -> None:
+    assert len(found.fields) == len(PIXELS)
+    for fold in local.folds:
+        for at in fold.own:
+            residuals = fold.others.residuals(
+                local.features[at, None], local.distances[:, at, None]
+            )
+            by_the_last = segmented(found.segmenter, residuals)[0]
+            same = np.array_equal(by_the_last, found.fields[at])
+            assert same == (at not in LEARNED)
 
 
 def test_the_field_of_local_statistics_is_what_it_was_without(
@@ -73,18 +93,18 @@ def test_the_same_seed_gives_the_same_segmenter_and_leaves_the_global_one_alone(
     local: FittedStatistics, fitted: Segmenter
 ) -> None:
     before = torch.get_rng_state()
-    again = fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=0)
+    again = fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=0).segmenter
     assert torch.equal(before, torch.get_rng_state())
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, fitted.state_dict()[name])
-    other = fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=1)
+    other = fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=1).segmenter
     assert not torch.equal(other.output.weight, fitted.output.weight)
 
 
 def test_it_does_not_learn_from_held_out_images(local: FittedStatistics, fitted: Segmenter) -> None:
     changed = PIXELS.copy()
     changed[:3] = 0  # as if they had been others when the defects were painted
-    again = fit_segmenter(local, changed, LEARNED, SMALL, seed=0)
+    again = fit_segmenter(local, changed, LEARNED, SMALL, seed=0).segmenter
     assert torch.equal(again.output.weight, fitted.output.weight)
 
 

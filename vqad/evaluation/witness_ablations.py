@@ -5,8 +5,8 @@ with their standards and weights as they are in the detector. Score, map and thr
 follow from normal images by the rule of the training (`area_score.fit_rule`).
 
 The detector's own local statistics have seen all normal images, and find each of them too normal.
-So the normal images are measured as at the training: by local statistics that are fitted again,
-each time without the images that they are to measure.
+So the normal images are measured as at the training: by local statistics and segmenters that are
+fitted again, each time without the images that they are to measure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,13 @@ from vqad.evaluation.ablations import BatchResult
 from vqad.training import full_form
 from vqad.training.full_form import NormalImages
 from vqad.training.options import recorded_options
+from vqad.training.presets import preset_of
 
 THRESHOLDS: Final = (
     "The threshold of each rests on normal images, by the rule of the training: the held-out "
     f"images and up to {full_form.MOST_TRAINING_IMAGES} training images, measured by local "
-    "statistics that were fitted again without them. The weights are those of the detector."
+    "statistics and segmenters that were fitted again without them. The weights are those of the "
+    "detector."
 )
 _ALONE: Final = " alone"
 _WITHOUT: Final = "without "
@@ -65,7 +67,8 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
     settings = detector.settings
     options = recorded_options(settings.found.options, settings.category)
     joined = detector.with_settings(form="joined", unit=GREY_LEVELS, threshold=0.0)
-    full = full_form.fit(normal, joined, options, segmenter=detector.segmenter)
+    segmenter = preset_of(options.preset).segmenter if detector.segmenter else None
+    full = full_form.fit(normal, joined, options, segmenter=segmenter)
     found = {}
     for name, some in subsets(settings.witnesses).items():
         rule, threshold, _ = area_score.fit_rule(

@@ -1,9 +1,9 @@
-"""Fit what the form `full` needs beside the networks: local statistics, a segmenter, witnesses.
+"""Fit what the form `full` needs beside the networks: local statistics, and its three witnesses.
 
 Local statistics are fitted on all normal images, and each of these is measured by statistics that
 were not fitted on it. The networks are not fitted again for that, so the surprisal and the
 difference are standardised on the held-out images alone. Training images count in the threshold as
-well, by cross-fitted local statistics and by the networks and a segmenter that saw them: a little
+well, by cross-fitted local statistics and segmenters, and by the networks that saw them: a little
 too normal.
 """
 
@@ -28,7 +28,7 @@ from vqad.model.segmenter import Segmenter
 from vqad.training import near_copies
 from vqad.training.local_statistics import FittedStatistics, fit_statistics, group_names
 from vqad.training.options import TrainOptions
-from vqad.training.segmenter import SegmenterOptions, cross_fitted_fields, fit_segmenter
+from vqad.training.segmenter import FittedSegmenter, SegmenterOptions, fit_segmenter
 
 MOST_TRAINING_IMAGES: Final = 100  # that the networks inspect for the threshold; a guess
 BATCH_SIZE: Final = 16  # images that are inspected at once
@@ -86,12 +86,9 @@ def fit(
     joined: Detector,
     options: TrainOptions,
     *,
-    segmenter: Segmenter | SegmenterOptions | None,
+    segmenter: SegmenterOptions | None,
 ) -> FullForm:
-    """Fit to normal images; ``joined`` is a detector of the networks in the joined form.
-
-    A fitted segmenter is measured as it is; with options, one is fitted.
-    """
+    """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
     decoded = normal.as_numpy()
     copies = near_copies.copies(decoded)
     groups = group_names(normal.names, options.heldout_group, copies=copies)
@@ -100,13 +97,14 @@ def fit(
     inspected = num_held_out + MOST_TRAINING_IMAGES
     chosen = [at for at, position in enumerate(local.positions) if position < inspected]
     held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
-    if isinstance(segmenter, SegmenterOptions):
+    fitted = None
+    if segmenter is not None:
         learned = _learned(local, num_held_out)
-        segmenter = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
+        fitted = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
     pixels = normal.pixels[[local.positions[at] for at in chosen]]
     differences, surprisals = inspected_in_batches(joined, pixels)
     usual, expected = _usual(surprisals, held_out, joined)
-    without_codes = _without_codes(local, segmenter)
+    without_codes = _without_codes(local, fitted)
     fields = [
         witnesses.fields_of([without_codes[at]], [nats], [difference], each)[0]
         for at, nats, difference, each in zip(
@@ -115,11 +113,11 @@ def fit(
     ]
     measured = tuple(
         measure_witness(name, [fields[at][name] for at in held_out], weight=weight)
-        for name, weight in witnesses.weights(with_segmenter=segmenter is not None).items()
+        for name, weight in witnesses.weights(with_segmenter=fitted is not None).items()
     )
     return FullForm(
         statistics=local.statistics,
-        segmenter=segmenter,
+        segmenter=fitted.segmenter if fitted else None,
         usual=usual,
         witnesses=measured,
         by_witness=fields,
@@ -137,13 +135,15 @@ def _learned(local: FittedStatistics, num_held_out: int) -> Int64[ndarray, " lea
     return np.flatnonzero(np.array(local.positions) >= min(num_held_out, num // 2))
 
 
-def _without_codes(local: FittedStatistics, segmenter: Segmenter | None) -> list[dict[str, Field]]:
+def _without_codes(
+    local: FittedStatistics, fitted: FittedSegmenter | None
+) -> list[dict[str, Field]]:
     """The fields of each normal image by what needs no network over codes."""
     found = [{witnesses.LOCAL: field} for field in local.fields]
-    if segmenter is None:
+    if fitted is None:
         return found
-    fields = cross_fitted_fields(segmenter, local)
-    return [one | {witnesses.SEGMENTER: field} for one, field in zip(found, fields, strict=True)]
+    pairs = zip(found, fitted.fields, strict=True)
+    return [one | {witnesses.SEGMENTER: field} for one, field in pairs]
 
 
 def inspected_in_batches(

@@ -9,6 +9,8 @@ differs and the field does not rise (the same texture from elsewhere, something 
 grain), nothing is learnt: such labels made the segmenter worse than chance on a grainy product.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +62,18 @@ class Examples:
     weights: Float32[Tensor, "num rows cols"]  # of each place in the loss
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedSegmenter:
+    """A segmenter, and the field of each normal image by one that did not learn from it.
+
+    For an image that was learned from, that is one more segmenter, fitted to the other folds: a
+    segmenter finds the images that it saw too normal, and a threshold by them would be too low.
+    """
+
+    segmenter: Segmenter
+    fields: list[Field]
+
+
 def fit_segmenter(
     local: FittedStatistics,
     pixels: Integer[ndarray, "num height width 3"],
@@ -67,40 +81,58 @@ def fit_segmenter(
     options: SegmenterOptions,
     *,
     seed: int,
-) -> Segmenter:
+) -> FittedSegmenter:
     """Fit to some normal images; ``local`` was fitted to ``pixels``.
 
     ``learned`` are the positions of these images among the fields of ``local``. The same seed gives
     the same weights to the bit on one kind of machine.
     """
     rng = np.random.default_rng(seed)
-    examples = _examples(local, pixels, learned, options.num_painted, rng)
-    return _fitted(examples, options.fit, rng, seed=seed)
-
-
-def cross_fitted_fields(segmenter: Segmenter, local: FittedStatistics) -> list[Field]:
-    """The segmenter's field of each normal image, by statistics that were not fitted on it."""
+    by_fold = _examples(local, pixels, learned, options.num_painted, rng)
+    segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
     fields = {}
-    for fold in local.folds:
-        for at in fold.own:  # one by one: residuals of all images would take 200 MB
-            found, distances = local.features[at, None], local.distances[:, at, None]
-            (fields[at],) = segmented(segmenter, fold.others.residuals(found, distances))
-    return [fields[at] for at in range(len(local.positions))]
+    for n, fold in enumerate(local.folds):
+        others = [each for m, each in enumerate(by_fold) if m != n and len(each.defects)]
+        unseen = segmenter
+        if others and len(by_fold[n].defects):
+            unseen = _fitted(_together(others), options.fit, rng, seed=seed)
+        for at in fold.own.tolist():
+            fields[at] = _field(unseen if at in learned else segmenter, local, fold, at)
+    return FittedSegmenter(segmenter=segmenter, fields=[fields[at] for at in sorted(fields)])
+
+
+def _field(segmenter: Segmenter, local: FittedStatistics, fold: Fold, at: int) -> Field:
+    # One by one: the residuals of all images would take 200 MB.
+    found, distances = local.features[at, None], local.distances[:, at, None]
+    (field,) = segmented(segmenter, fold.others.residuals(found, distances))
+    return field
 
 
 def _examples(
     local: FittedStatistics, pixels: ndarray, learned: ndarray, num: int, rng: Generator
-) -> Examples:
+) -> list[Examples]:
     """Paint on the images of each fold, as many as its share of them."""
-    parts = []
+    found = []
     for fold in local.folds:
         own = np.intersect1d(fold.own, learned)
         chosen = np.resize(own, round(num * len(own) / len(learned)))
-        for start in range(0, len(chosen), _AT_ONCE):
-            some = chosen[start : start + _AT_ONCE]
-            parts.append(_painted(local, fold, pixels, some, learned, rng))
-    names = ("residuals", "defects", "weights")
-    return Examples(**{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
+        starts = range(0, len(chosen), _AT_ONCE)
+        parts = [
+            _painted(local, fold, pixels, chosen[start : start + _AT_ONCE], learned, rng)
+            for start in starts
+        ]
+        found.append(_together(parts))
+    return found
+
+
+def _together(parts: Sequence[Examples]) -> Examples:
+    nothing = [torch.empty(0)]
+    return Examples(
+        **{
+            each.name: torch.cat([getattr(part, each.name) for part in parts] or nothing)
+            for each in dataclasses.fields(Examples)
+        }
+    )
 
 
 def _painted(
