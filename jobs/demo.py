@@ -16,7 +16,7 @@ CATEGORIES = ("fabric", "washer", "ampoule")
 
 
 class DemoCommand(Options):
-    """Draw an archive, fit tiny detectors, inspect the archive and write contact sheets."""
+    """Draw an archive, fit tiny detectors, inspect the archive, and make the page about it."""
 
     model_config = SettingsConfigDict(cli_prog_name="vqad demo")
     example = "--output vqad-demo"

@@ -42,6 +42,9 @@ def test_the_demo_leaves_its_folders_and_tells_defects_from_good(demo: Demo) -> 
     names = {each.name for each in demo.folder.iterdir()}
     assert names == {"data", "models", "output", "evaluation", "sheets"}
     assert "Traceback" not in demo.ended.err
+    page = demo.folder / "output" / "report" / "index.html"
+    assert page.stat().st_size > 50_000
+    assert demo.ended.err.rstrip().endswith(f"look at the page {page}")
     for name in ("models", "sheets"):
         assert any((demo.folder / name).iterdir())
 

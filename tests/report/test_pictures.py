@@ -83,8 +83,8 @@ def test_an_encoded_picture_is_the_picture() -> None:
 def test_the_overlay_is_clear_at_zero_and_most_opaque_from_the_threshold_on() -> None:
     levels = np.array([[0.0, 5.0, 10.0, 40.0]], np.float32)
     alpha = pictures.overlay(levels, 10.0)[0, :, 3]
-    assert alpha.tolist() == [0, 100, 200, 200]
-    assert pictures.overlay(levels, 0.0)[0, :, 3].tolist() == [0, 200, 200, 200]
+    assert alpha.tolist() == [0, 75, 150, 150]
+    assert pictures.overlay(levels, 0.0)[0, :, 3].tolist() == [0, 150, 150, 150]
 
 
 def test_the_outline_runs_along_the_edges_of_the_pixels_above_the_threshold() -> None:

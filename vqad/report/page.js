@@ -327,8 +327,12 @@ function pressed(event) {
   action(shown);
 }
 
+function keptMarks() {
+  try { return JSON.parse(kept(KEPT_AS)) ?? {}; } catch { return {}; }
+}
+
 function start() {
-  marks = JSON.parse(kept(KEPT_AS) ?? "{}");
+  marks = keptMarks();
   byId("who").value = kept(NAME_KEPT_AS) ?? "";
   document.body.classList.add("no-map");
   filters.addEventListener("input", apply);

@@ -29,7 +29,7 @@ _SMALLEST_CROP_PX: Final = 96
 _QUALITIES: Final = (82, 70, 55, 40, 25, 10)
 
 # Opacity of the overlay: none where the map is 0, and this where it is at the threshold or above.
-_LARGEST_OPACITY: Final = 200
+_LARGEST_OPACITY: Final = 150  # of 255
 _LONGEST_OUTLINE: Final = 4000  # characters
 _ENLARGED: Final = 4  # the outline runs along the edges of the map's pixels, not their centres
 

@@ -7,7 +7,7 @@ import torch
 
 from vqad.array_types import Pixels
 from vqad.detection.weights import DetectorError
-from vqad.detector import Detector, device
+from vqad.detector import Detector
 from vqad.images import decoding
 from vqad.images.headers import ImageError
 from vqad.images.tensors import to_images, to_tensor
@@ -25,8 +25,8 @@ class Restoring:
         try:
             if not models:
                 raise DetectorError("run.json names no folder with detectors; give --models")
-            detector = Detector.load(models, row["category"], version=row["model_version"])
-            self.detector = detector.to(device())
+            # On the CPU: a node's GPUs belong to the detectors of inspections.
+            self.detector = Detector.load(models, row["category"], version=row["model_version"])
         except DetectorError as error:
             self.reason = f"the detector cannot be loaded: {error}"
 
