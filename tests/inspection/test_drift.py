@@ -92,12 +92,23 @@ def test_dimmer_light_is_seen_in_the_very_first_night_of_an_output() -> None:
         }
 
 
-def test_a_tenth_of_another_product_is_seen_by_its_codes() -> None:
+def test_a_tenth_of_another_product_is_seen_by_codes() -> None:
     for seed in range(5):
         pills = product(seed, spread=0.005)
-        training, earlier = pills.training(), [pills.night(100) for _ in range(NUM_RUNS)]
-        found = exceeded(pills.night(100, foreign=0.1), earlier, training)
+        training, earlier = pills.training(), [pills.night(200) for _ in range(NUM_RUNS)]
+        found = exceeded(pills.night(200, foreign=0.1), earlier, training)
         assert ("code_distance", "earlier nights") in found
+
+
+def test_a_tenth_that_looks_different_makes_the_range_larger_and_one_image_does_not() -> None:
+    pills = product(spread=0.005)
+    earlier = [pills.night(100) for _ in range(NUM_RUNS)]
+    night = pills.night(100)
+    look = night["brightness"]
+    wider = night | {"brightness": look | {"high": look["high"] + 25}}
+    assert exceeded(wider, earlier) == {("brightness_range", "earlier nights")}
+    odd = night | {"brightness": look | {"deviation": 3 * look["deviation"]}}
+    assert exceeded(odd, earlier) == set()
 
 
 def test_many_defects_or_rejects_are_seen_beside_other_nights_alone() -> None:
@@ -141,7 +152,8 @@ def test_the_expected_range_is_that_of_the_values_without_a_warning() -> None:
         for value, is_unusual in ((low * 0.999, True), (low * 1.001, False), (high * 1.001, True)):
             # The standard error of the mean follows from the deviation, so that changes with it.
             deviation = night[statistic]["deviation"] * value / night[statistic][name]
-            changed = night | {statistic: {"mean": value, "deviation": deviation}}
+            look = night[statistic] | {"mean": value, "deviation": deviation}
+            changed = night | {statistic: look}
             found = drift_of(changed, earlier, statistic=statistic)
             assert (found.ratio > 1) == is_unusual
 

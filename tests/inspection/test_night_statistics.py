@@ -49,6 +49,8 @@ def test_they_are_those_of_the_images_themselves(job: InspectJob) -> None:
     for name in ("brightness", "contrast", "sharpness"):
         values = getattr(looks, name)
         assert found[name]["mean"] == pytest.approx(values.mean(), rel=1e-4)
+        low, high = np.quantile(values, (0.05, 0.95))
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx((low, high), rel=1e-4)
         assert found[name]["deviation"] == pytest.approx(values.std(ddof=1), rel=1e-3)
     inspected = Detector.load(job.models, "fabric").inspect(batch)
     counts = np.bincount(inspected.codes.numpy().ravel(), minlength=16)

@@ -51,7 +51,7 @@ class Product:
         num_defects = int(rng.binomial(judged - num_foreign, share)) + num_foreign
         gains = {"brightness": light, "contrast": light, "sharpness": focus}
         looks = {
-            name: self._look(name, judged, gain * np.exp(rng.normal(0, self.spread)))
+            name: self._look(name, judged, num_foreign, gain * np.exp(rng.normal(0, self.spread)))
             for name, gain in gains.items()
         }
         scores = self._scores(judged - num_defects, num_defects)
@@ -67,10 +67,16 @@ class Product:
             "code_counts": self._codes(judged - num_foreign, num_foreign).tolist(),
         }
 
-    def _look(self, name: str, num: int, gain: float) -> dict[str, float]:
-        deviation = DEVIATION[name]
-        mean = self.level[name] * gain * (1 + self.rng.normal(0, deviation / np.sqrt(num)))
-        return {"mean": float(mean), "deviation": float(mean * deviation)}
+    def _look(self, name: str, num: int, num_foreign: int, gain: float) -> dict[str, float]:
+        values = self.level[name] * gain * (1 + self.rng.normal(0, DEVIATION[name], num))
+        values[:num_foreign] *= 1.1
+        low, high = np.quantile(values, (0.05, 0.95))
+        return {
+            "mean": float(values.mean()),
+            "deviation": float(values.std(ddof=1)),
+            "low": float(low),
+            "high": float(high),
+        }
 
     def _scores(self, num_normal: int, num_defect: int) -> np.ndarray:
         usual = 0.8 * np.exp(self.rng.normal(0, 2 * self.spread))
