@@ -14,6 +14,8 @@ from vqad.inspection.job import InspectJob
 from vqad.inspection.monitoring import Monitoring
 from vqad.inspection.summary import InspectSummary
 
+pytestmark = pytest.mark.integration  # without Ray and server, but it draws and inspects 840 images
+
 
 def inspect(job: InspectJob, day: str) -> dict[str, Any]:
     """A night without Ray; returns its run.json."""
