@@ -21,3 +21,10 @@ def test_a_sheet_of_a_detector_with_a_threshold_of_zero_is_drawn(job: InspectJob
     picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape[0] > 2 * 128
+
+
+def test_a_sheet_whose_images_are_all_gone_is_not_drawn(job: InspectJob) -> None:
+    plan = inspect(job)
+    fabric = [row for row in rows(job) if row["category"] == "fabric"][:2]
+    gone = [row | {"image": f"{row['image']}.gone"} for row in fabric]
+    assert draw_sheet(gone, job.models, plan.versions) == b""

@@ -3,13 +3,16 @@
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support import drawn_night
 from tests.support.drawn_night import Image
+from vqad import tables
 from vqad.images import listing
 from vqad.report import cards, maps, sources
 from vqad.report.cards import Card, batches
@@ -137,6 +140,18 @@ def test_a_damaged_part_of_maps_has_no_maps(night: tuple[Path, str]) -> None:
     assert {image.split("/")[-2] for image in maps.read(night[1], rows)} == {"nut"}
 
 
+@pytest.mark.parametrize("sizes", [(0, 0), (5, 7), (-1, 4)])
+def test_a_map_of_an_impossible_size_is_no_map(night: tuple[Path, str], sizes: Any) -> None:
+    rows = survey(ReportJob(output=night[1])).rows
+    for path in Path(night[1], "maps").glob("bolt/*.parquet"):
+        wrong = [
+            row | {"map_height_px": sizes[0], "map_width_px": sizes[1]}
+            for row in pq.read_table(path).to_pylist()
+        ]
+        pq.write_table(pa.Table.from_pylist(wrong, schema=tables.MAPS), path)
+    assert {image.split("/")[-2] for image in maps.read(night[1], rows)} == {"nut"}
+
+
 def test_batches_have_each_row_once_and_restore_the_most_severe_by_one_detector() -> None:
     rows = [
         {
@@ -174,8 +189,7 @@ def test_a_page_reads_a_map_of_any_size(tmp_path: Path) -> None:
     (path,) = Path(output, "maps").glob("*/*.parquet")
     table = pq.read_table(path).to_pylist()
     table[0] |= {"map_height_px": 2, "map_width_px": 3, "anomaly_map": [0, 30, 0, 0, 0, 1]}
-    schema = drawn_night.tables.MAPS
-    pq.write_table(drawn_night.pa.Table.from_pylist(table, schema=schema), path)
+    pq.write_table(pa.Table.from_pylist(table, schema=tables.MAPS), path)
     card = drawn(output, restored=0)["1.png"]
     assert card.map_size_px == (3, 2)
     assert "map" in card.names

@@ -44,11 +44,13 @@ def _of_part(uri: str, images: set[str]) -> Iterator[tuple[str, AnomalyMap]]:
             found = batch.filter(pc.is_in(batch["image"], pa.array(list(left), pa.string())))
             yield from (_map(found, at) for at in range(len(found)))
             left -= set(found["image"].to_pylist())
-    except (FetchError, OSError, KeyError, pa.ArrowException):
+    except (FetchError, OSError, KeyError, ValueError, pa.ArrowException):
         return  # no maps were written, or the part is damaged: the card says that it has none
 
 
 def _map(rows: pa.RecordBatch, at: int) -> tuple[str, AnomalyMap]:
     shape = rows["map_height_px"][at].as_py(), rows["map_width_px"][at].as_py()
+    if min(shape) < 1:
+        raise ValueError(f"a map must have pixels, got {shape}")
     values = rows["anomaly_map"][at].values.to_numpy().astype(np.float32)
     return rows["image"][at].as_py(), values.reshape(shape)
