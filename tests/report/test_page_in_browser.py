@@ -182,6 +182,21 @@ def test_overlay_and_outline_are_switched_by_key_and_button(page: Browser) -> No
     assert not shown("heat")
 
 
+def test_enter_shows_the_pictures_large_and_the_map_can_be_switched_there(page: Browser) -> None:
+    page.press("j")
+    page.press("Enter")
+    assert page.evaluate("document.getElementById('large').open")
+    assert "bolt/000.png" in text(page, "#large .path")
+    page.press("m")
+    style = "getComputedStyle(document.querySelector('#large .heat')).display"
+    assert page.evaluate(style) != "none"
+    page.press("f")
+    assert page.evaluate("Object.keys(marks).length") == 0
+    page.evaluate("document.querySelector('#large button').click()")
+    assert not page.evaluate("document.getElementById('large').open")
+    assert page.evaluate(FOCUSED) == "bolt/000.png"
+
+
 def test_marks_come_out_as_json_lines_that_name_the_image(page: Browser, night: Any) -> None:
     _, rows = night
     page.evaluate(

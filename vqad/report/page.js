@@ -312,7 +312,8 @@ const OF_CARD = {
 
 function pressed(event) {
   const target = event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || byId("large").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (byId("large").open && !"mo".includes(event.key)) return;
   if (target.matches("input, select, textarea")) {
     // Escape and Enter leave a field; all other keys are its own.
     if (event.key === "Escape" || event.key === "Enter") (target.closest(".card") ?? target).focus();
