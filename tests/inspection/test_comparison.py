@@ -8,6 +8,8 @@ import numpy as np
 from tests.support.simulated_nights import Product
 from vqad.detection.fit_record import FitRecord
 from vqad.inspection.comparison import Comparison, compare
+from vqad.inspection.monitoring import Monitoring
+from vqad.inspection.night_warnings import of_limits
 
 VERSION = "20260101T000000Z-0"
 
@@ -98,3 +100,22 @@ def test_without_any_earlier_night_the_training_alone_is_compared_and_that_is_sa
 def test_images_without_a_detector_are_not_compared() -> None:
     statistics = {"_unknown": {"images": 100, "rejects": 100, "defects": 0}}
     assert compare(statistics, {}, [], {}) == Comparison()
+
+
+def test_a_share_beyond_a_limit_of_the_options_is_a_warning_of_the_whole_night() -> None:
+    limits = Monitoring(max_reject_fraction=0.05, max_defect_fraction=0.2)
+    assert not list(of_limits(limits, images=100, rejects=5, defects=20))
+    assert not list(of_limits(limits, images=0, rejects=0, defects=0))
+    assert not list(of_limits(Monitoring(), images=100, rejects=0, defects=100))
+    one, two = of_limits(limits, images=100, rejects=6, defects=21)
+    assert one.record() == {
+        "code": "max_reject_fraction",
+        "category": "",
+        "message": "6 of 100 images were rejected, more than --max-reject-fraction 0.05",
+        "value": 0.06,
+        "expected": [0.0, 0.05],
+        "compared_with": [],
+    }
+    assert two.message == (
+        "21 of 100 images were found defective, more than --max-defect-fraction 0.2"
+    )
