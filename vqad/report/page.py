@@ -21,7 +21,7 @@ from vqad.report import plots, totals
 def render(**values: Any) -> bytes:
     """The page as HTML, made of the values that ``index.html.j2`` names."""
     template = _environment().get_template("index.html.j2")
-    style, script = (_text(f"page.{suffix}") for suffix in ("css", "js"))
+    style, script = _text("page.css"), _text("marks.js") + _text("page.js")
     page = template.render(
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704
