@@ -58,6 +58,7 @@ PRESETS: dict[str, Preset] = {
             light=_LIGHT,
             shift=_SHIFT,
         ),
+        form="full",
     ),
     # Small images and maps, for the demo and the tests.
     "tiny": Preset(
