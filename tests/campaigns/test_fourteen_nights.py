@@ -1,5 +1,6 @@
 """Two weeks of `vqad inspect` on Ray, in folders by date as cluster/nightly.yaml writes them."""
 
+import html
 import json
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_the_unusual_nights_are_warned_of_on_their_own_page(tmp_path: Path) -> N
             assert inspect_archive.work(command)[1] == 0
             record = json.loads(Path(job.output, "run.json").read_text())
             assert record["categories"].keys() == {CATEGORY}
-            page = Path(job.output, "report", "index.html").read_text()
+            page = html.unescape(Path(job.output, "report", "index.html").read_text())
             for each in record["warnings"]:
                 assert each["message"] in page
             if record["warnings"]:
