@@ -126,10 +126,10 @@ def _examples(
 
 
 def _together(parts: Sequence[Examples]) -> Examples:
-    nothing = [torch.empty(0)]
+    nothing, some = [torch.empty(0, 0, 0)], [part for part in parts if len(part.defects)]
     return Examples(
         **{
-            each.name: torch.cat([getattr(part, each.name) for part in parts] or nothing)
+            each.name: torch.cat([getattr(part, each.name) for part in some] or nothing)
             for each in dataclasses.fields(Examples)
         }
     )
