@@ -76,7 +76,7 @@ def test_saved_and_loaded_it_gives_the_same_maps(fitted: LocalBaseline, tmp_path
     method = LocalMethod(str(tmp_path / "one"))
     inspect, image_input = method.loaded()
     assert (list(inspect(images)), image_input.size_px) == ([LOCAL], 32)
-    assert method.threshold() == fitted.settings.threshold
+    assert method.thresholds() == {LOCAL: fitted.settings.threshold}
 
 
 def test_what_was_tampered_with_is_refused(fitted: LocalBaseline, tmp_path: Path) -> None:
