@@ -48,6 +48,23 @@ def test_a_judged_image_has_crop_whole_image_map_and_outline(night: tuple[Path, 
         assert data.startswith(b"RIFF")
 
 
+def test_a_normal_image_has_no_outline_even_where_its_map_is_above_the_threshold(
+    tmp_path: Path,
+) -> None:
+    output = str(tmp_path / "output")
+    found = [Image(name="bolt/1.png", score=30.0), Image(name="bolt/2.png", score=10.0)]
+    drawn_night.write_night(tmp_path / "archive", output, found)
+    (path,) = Path(output, "maps").glob("*/*.parquet")
+    table = pq.read_table(path).to_pylist()
+    for row in table:
+        row["anomaly_map"][0] = 35.0  # one pixel: no region
+    pq.write_table(pa.Table.from_pylist(table, schema=tables.MAPS), path)
+    cards_of = drawn(output, restored=0)
+    assert "map" in cards_of["2.png"].names
+    assert cards_of["2.png"].outline == ""
+    assert cards_of["1.png"].outline.count("M") == len(cards_of["1.png"].row["regions"]) == 1
+
+
 def test_a_reject_has_its_reason(night: tuple[Path, str]) -> None:
     card = drawn(night[1], restored=0)["broken.png"]
     assert set(card.missing) == {"whole"}

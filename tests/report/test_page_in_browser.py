@@ -1,63 +1,25 @@
 """The page in a real browser: filters, keyboard, overlays, marks; nothing from elsewhere."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import drawn_night
-from tests.support.browser import Browser, browser
-from tests.support.drawn_night import HOSTILE, RUN, Image
+from tests.support.browser import Browser, pressed, text
+from tests.support.drawn_night import HOSTILE, NUM_BOLTS, Image
 from vqad.storage import output_layout
 from vqad.storage.uris import path_of
 
 pytestmark = pytest.mark.integration
-NUM_BOLTS = 130
 
 FOCUSED = "document.activeElement.card?.name"
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
-    """A page with more than a hundred cards, and the rows of its verdicts table."""
-    home = tmp_path_factory.mktemp("night")
-    output = str(home / "output")
-    rows = drawn_night.write_night(home / "archive", output, drawn_night.images(NUM_BOLTS))
-    drawn_night.make_page(output)
-    return output, rows
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    """One browser for all tests: starting it takes seconds."""
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def page(night: tuple[str, list[dict[str, Any]]], opened: Browser) -> Browser:
-    """The page, freshly opened from its folder, without marks of earlier tests."""
-    opened.requests.clear()
-    opened.errors.clear()
-    opened.open(f"file://{output_layout.report_page(night[0])}")
-    opened.evaluate("localStorage.clear(); marks = {}; showNumberOfMarks(); apply()")
-    return opened
 
 
 def names(page: Browser) -> list[str]:
     """The names on the cards that are shown."""
     return page.evaluate("[...document.querySelectorAll('.card .name bdi')].map(e => e.innerText)")
-
-
-def text(page: Browser, selector: str) -> str:
-    return page.evaluate(f"document.querySelector({selector!r}).innerText")
-
-
-def pressed(page: Browser, selector: str) -> str:
-    return page.evaluate(f"document.querySelector({selector!r}).getAttribute('aria-pressed')")
 
 
 def table(page: Browser) -> dict[str, list[str]]:
@@ -112,6 +74,8 @@ def test_a_filter_leaves_the_right_cards(
 ) -> None:
     page.choose(field, value)
     assert set(names(page)) == expected
+    said = text(page, "#shown")
+    assert (said == "No card matches these filters.") == (not expected)
     page.choose(field, "")
     assert len(names(page)) == 100
 
@@ -155,18 +119,6 @@ def test_the_keyboard_goes_through_the_cards_and_over_the_end_of_a_page(page: Br
     assert text(page, "#page") == "page 1 of 2"
 
 
-def test_the_keyboard_leaves_a_field_its_letters(page: Browser) -> None:
-    page.press("j")
-    page.press("r")
-    for letter in "odd":
-        page.press(letter)
-    page.press("Enter")
-    assert page.evaluate(f"{FOCUSED}") == "bolt/000.png"
-    kept = page.evaluate("Object.values(JSON.parse(localStorage.getItem(KEPT_AS)))")
-    assert [(each["remark"], each["mark"]) for each in kept] == [("odd", "")]
-    assert page.evaluate("document.getElementById('save').disabled")
-
-
 def test_overlay_and_outline_are_switched_by_key_and_button(page: Browser) -> None:
     def shown(kind: str) -> bool:
         selector = f".card .{kind}"
@@ -180,63 +132,6 @@ def test_overlay_and_outline_are_switched_by_key_and_button(page: Browser) -> No
     assert (shown("heat"), shown("line")) == (True, False)
     page.evaluate("document.getElementById('map').click()")
     assert not shown("heat")
-
-
-def test_enter_shows_the_pictures_large_and_the_map_can_be_switched_there(page: Browser) -> None:
-    page.press("j")
-    page.press("Enter")
-    assert page.evaluate("document.getElementById('large').open")
-    assert "bolt/000.png" in text(page, "#large .path")
-    page.press("m")
-    style = "getComputedStyle(document.querySelector('#large .heat')).display"
-    assert page.evaluate(style) != "none"
-    page.press("f")
-    assert page.evaluate("Object.keys(marks).length") == 0
-    page.evaluate("document.querySelector('#large button').click()")
-    assert not page.evaluate("document.getElementById('large').open")
-    assert page.evaluate(FOCUSED) == "bolt/000.png"
-
-
-def test_marks_come_out_as_json_lines_that_name_the_image(page: Browser, night: Any) -> None:
-    _, rows = night
-    page.evaluate(
-        "document.getElementById('who').value = 'Ada';"
-        "document.getElementById('who').dispatchEvent(new Event('change'))"
-    )
-    page.press("j")
-    page.press("f")
-    page.press("j")
-    page.press("u")
-    assert text(page, "#save") == "Save marks (2)"
-    page.open(page.evaluate("location.href"))  # marks and name are kept in the browser
-    page.press("j")
-    assert pressed(page, ".card [data-mark=false_alarm]") == "true"
-    page.evaluate("document.getElementById('save').click()")
-    lines = [json.loads(line) for line in page.downloaded(f"reviews-{RUN}.jsonl").splitlines()]
-    by_image = {row["image"]: row for row in rows}
-    assert [line["mark"] for line in lines] == ["false_alarm", "unsure"]
-    for line in lines:
-        row = by_image[line["image"]]
-        assert set(line) == {
-            *("image", "category", "mark", "remark", "who", "at", "run", "model_version", "score")
-        }
-        assert line["who"] == "Ada"
-        assert line["at"].startswith("20")
-        assert line["score"] == pytest.approx(row["score"], rel=1e-4)
-        assert [line[name] for name in ("category", "run", "model_version")] == [
-            row[name] for name in ("category", "run", "model_version")
-        ]
-
-
-def test_a_mark_is_taken_back_by_the_same_key(page: Browser) -> None:
-    page.press("j")
-    page.press("d")
-    assert text(page, "#save") == "Save marks (1)"
-    page.press("d")
-    assert text(page, "#save") == "Save marks"
-    page.press("d")
-    page.press("x")
-    assert text(page, "#save") == "Save marks"
 
 
 def test_a_name_that_is_html_is_shown_as_text(page: Browser) -> None:
@@ -281,7 +176,24 @@ def test_the_policy_of_the_page_stops_scripts_and_requests_that_are_not_its_own(
 def test_the_page_fits_on_a_phone(page: Browser, theme: str) -> None:
     page.show(width_px=390, height_px=800, theme=theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("scrollTo(0, 1e6)")
+    place = "document.getElementById('save').getBoundingClientRect()"
+    assert (
+        page.evaluate(f"[{place}.top > 0, {place}.bottom < 800, {place}.right < 390]") == [True] * 3
+    )
+    buttons = "[...document.querySelectorAll('button:not(.picture)')].filter(e => e.offsetHeight)"
+    assert page.evaluate(f"Math.min(...{buttons}.map(e => e.offsetHeight))") >= 36
     page.show()
+
+
+def test_a_card_says_the_factor_first_and_what_was_not_made(page: Browser) -> None:
+    page.choose("verdict", "normal")
+    page.choose("text", "bolt/129")
+    shown = text(page, ".card").lower()
+    assert "0.1 \u00d7 the threshold (score 2" in shown
+    assert "what the detector expects (approximate)" in shown
+    assert "not made for this image" in shown
+    assert page.evaluate("document.querySelector('.card .line').getAttribute('d')") == ""
 
 
 def test_a_page_of_one_card_says_where_there_is_no_picture(opened: Browser, tmp_path: Path) -> None:

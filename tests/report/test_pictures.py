@@ -83,21 +83,33 @@ def test_an_encoded_picture_is_the_picture() -> None:
 def test_the_overlay_is_clear_at_zero_and_most_opaque_from_the_threshold_on() -> None:
     levels = np.array([[0.0, 5.0, 10.0, 40.0]], np.float32)
     alpha = pictures.overlay(levels, 10.0)[0, :, 3]
-    assert alpha.tolist() == [0, 75, 150, 150]
-    assert pictures.overlay(levels, 0.0)[0, :, 3].tolist() == [0, 150, 150, 150]
+    assert alpha.tolist() == [0, 60, 120, 120]
+    assert pictures.overlay(levels, 0.0)[0, :, 3].tolist() == [0, 120, 120, 120]
 
 
 def test_the_outline_runs_along_the_edges_of_the_pixels_above_the_threshold() -> None:
     anomaly_map = np.zeros((20, 20), np.float32)
     anomaly_map[5:10, 3:12] = 2
-    path = pictures.outline(anomaly_map, 1.0)
+    path = pictures.outline(anomaly_map > 1)
     points = [tuple(map(float, each.split())) for each in path.strip("MZ").split("L")]
     xs, ys = zip(*points, strict=True)
     assert np.abs([min(xs) - 3, max(xs) - 12, min(ys) - 5, max(ys) - 10]).max() <= 0.25
-    assert pictures.outline(anomaly_map, 2.0) == ""
+    assert pictures.outline(anomaly_map > 2) == ""
+
+
+def test_as_many_regions_are_outlined_as_are_counted_the_largest_ones() -> None:
+    anomaly_map = np.zeros((20, 20), np.float32)
+    anomaly_map[1, 1] = 9  # high, but too small to be a region
+    anomaly_map[5:10, 3:12] = 2
+    anomaly_map[14:18, 2:6] = 2
+    drawn = [
+        pictures.counted_regions(anomaly_map, 1.0, count).sum(axis=1).tolist() for count in range(3)
+    ]
+    both = [0] * 5 + [9] * 5 + [0] * 4 + [4] * 4 + [0] * 2
+    assert drawn == [[0] * 20, [0] * 5 + [9] * 5 + [0] * 10, both]
 
 
 def test_the_outline_of_a_ragged_map_is_short() -> None:
     noise = np.random.default_rng(0).random((256, 256)).astype(np.float32)
-    path = pictures.outline(noise, 0.5)
+    path = pictures.outline(noise > 0.5)
     assert 0 < len(path) <= 4000

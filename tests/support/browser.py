@@ -133,6 +133,16 @@ class Browser:
         return (self.downloads / name).read_text()
 
 
+def text(page: Browser, selector: str) -> str:
+    """The text that an element shows."""
+    return page.evaluate(f"document.querySelector({selector!r}).innerText")
+
+
+def pressed(page: Browser, selector: str) -> str:
+    """The state of a switch, as assistive programs read it."""
+    return page.evaluate(f"document.querySelector({selector!r}).getAttribute('aria-pressed')")
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
     """A browser with a profile of its own, which ends with the block."""

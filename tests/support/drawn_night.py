@@ -23,6 +23,7 @@ OLDER_RUN = "20261121T231230Z-00000001"
 THRESHOLD = 20.0
 SIZE_PX = (60, 40)  # width and height of the pictures
 MAP_SHAPE = (32, 32)
+NUM_BOLTS = 130  # of the page in a browser: more than a page of cards has
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 AT = datetime(2026, 11, 22, 23, 13, tzinfo=UTC)
 

@@ -137,7 +137,8 @@ def _of_map(card: Card, anomaly_map: AnomalyMap | None) -> dict[str, bytes]:
         card.missing |= {} if card.row["score"] is None else {"map": _NO_MAP}
         return {}
     threshold = card.row["threshold"]
-    card.outline = pictures.outline(anomaly_map, threshold)
+    counted = pictures.counted_regions(anomaly_map, threshold, len(card.row["regions"]))
+    card.outline = pictures.outline(counted)
     card.map_size_px = anomaly_map.shape[1], anomaly_map.shape[0]
     coloured = pictures.overlay(anomaly_map, threshold)
     return {"map": pictures.encoded(coloured, max_bytes=pictures.MAP_BYTES)}

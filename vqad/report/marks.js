@@ -28,7 +28,9 @@ const regionOf = (card) => Math.max(0, ...card.regions.map((region) => region[4]
 
 const KEPT_AS = `vqad marks ${data.id}`;
 const NAME_KEPT_AS = "vqad reviewer";
-const MARKS = [["false_alarm", "False alarm"], ["defect", "Defect"], ["unsure", "Unsure"]];
+const MARKS = { false_alarm: "False alarm", defect: "Defect", unsure: "Unsure" };
+// The same marks in the words that fit an image that the detector calls normal.
+const MARKS_OF_NORMAL = { false_alarm: "Is normal", defect: "Missed defect", unsure: "Unsure" };
 let marks = {};  // a review by image
 
 function kept(key) {
@@ -61,6 +63,8 @@ function review(card, changes) {
     delete marks[card.image];
   }
   keep(KEPT_AS, JSON.stringify(marks));
+  byId("said").textContent = "";
+  showReview(card);
   showNumberOfMarks();
 }
 
@@ -75,10 +79,53 @@ const finished = () => Object.values(marks).filter((each) => each.mark);
 
 function saveMarks() {
   const who = byId("who").value.trim();
+  if (!who) {
+    byId("said").textContent = "Enter your name first, then save.";
+    byId("who").focus();
+    return;
+  }
   const lines = finished().map((each) => JSON.stringify({ ...each, who: each.who || who }) + "\n");
-  const link = element("a", { download: `reviews-${data.run || data.id}.jsonl` });
+  const file = `reviews-${data.run || data.id}.jsonl`;
+  const link = element("a", { download: file });
   link.href = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  byId("said").textContent = `Saved ${lines.length} mark${lines.length > 1 ? "s" : ""} as ${file}.`;
+}
+
+// ---- the buttons and the remark of a card -----------------------------------------------------
+
+function choiceOf(card) {
+  const row = element("div", { class: "choice" });
+  const labels = card.verdict === "normal" ? MARKS_OF_NORMAL : MARKS;
+  for (const [mark, label] of Object.entries(labels)) {
+    const button = element("button", { type: "button", "data-mark": mark }, label);
+    button.addEventListener("click", () => markCard(card, mark));
+    row.append(button);
+  }
+  const remark = element("input", { placeholder: "remark", "aria-label": "remark", maxlength: "1000" });
+  remark.addEventListener("input", () => review(card, { remark: remark.value.trim() }));
+  const unfinished = element("p", { class: "unfinished", role: "status" }, "choose a mark, or the remark is not saved");
+  row.append(remark, unfinished);
+  row.card = card;
+  fill(row);
+  return row;
+}
+
+function markCard(card, mark) {
+  review(card, { mark: marks[card.image]?.mark === mark ? "" : mark });
+}
+
+function fill(row) {
+  const { mark, remark } = marks[row.card.image] ?? { mark: "", remark: "" };
+  for (const button of row.querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.mark === mark);
+  const field = row.querySelector("input");
+  if (field !== document.activeElement) field.value = remark;
+  row.querySelector(".unfinished").hidden = Boolean(mark || !remark);
+}
+
+// The large view and the card behind it show the same review.
+function showReview(card) {
+  for (const row of document.querySelectorAll(".choice")) if (row.card === card) fill(row);
 }
 

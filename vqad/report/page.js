@@ -48,12 +48,17 @@ function captionOf(card, kind) {
     const [, , width, height] = card.crop;
     return `${card.regions.length ? "defect" : "highest score"}, ${width} × ${height} pixels`;
   }
-  return kind === "whole" ? `whole image, ${card.size[0]} × ${card.size[1]}` : "restored by the detector";
+  return kind === "whole" ? `whole image, ${card.size[0]} × ${card.size[1]}` : "what the detector expects (approximate)";
 }
 
 function picturesOf(card) {
   const figures = ["crop", "whole", "restored"].filter((kind) => card.pictures[kind]).map(
     (kind) => element("figure", {}, picture(card, kind), element("figcaption", {}, captionOf(card, kind))));
+  if (card.pictures.whole && card.score !== null && !card.pictures.restored) {
+    const none = element("div", { class: "none" }, "not made for this image");
+    none.style.aspectRatio = card.size.join(" / ");
+    figures.push(element("figure", {}, none, element("figcaption", {}, captionOf(card, "restored"))));
+  }
   if (card.missing.whole !== undefined) {
     figures.push(element("div", { class: "none" }, `No picture: ${card.missing.whole}`));
   }
@@ -68,6 +73,7 @@ function factsOf(card) {
   const size = regionOf(card);
   if (size) facts.push(`${card.regions.length} region${card.regions.length > 1 ? "s" : ""}, the largest ${size.toLocaleString("en")} pixels`);
   for (const kind of ["map", "restored"]) if (card.missing[kind]) facts.push(`${kind === "map" ? "Anomaly map" : "Restored picture"}: ${card.missing[kind]}`);
+  if (card.threshold !== null) facts.push(`threshold ${figure(card.threshold)}${card.unit ? ` ${card.unit}` : ""}`);
   facts.push(`inspected ${card.at} UTC${card.version ? ` by ${card.version}` : ""}`);
   return facts.map((fact) => element("p", { class: "facts" }, fact));
 }
@@ -75,8 +81,8 @@ function factsOf(card) {
 function headOf(card) {
   const head = element("header", {}, element("span", { class: "verdict" }, card.verdict));
   if (card.score !== null) {
-    const times = card.threshold ? `, ${figure(card.severity)} × the threshold of ${figure(card.threshold)}` : ", above a threshold of 0";
-    head.append(element("span", { class: "score" }, `score ${figure(card.score)}${card.unit ? ` ${card.unit}` : ""}${times}`));
+    const times = card.threshold ? `${figure(card.severity)} × the threshold` : `${card.score > 0 ? "above" : "not above"} a threshold of 0`;
+    head.append(element("span", { class: "score" }, `${times} (score ${figure(card.score)}${card.unit ? ` ${card.unit}` : ""})`));
   } else {
     head.append(element("span", {}, card.error));
   }
@@ -109,28 +115,6 @@ async function copied(text) {
   }
 }
 
-function choiceOf(card) {
-  const row = element("div", { class: "choice" });
-  for (const [mark, label] of MARKS) {
-    const button = element("button", { type: "button", "data-mark": mark, "aria-pressed": marks[card.image]?.mark === mark }, label);
-    button.addEventListener("click", () => markCard(card, row.closest(".card"), mark));
-    row.append(button);
-  }
-  const remark = element("input", { placeholder: "remark", "aria-label": "remark", maxlength: "1000" });
-  remark.value = marks[card.image]?.remark ?? "";
-  remark.addEventListener("change", () => review(card, { remark: remark.value.trim() }));
-  row.append(remark);
-  return row;
-}
-
-function markCard(card, shown, mark) {
-  const same = marks[card.image]?.mark === mark;
-  review(card, { mark: same ? "" : mark });
-  for (const button of shown.querySelectorAll("[data-mark]")) {
-    button.setAttribute("aria-pressed", !same && button.dataset.mark === mark);
-  }
-}
-
 function cardOf(card) {
   const shown = element("article", { class: `card ${card.verdict}`, tabindex: "0", "aria-label": `${card.verdict} ${card.name}` });
   shown.append(headOf(card), picturesOf(card), nameOf(card), ...factsOf(card), choiceOf(card));
@@ -140,9 +124,27 @@ function cardOf(card) {
 
 function showLarge(card) {
   const inside = byId("large").querySelector("div");
-  inside.replaceChildren(headOf(card), picturesOf(card), element("p", { class: "path" }, card.path));
+  inside.replaceChildren(headOf(card), choiceOf(card), picturesOf(card), element("p", { class: "path" }, card.path));
   byId("large").className = `card ${card.verdict}`;
+  byId("large").card = card;
+  byId("large-previous").disabled = card === found[0];
+  byId("large-next").disabled = card === found.at(-1);
   if (!byId("large").open) byId("large").showModal();
+}
+
+// The page follows, so that the card is there when the large view is closed.
+function moveLarge(step) {
+  const at = found.indexOf(byId("large").card) + step;
+  if (!found[at]) return;
+  if (Math.floor(at / CARDS_PER_PAGE) !== page) showPage(Math.floor(at / CARDS_PER_PAGE));
+  showLarge(found[at]);
+}
+
+function largeWasClosed() {
+  const { card, open } = byId("large");
+  if (open) return;  // it was opened again meanwhile
+  byId("large").querySelector("div").replaceChildren();
+  [...document.querySelectorAll("#cards .card")].find((shown) => shown.card === card)?.focus();
 }
 
 // ---- filters, sorting, pages ------------------------------------------------------------------
@@ -185,9 +187,10 @@ function showPage(number) {
   const first = page * CARDS_PER_PAGE;
   const shown = found.slice(first, first + CARDS_PER_PAGE);
   byId("cards").replaceChildren(...shown.map(cardOf));
-  const range = found.length ? `${first + 1} to ${first + shown.length} of ${found.length}` : "0";
-  byId("shown").textContent = `Cards ${range}. ${data.cards.length.toLocaleString("en")} of ${data.images.toLocaleString("en")} images have a card.`;
-  if (!found.length) byId("cards").append(element("p", {}, "No card matches these filters."));
+  const range = `Cards ${first + 1} to ${first + shown.length} of ${found.length}.`;
+  byId("shown").textContent = found.length
+    ? `${range} ${data.cards.length.toLocaleString("en")} of ${data.images.toLocaleString("en")} images have a card.`
+    : "No card matches these filters.";
   byId("page").textContent = `page ${page + 1} of ${pages}`;
   byId("previous").disabled = page === 0;
   byId("next").disabled = page === pages - 1;
@@ -206,6 +209,7 @@ function toggle(name) {
 }
 
 function move(step) {
+  if (byId("large").open) return moveLarge(step);
   const shown = [...document.querySelectorAll("#cards .card")];
   const at = shown.indexOf(document.activeElement.closest?.("#cards .card"));
   const next = at < 0 ? 0 : at + step;
@@ -226,25 +230,28 @@ const OF_PAGE = {
   "?": () => { byId("help").open = !byId("help").open; byId("help").scrollIntoView({ block: "nearest" }); },
 };
 const OF_CARD = {
-  f: (shown) => markCard(shown.card, shown, "false_alarm"),
-  d: (shown) => markCard(shown.card, shown, "defect"),
-  u: (shown) => markCard(shown.card, shown, "unsure"),
-  x: (shown) => markCard(shown.card, shown, marks[shown.card.image]?.mark ?? ""),
+  f: (shown) => markCard(shown.card, "false_alarm"),
+  d: (shown) => markCard(shown.card, "defect"),
+  u: (shown) => markCard(shown.card, "unsure"),
+  x: (shown) => markCard(shown.card, marks[shown.card.image]?.mark ?? ""),
   r: (shown) => shown.querySelector(".choice input").focus(),
   Enter: (shown) => showLarge(shown.card),
 };
+const OF_LARGE = ["j", "k", "ArrowRight", "ArrowLeft", "m", "o", "f", "d", "u", "x", "r"];
 
 function pressed(event) {
   const target = event.target;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (byId("large").open && !"mo".includes(event.key)) return;
+  const large = byId("large").open ? byId("large") : null;
   if (target.matches("input, select, textarea")) {
     // Escape and Enter leave a field; all other keys are its own.
-    if (event.key === "Escape" || event.key === "Enter") (target.closest(".card") ?? target).focus();
+    if (large && event.key === "Enter") target.blur();
+    else if (event.key === "Escape" || event.key === "Enter") (target.closest(".card") ?? target).focus();
     if (event.key === "Escape" && !target.closest(".card")) target.blur();
     return;
   }
-  const shown = target.closest("#cards .card");
+  if (large && !OF_LARGE.includes(event.key)) return;
+  const shown = large ?? target.closest("#cards .card");
   const isButton = target.matches("button, summary, a") && event.key === "Enter";
   const action = OF_PAGE[event.key] ?? (shown && !isButton ? OF_CARD[event.key] : undefined);
   if (!action) return;
@@ -265,6 +272,9 @@ function start() {
   byId("outline").addEventListener("click", () => toggle("outline"));
   byId("previous").addEventListener("click", () => turnPage(-1));
   byId("next").addEventListener("click", () => turnPage(1));
+  byId("large-previous").addEventListener("click", () => moveLarge(-1));
+  byId("large-next").addEventListener("click", () => moveLarge(1));
+  byId("large").addEventListener("close", largeWasClosed);
   document.addEventListener("keydown", pressed);
   // Pictures further down are loaded when they come into sight; paper needs all of them.
   window.addEventListener("beforeprint", () => {

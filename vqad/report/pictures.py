@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
@@ -29,7 +29,7 @@ _SMALLEST_CROP_PX: Final = 96
 _QUALITIES: Final = (82, 70, 55, 40, 25, 10)
 
 # Opacity of the overlay: none where the map is 0, and this where it is at the threshold or above.
-_LARGEST_OPACITY: Final = 150  # of 255
+_LARGEST_OPACITY: Final = 120  # of 255
 _LONGEST_OUTLINE: Final = 4000  # characters
 _ENLARGED: Final = 4  # the outline runs along the edges of the map's pixels, not their centres
 
@@ -120,14 +120,28 @@ def overlay(
     return np.dstack([heat(small, threshold), opacity.astype(np.uint8)])
 
 
-def outline(anomaly_map: AnomalyMap, threshold: float) -> str:
-    """The outline of {map > threshold} as an SVG path, in pixels of the map.
+def counted_regions(
+    anomaly_map: AnomalyMap, threshold: float, count: int
+) -> Bool[ndarray, "height width"]:
+    """The pixels of the regions that a verdict row lists.
+
+    A component of {map > threshold} is a region if it has the detector's minimum area. So a row
+    with ``count`` regions has the ``count`` largest components, and a normal image's row has none.
+    """
+    above = np.ascontiguousarray(predicted_mask(anomaly_map, threshold)).view(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]  # label 0 is all that is not above the threshold
+    largest = 1 + np.argsort(-areas, kind="stable")[:count]
+    return np.isin(labels, largest)
+
+
+def outline(mask: Bool[ndarray, "height width"]) -> str:
+    """The outline of a mask as an SVG path, in its pixels.
 
     A path that would be too long is simplified.
     """
-    mask = np.ascontiguousarray(predicted_mask(anomaly_map, threshold)).view(np.uint8)
     size = mask.shape[1] * _ENLARGED, mask.shape[0] * _ENLARGED
-    enlarged = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    enlarged = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     tolerance = _ENLARGED / 2
     while len(path := _path(contours, tolerance)) > _LONGEST_OUTLINE:
