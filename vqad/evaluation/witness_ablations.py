@@ -2,7 +2,7 @@
 
 The evidence of an image is computed once, and each variant joins the fields of its own witnesses,
 with their standards and weights as they are in the detector. Score, map and threshold of a variant
-follow from normal images by the rule of the training (`area_score.fit_rule`).
+follow from normal images by the rule of the training (`FullForm.rule`).
 
 The detector's own local statistics have seen all normal images, and find each of them too normal.
 So the normal images are measured as at the training: by local statistics and segmenters that are
@@ -16,7 +16,7 @@ from typing import Final
 import torch
 
 from vqad.array_types import Images
-from vqad.detection import area_score, calibrate
+from vqad.detection import area_score
 from vqad.detection.area_score import AreaRule
 from vqad.detection.settings import GREY_LEVELS
 from vqad.detection.witnesses import Witness, join_fields
@@ -71,9 +71,9 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
     full = full_form.fit(normal, joined, options, segmenter=segmenter)
     found = {}
     for name, some in subsets(settings.witnesses).items():
-        rule, threshold, _ = area_score.fit_rule(
-            [join_fields(fields, some) for fields in full.by_witness],
-            quantile=options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE,
+        rule, threshold, _ = full.rule(
+            some,
+            options,
             size_px=settings.vqvae.image_size_px,
             minimum_area_px=settings.minimum_area_px,
         )

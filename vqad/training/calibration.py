@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqad.detection import calibrate, surprisal
-from vqad.detection.area_score import UNIT, fit_rule
+from vqad.detection.area_score import UNIT
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Form, Usual
@@ -70,9 +70,8 @@ class Calibration:
         size_px, area_px = joined.settings.vqvae.image_size_px, joined.settings.minimum_area_px
         segmenter = preset_of(self.options.preset).segmenter
         full = full_form.fit(self.normal, joined, self.options, segmenter=segmenter)
-        quantile = self.options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE
-        rule, threshold, scores = fit_rule(
-            full.fields, quantile=quantile, size_px=size_px, minimum_area_px=area_px
+        rule, threshold, scores = full.rule(
+            full.witnesses, self.options, size_px=size_px, minimum_area_px=area_px
         )
         record = replace(
             fitted,

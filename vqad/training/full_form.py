@@ -1,4 +1,4 @@
-"""Fit what the form `full` needs beside the networks: local statistics, and its three witnesses.
+"""Fit what the form `full` needs beside the networks: local statistics, a segmenter, witnesses.
 
 Local statistics are fitted on all normal images, and each of these is measured by statistics that
 were not fitted on it. The networks are not fitted again for that, so the surprisal and the
@@ -18,7 +18,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap
-from vqad.detection import surprisal, witnesses
+from vqad.detection import calibrate, surprisal, witnesses
+from vqad.detection.area_score import AreaRule, fit_rule
 from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.surprisal import Surprisal, Usual
 from vqad.detection.witnesses import Witness, join_fields, measure_witness
@@ -75,10 +76,16 @@ class FullForm:
     held_out: list[int]  # positions among these images
     num_changed: int  # held-out images of which a code was resampled
 
-    @property
-    def fields(self) -> list[Field]:
-        """The joined field of each image."""
-        return [join_fields(each, self.witnesses) for each in self.by_witness]
+    def rule(
+        self, some: Sequence[Witness], options: TrainOptions, *, size_px: int, minimum_area_px: int
+    ) -> tuple[AreaRule, float, list[float]]:
+        """Rule and threshold by some of the witnesses, and the score of each image by the rule."""
+        return fit_rule(
+            [join_fields(each, some) for each in self.by_witness],
+            quantile=options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE,
+            size_px=size_px,
+            minimum_area_px=minimum_area_px,
+        )
 
 
 def fit(
