@@ -56,6 +56,15 @@ def test_images_that_are_all_equal_give_fields_of_numbers() -> None:
     assert found.statistics.inspect(broken)[0].max() > np.max(found.fields) + 1
 
 
+@pytest.mark.parametrize(("smallest", "exposure"), [(0.95, False), (0.1, True)])
+def test_brightness_is_made_relative_where_it_differs_much(smallest: float, exposure: bool) -> None:
+    grain = np.random.default_rng(0).normal(200, 10, (12, SIZE_PX, SIZE_PX, 1)).clip(0, 255)
+    seen = grain * np.linspace(smallest, 1, 12)[:, None, None, None]
+    pictures = np.repeat(seen, 3, axis=3).round().astype(np.uint8)
+    fitted = fit_statistics(pictures, groups=list("abcdefghijkl"), seed=0)
+    assert fitted.statistics.config.features.exposure == exposure
+
+
 def test_no_image_is_scored_by_statistics_that_saw_it(fitted: FittedStatistics) -> None:
     # The statistics that are kept saw all of them, and find each less unusual than the others do.
     seen = fitted.statistics.inspect(to_unit(pixels(30)))

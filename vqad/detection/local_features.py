@@ -82,6 +82,18 @@ def is_grey(pictures: Sequence[Picture]) -> bool:
     return bool(spread < _LARGEST_GREY_DIFFERENCE)
 
 
+def differs_in_exposure(pictures: Sequence[Picture]) -> bool:
+    """Find whether pictures of a product differ in brightness by more than each differs within.
+
+    A wide range of exposures hides faint defects in what is normal. Where the range is narrow,
+    brightness itself is a feature worth keeping: without it, detection was worse on products of
+    which all pictures have about the same exposure.
+    """
+    light = [each.mean(2) for each in pictures]
+    within = np.mean([each.std() for each in light])
+    return bool(np.std([each.mean() for each in light]) > within)
+
+
 def features(picture: Picture, options: FeatureOptions) -> Features:
     """Features of one picture of ``image_size_px`` on each side, in [0, 1]."""
     planes = _planes(picture, options)

@@ -16,13 +16,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from vqad.detection import local_statistics
-from vqad.detection.local_features import FeatureOptions, is_grey
+from vqad.detection.local_features import FeatureOptions, Picture, differs_in_exposure, is_grey
 from vqad.detection.local_statistics import Field, LocalStatistics, features_of
 from vqad.images.decoding import to_unit
 
 NUM_FOLDS: Final = 3
 MOST_IMAGES: Final = 300  # beyond it, some of them: memory is bounded, and more brought nothing
-_LOOKED_AT: Final = 20  # images that decide whether a product is grey
+_LOOKED_AT: Final = 60  # images that decide whether a product is grey, or differs in exposure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,7 @@ def fit_statistics(
     """
     rng = np.random.default_rng(seed)
     positions = np.sort(rng.permutation(len(pixels))[:MOST_IMAGES])
-    options = FeatureOptions(
-        image_size_px=pixels.shape[1],
-        grey=is_grey([to_unit(pixels[at]) for at in positions[:_LOOKED_AT]]),
-    )
+    options = _options([to_unit(pixels[at]) for at in positions[_some(len(positions))]])
     found = features_of((to_unit(pixels[at]) for at in positions), options)
     fold_of = folds([groups[at] for at in positions], rng)
     dealt = [
@@ -80,6 +77,19 @@ def fit_statistics(
         folds=dealt,
         distances=distances,
         fields=statistics.fields(distances),
+    )
+
+
+def _some(num: int) -> Int64[ndarray, " some"]:
+    """Evenly spaced positions: neighbours in a list are often of one part or one day."""
+    return np.unique(np.linspace(0, num - 1, min(num, _LOOKED_AT)).round().astype(np.int64))
+
+
+def _options(pictures: Sequence[Picture]) -> FeatureOptions:
+    return FeatureOptions(
+        image_size_px=len(pictures[0]),
+        grey=is_grey(pictures),
+        exposure=differs_in_exposure(pictures),
     )
 
 
