@@ -21,8 +21,9 @@ from tests.training.test_networks import (
 from vqad.detection import calibrate
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
-from vqad.training import eta_search, holdout
+from vqad.training import category, eta_search, holdout, near_copies
 from vqad.training.category import Training
+from vqad.training.full_form import NormalImages
 from vqad.training.loop import CollapseError, FitOptions
 from vqad.training.networks import encode
 from vqad.training.options import TrainOptions
@@ -220,6 +221,30 @@ def test_copies_stay_together_are_warned_of_and_recorded() -> None:
     assert training.record().num_copies == 15
     held_out = set(training.held_out_names)
     assert held_out.isdisjoint(NAMES[8:]) or held_out.issuperset(NAMES[8:])
+
+
+def test_copies_that_the_training_found_are_not_searched_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = PIXELS.copy()
+    pixels[20] = pixels[4]
+    training = Training(NAMES, pixels, TrainOptions(**OPTIONS, form="full"))
+    seen: list[NormalImages] = []
+
+    def calibration(*, normal: NormalImages, **_: object) -> None:
+        seen.append(normal)
+        raise InterruptedError
+
+    monkeypatch.setattr(category, "Calibration", calibration)
+    monkeypatch.setattr(near_copies, "copies", None)  # a call of it would fail
+    with pytest.raises(InterruptedError):
+        training.detector()
+    (normal,) = seen
+    assert [[normal.names[at] for at in group] for group in normal.copies] == [
+        [NAMES[4], NAMES[20]]
+    ]
+    one, other = normal.pixels[normal.copies[0]]
+    assert torch.equal(one, other)
 
 
 def test_a_codebook_that_collapses_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,8 @@ class Training:
                 f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
                 "a tenth is held out; add good images, or leave the category out"
             )
-        self.copies = near_copies.copies(pixels)
+        self.names = list(names)
+        self.copies = near_copies.copies(pixels)  # groups of positions among the names
         return holdout.hold_out(
             names, seed=self.options.seed, group=self.options.heldout_group, copies=self.copies
         )
@@ -162,10 +163,14 @@ class Training:
     def _normal(self) -> NormalImages:
         """All held-out images, and as many of the others as local statistics take."""
         some = among_others(len(self.learned_from), len(self.held_out), seed=self.options.seed)
+        names = [*self.held_out_names, *(self.learned_names[at] for at in some)]
+        position = {name: at for at, name in enumerate(names)}
+        copies = [[self.names[at] for at in group] for group in self.copies]
         return NormalImages.of(
             self.held_out,
             self.learned_from[torch.from_numpy(some)],
-            names=[*self.held_out_names, *(self.learned_names[at] for at in some)],
+            names=names,
+            copies=[[position[name] for name in group if name in position] for group in copies],
         )
 
     def record(self) -> FitRecord:

@@ -42,26 +42,40 @@ class NormalImages:
     names: list[str]
     pixels: Tensor  # (num, size, size, 3), uint8, or int32 of 16-bit values
     num_held_out: int
+    copies: list[list[int]]  # groups of positions, as `near_copies` finds them
 
     @classmethod
-    def of(cls, held_out: Tensor, others: Tensor, *, names: Sequence[str]) -> "NormalImages":
-        """The two sets as one."""
+    def of(
+        cls,
+        held_out: Tensor,
+        others: Tensor,
+        *,
+        names: Sequence[str],
+        copies: list[list[int]] | None = None,
+    ) -> "NormalImages":
+        """The two sets as one. Copies are searched for unless they are known already."""
         # One of them may have 8 bits a value where the other has 16: 257 v / 65535 = v / 255.
         wide = torch.int32 in (held_out.dtype, others.dtype)
         parts = [
             each.int() * 257 if wide and each.dtype == torch.uint8 else each
             for each in (held_out, others)
         ]
+        pixels = torch.cat([each.to(held_out.device) for each in parts])
         return cls(
             names=list(names),
-            pixels=torch.cat([each.to(held_out.device) for each in parts]),
+            pixels=pixels,
             num_held_out=len(held_out),
+            copies=near_copies.copies(_as_numpy(pixels)) if copies is None else copies,
         )
 
     def as_numpy(self) -> np.ndarray:
         """The pixels as uint8 or uint16."""
-        pixels = self.pixels.cpu().numpy()
-        return pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
+        return _as_numpy(self.pixels)
+
+
+def _as_numpy(pixels: Tensor) -> np.ndarray:
+    found = pixels.cpu().numpy()
+    return found if found.dtype == np.uint8 else found.astype(np.uint16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,39 +111,69 @@ def fit(
 ) -> FullForm:
     """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
     decoded = normal.as_numpy()
-    copies = near_copies.copies(decoded)
-    groups = group_names(normal.names, options.heldout_group, copies=copies)
+    groups = group_names(normal.names, options.heldout_group, copies=normal.copies)
     local = fit_statistics(decoded, groups=groups, seed=options.seed)
-    num_held_out = normal.num_held_out
-    inspected = num_held_out + MOST_TRAINING_IMAGES
-    chosen = [at for at, position in enumerate(local.positions) if position < inspected]
-    held_out = [n for n, at in enumerate(chosen) if local.positions[at] < num_held_out]
     fitted = None
     if segmenter is not None:
-        learned = _learned(local, num_held_out)
+        learned = _learned(local, normal.num_held_out)
         fitted = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
-    pixels = normal.pixels[[local.positions[at] for at in chosen]]
-    differences, surprisals = inspected_in_batches(joined, pixels)
-    usual, expected = _usual(surprisals, held_out, joined)
-    without_codes = _without_codes(local, fitted)
-    fields = [
-        witnesses.fields_of([without_codes[at]], [nats], [difference], each)[0]
-        for at, nats, difference, each in zip(
-            chosen, surprisals, differences, expected, strict=True
-        )
-    ]
-    measured = tuple(
-        measure_witness(name, [fields[at][name] for at in held_out], weight=weight)
-        for name, weight in witnesses.weights(with_segmenter=fitted is not None).items()
-    )
+    looked_at = _look_at(normal, local, joined)
+    usual, expected = _usual(looked_at.surprisals, looked_at.held_out, joined)
+    fields = _fields(looked_at, _without_codes(local, fitted), expected)
+    held_out = [fields[at] for at in looked_at.held_out]
     return FullForm(
         statistics=local.statistics,
         segmenter=fitted.segmenter if fitted else None,
         usual=usual,
-        witnesses=measured,
+        witnesses=_measured(held_out, with_segmenter=fitted is not None),
         by_witness=fields,
-        held_out=held_out,
-        num_changed=sum(int(differences[at].any()) for at in held_out),
+        held_out=looked_at.held_out,
+        num_changed=sum(int(looked_at.differences[at].any()) for at in looked_at.held_out),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LookedAt:
+    """The evidence of the networks on normal images."""
+
+    positions: list[int]  # of these images among those of the local statistics
+    held_out: list[int]  # positions of the held-out images among these
+    differences: list[AnomalyMap]
+    surprisals: list[Surprisal]
+
+
+def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) -> _LookedAt:
+    """Inspect the held-out images and some of the others, of those that local statistics took."""
+    most = normal.num_held_out + MOST_TRAINING_IMAGES
+    positions = [at for at, image in enumerate(local.positions) if image < most]
+    images = [local.positions[at] for at in positions]
+    differences, surprisals = inspected_in_batches(joined, normal.pixels[images])
+    return _LookedAt(
+        positions=positions,
+        held_out=[n for n, image in enumerate(images) if image < normal.num_held_out],
+        differences=differences,
+        surprisals=surprisals,
+    )
+
+
+def _fields(
+    looked_at: _LookedAt, without_codes: Sequence[dict[str, Field]], expected: Sequence[Usual]
+) -> list[dict[str, Field]]:
+    """The fields of all witnesses; ``expected`` is what the surprisal of each is compared with."""
+    found = zip(
+        looked_at.positions, looked_at.surprisals, looked_at.differences, expected, strict=True
+    )
+    return [
+        witnesses.fields_of([without_codes[at]], [nats], [difference], usual)[0]
+        for at, nats, difference, usual in found
+    ]
+
+
+def _measured(held_out: Sequence[dict[str, Field]], *, with_segmenter: bool) -> tuple[Witness, ...]:
+    """The witnesses, standardised on the fields of the held-out images."""
+    return tuple(
+        measure_witness(name, [fields[name] for fields in held_out], weight=weight)
+        for name, weight in witnesses.weights(with_segmenter=with_segmenter).items()
     )
 
 

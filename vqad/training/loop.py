@@ -132,15 +132,30 @@ def descend(fitting: Fitting, loss: Tensor, options: FitOptions, weight: float =
     ``loss`` is the mean over this worker's part of the batch, and ``weight`` is that part's share
     of the batch. Raises DivergenceError on all workers or on none.
     """
-    for group in fitting.optimizer.param_groups:
-        group["lr"] = options.learning_rate * pace(fitting.step, options)
     fitting.optimizer.zero_grad()
     (loss * weight).backward()
     whole = data_parallel.add_up_gradients(fitting.network, loss.detach() * weight)
-    check_finite("loss", whole.item(), fitting.step)
+    _take_step(fitting, whole, options, name="loss")
+    return whole
+
+
+def descend_alone(fitting: Fitting, loss: Tensor, options: FitOptions, *, name: str) -> None:
+    """Take one optimizer step of a fit in which no other worker has a part.
+
+    It exchanges nothing with other workers, which would wait for an answer forever. ``name`` is
+    that of the loss. Raises DivergenceError.
+    """
+    fitting.optimizer.zero_grad()
+    loss.backward()
+    _take_step(fitting, loss.detach(), options, name=name)
+
+
+def _take_step(fitting: Fitting, loss: Tensor, options: FitOptions, *, name: str) -> None:
+    check_finite(name, loss.item(), fitting.step)
+    for group in fitting.optimizer.param_groups:
+        group["lr"] = options.learning_rate * pace(fitting.step, options)
     nn.utils.clip_grad_norm_(fitting.network.parameters(), 1.0)
     fitting.optimizer.step()
-    return whole
 
 
 def check_finite(name: str, value: float, step: int) -> None:

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64, Integer
 from numpy import ndarray
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqad.detection.local_statistics import Field, features_of
 from vqad.detection.segmented import segmented
 from vqad.images.decoding import to_unit
 from vqad.model.segmenter import Segmenter, SegmenterConfig
 from vqad.training.local_statistics import FittedStatistics, Fold
-from vqad.training.loop import FitOptions, autocast, check_finite, pace
+from vqad.training.loop import FitOptions, Fitting, autocast, descend_alone
 from vqad.training.painted_defects import paint
 
 _AT_ONCE: Final = 16  # images
@@ -169,18 +169,14 @@ def _fitted(examples: Examples, options: FitOptions, rng: Generator, *, seed: in
         torch.manual_seed(seed)
         segmenter = Segmenter(SegmenterConfig(num_channels=examples.residuals.shape[1]))
         optimizer = torch.optim.AdamW(segmenter.parameters(), weight_decay=_WEIGHT_DECAY)
-        for step in range(options.num_steps):
+        fitting = Fitting(network=segmenter, optimizer=optimizer)
+        while fitting.step < options.num_steps:
             crops = _crops(examples, corners, options.batch_size, rng)
             with autocast(torch.device("cpu")):
                 logits = segmenter(crops.residuals)
-            loss = _loss(logits, crops)
-            check_finite("loss of the segmenter", loss.item(), step)
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * pace(step, options)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(segmenter.parameters(), 1.0)
-            optimizer.step()
+            # Only the first worker of a training calibrates.
+            descend_alone(fitting, _loss(logits, crops), options, name="loss of the segmenter")
+            fitting.step += 1
     return segmenter.eval()
 
 
