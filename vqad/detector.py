@@ -275,12 +275,13 @@ class Detector:
         if not torch.isfinite(batch).all():
             raise ValueError("images must be finite, RGB in [0, 1]")
 
-    def save(self, models: str, beside: Mapping[str, bytes] | None = None) -> str:
-        """Save in ``models`` as the current version of the category; returns the version.
+    def save(self, models: str, beside: Mapping[str, bytes] | None = None, **how: Any) -> str:
+        """Save a new version in ``models`` and put it in force; returns the version.
 
-        ``beside`` are more files for people, by name; loading ignores them.
+        ``beside`` are more files for people, by name; loading ignores them. ``how`` may be
+        ``promote=False``, which leaves the older version in force, and ``why``, for the log.
         """
-        self.version = saved_detector.save(models, self.settings, self._parts(), beside)
+        self.version = saved_detector.save(models, self.settings, self._parts(), beside, **how)
         return self.version
 
     @classmethod

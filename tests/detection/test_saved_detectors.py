@@ -69,8 +69,10 @@ def test_what_is_in_force_is_written_last(models: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(files, "write_bytes", note)
     detector_of().save(models)
-    assert written[-1] == "current.json"
-    assert sorted(written[:-1]) == ["detector.json", "prior.safetensors", "vqvae.safetensors"]
+    *weights, record, entry, current = written
+    assert sorted(weights) == ["prior.safetensors", "vqvae.safetensors"]
+    (named,) = Path(models, "washer", "promotions").iterdir()
+    assert (record, entry, current) == ("detector.json", named.name, "current.json")
 
 
 def test_a_save_that_breaks_off_leaves_the_older_version_in_force(

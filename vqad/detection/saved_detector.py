@@ -5,10 +5,11 @@ the weights of each part as safetensors, and detector.json with settings, hashes
 """
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -28,8 +29,10 @@ from vqad.detection.weights import (
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
-from vqad.storage import files, models_layout, uris
+from vqad.storage import files, models_layout, promotions, uris
 from vqad.storage.models_layout import LOCAL_STATISTICS, SEGMENTER, WEIGHTS
+
+_WAIT_S: Final = 0.05  # until the time in a new version's name is another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +52,23 @@ class Parts:
 
 
 def save(
-    models: str, settings: Settings, parts: Parts, beside: Mapping[str, bytes] | None = None
+    models: str,
+    settings: Settings,
+    parts: Parts,
+    beside: Mapping[str, bytes] | None = None,
+    *,
+    promote: bool = True,
+    why: str = "saved",
 ) -> str:
-    """Save in ``models`` as the current version of the category; returns the version.
+    """Save a new version in ``models``, and put it in force if ``promote``; returns the version.
 
-    ``beside`` are more files for people, by name; loading ignores them.
+    ``beside`` are more files for people, by name; loading ignores them. ``why`` goes to the log.
     """
     if settings.form != "full":
         parts = replace(parts, local_statistics=None, segmenter=None)
     weights = {name: weights_of(part) for name, part in parts.by_file().items()}
     digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
-    version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+    version = _new_version(models, settings.category, digest[:8])
     folder = models_layout.version(models, settings.category, version)
     record = {
         "format_version": FORMAT_VERSION,
@@ -70,10 +79,20 @@ def save(
     for name, data in (*(beside or {}).items(), *weights.items()):
         files.write_bytes(uris.join(folder, name), data)
     files.write_bytes(models_layout.record(folder), to_json(record))
-    # Last, so that the current version is always complete.
-    current = models_layout.current(models, settings.category)
-    files.write_bytes(current, to_json({"version": version}))
+    # Last, so that the version in force is always complete.
+    if promote:
+        who = promotions.default_who()
+        promotions.put_in_force(models, settings.category, version, who=who, why=why)
     return version
+
+
+def _new_version(models: str, category: str, digest: str) -> str:
+    """A version's name that is not taken: the same weights may be saved twice in one second."""
+    while True:
+        version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest}"
+        if not files.exists(models_layout.record(models_layout.version(models, category, version))):
+            return version
+        time.sleep(_WAIT_S)
 
 
 def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str]:

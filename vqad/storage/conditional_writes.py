@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from vqad.storage import s3
+from vqad.storage import files, s3
 from vqad.storage.errors import FetchError
 from vqad.storage.retries import ATTEMPTS, PRECONDITION_FAILED, errors_at, with_retries
 from vqad.storage.uris import is_remote, path_of
@@ -49,6 +49,35 @@ def write(uri: str, data: bytes, *, tag: str | None) -> bool:
         if tag is None:
             return with_retries(lambda: _create_locally(path, data))
         return with_retries(lambda: _replace_locally(path, data, tag))
+
+
+def swap(uri: str, data: bytes, *, tag: str | None) -> bool:
+    """The same for a file that others read without a lock: they find the old or the new content.
+
+    ``write`` changes a local file in place, so that a kill may leave a part of it. This one renames
+    a complete file. Its lock is on the folder, because renaming ends a lock on the file.
+    """
+    if is_remote(uri):
+        return write(uri, data, tag=tag)
+    folder = Path(path_of(uri)).parent
+    with errors_at(uri):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked_folder(folder):
+            found = read(uri)
+            if (found and found[1]) != tag:
+                return False
+            files.write_bytes(uri, data)
+            return True
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _put(uri: str, data: bytes, tag: str | None) -> bool:

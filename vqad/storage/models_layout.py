@@ -3,7 +3,8 @@
     MODELS/CATEGORY FOLDER/VERSION/detector.json          settings, record of the fit, hashes
     MODELS/CATEGORY FOLDER/VERSION/*.safetensors          weights of the two networks
     MODELS/CATEGORY FOLDER/VERSION/training.{jsonl,png}   curves of the fit, for people
-    MODELS/CATEGORY FOLDER/current.json                   names the version in use
+    MODELS/CATEGORY FOLDER/current.json                   names the version in force
+    MODELS/CATEGORY FOLDER/promotions/NAME.json           one change of the version in force
     MODELS/.runs/RUN/NAME/                                checkpoints of a category in training
 
 All functions are pure: they make URIs and touch no storage. A category's folder is the category
@@ -40,6 +41,21 @@ def current(models: str, category: str) -> str:
 def current_in(models: str, folder: str) -> str:
     """The same file, by the name of the category's folder."""
     return join(models, folder, "current.json")
+
+
+def category_in(models: str, folder: str) -> str:
+    """The place of a category's folder."""
+    return join(models, folder)
+
+
+def promotions(models: str, category: str) -> str:
+    """The folder with the log of what was put in force."""
+    return join(models, category_folder(category), "promotions")
+
+
+def promotion(models: str, category: str, name: str) -> str:
+    """One entry of that log."""
+    return join(promotions(models, category), f"{name}.json")
 
 
 def version(models: str, category: str, version: str) -> str:
