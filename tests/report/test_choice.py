@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vqad.inspection.verdict_rows import ROWS
 from vqad.report.choice import Candidates
 from vqad.report.job import MOST_CARDS, ReportJob
-from vqad.report.verdicts import ROWS, severity
+from vqad.report.severity import severity
 
 THRESHOLD = 10.0
 

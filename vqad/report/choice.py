@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vqad.report.verdicts import ROWS, severity
+from vqad.inspection.verdict_rows import ROWS
+from vqad.report.severity import severity
 
 # Shares of a category's cards (guesses). Most severe images get what the others leave.
 _SHARE_OF_REJECTS: Final = 1 / 4

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from vqad.report import verdicts
+from vqad.inspection import verdict_rows
 from vqad.report.choice import Candidates
 from vqad.report.job import ReportJob
 from vqad.report.totals import Totals
@@ -26,9 +26,9 @@ def survey(job: ReportJob) -> Survey:
         raise ArchiveError(f"{job.output} has no verdicts; inspect an archive into it first")
     totals, damaged = Totals(), list[str]()
     candidates: dict[str, Candidates] = {}
-    for rows in verdicts.read(job.output, damaged):
+    for rows in verdict_rows.read(job.output, damaged):
         totals.add(rows)
-        for category, of_category in verdicts.by_category(rows).items():
+        for category, of_category in verdict_rows.by_category(rows).items():
             # The number of categories isn't known yet, so each keeps as many as it may ever have.
             found = candidates.setdefault(category, Candidates(num_cards=job.cards))
             found.add(of_category)

@@ -9,7 +9,8 @@ import pyarrow as pa
 from jaxtyping import Int64
 from numpy import ndarray
 
-from vqad.report.verdicts import by_category, severity
+from vqad.inspection.verdict_rows import by_category
+from vqad.report.severity import severity
 
 # Bins of the histograms: a tenth of the threshold each, and one for all that is above.
 BINS_PER_THRESHOLD: Final = 10

@@ -7,6 +7,7 @@
     OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
     OUTPUT/report/index.html                         the page about the output
     OUTPUT/report/pictures/*.webp                    pictures of its cards
+    OUTPUT/reviews/DIGEST.jsonl                      marks that people gave to images
     OUTPUT/shards/DIGEST.json                        number of images of each shard
     OUTPUT/lease.json                                the run that may write here
 
@@ -108,6 +109,22 @@ def report_pictures(output: str) -> str:
 def report_picture(output: str, name: str) -> str:
     """One picture of the page."""
     return join(report_pictures(output), name)
+
+
+def reviews(output: str) -> str:
+    """The folder with the reviews that were applied."""
+    return join(output, "reviews")
+
+
+def review_file(output: str, lines: Iterable[bytes]) -> str:
+    """The file of some reviews, whose lines alone decide its name."""
+    digest = hashlib.sha256(b"".join(sorted(lines))).hexdigest()[:_DIGEST_CHARACTERS]
+    return join(reviews(output), f"{digest}.jsonl")
+
+
+def is_review_file(file_name: str) -> bool:
+    """True if a file in the folder of reviews is named as one."""
+    return file_name.endswith(".jsonl") and not file_name.startswith(".")
 
 
 def shard_records(output: str) -> str:

@@ -1,0 +1,44 @@
+"""The reviews of an output: ``OUTPUT/reviews/``, one file for each time that some were applied.
+
+A file is named after what is in it and is never changed, so applying the same reviews again adds
+nothing, and two people who apply theirs at the same time don't need to know of each other. Of
+several reviews of one image the latest counts.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from vqad.inspection import reviews
+from vqad.inspection.reviews import Review
+from vqad.storage import files, output_layout, uris
+
+_LARGEST_FILE_BYTES: Final = 2**26
+_NUM_READERS: Final = 16  # threads
+
+
+def store(output: str, found: Sequence[Review]) -> bool:
+    """Store reviews; returns False if they are there already. Raises ArchiveError."""
+    # The tag of an image's file may have changed since these reviews were stored first; then the
+    # first tag is the right one.
+    uri = output_layout.review_file(output, (replace(one, source_etag="").line() for one in found))
+    if files.exists(uri):
+        return False
+    files.write_bytes(uri, b"".join(one.line() for one in found))
+    return True
+
+
+def read(output: str) -> dict[str, Review]:
+    """The latest review of each image. Raises ArchiveError, and ReviewError for a broken file."""
+    folder = output_layout.reviews(output)
+    if not files.exists(folder):
+        return {}
+    names = filter(output_layout.is_review_file, files.list_names(folder))
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        found = pool.map(_read, [uris.join(folder, name) for name in names])
+        return reviews.latest_by_image(each for of_file in found for each in of_file)
+
+
+def _read(uri: str) -> list[Review]:
+    return reviews.parse(files.read_bytes(uri, max_bytes=_LARGEST_FILE_BYTES), uri)
