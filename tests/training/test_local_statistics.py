@@ -1,9 +1,12 @@
 """Local statistics are fitted on normal images, each of which is scored by the others."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from vqad.detection.area_score import fit_rule, judged
+from vqad.detection.calibrate import cross_fitted_threshold
 from vqad.detection.score import score
 from vqad.images.decoding import to_unit
 from vqad.synthetic import draw
@@ -11,7 +14,7 @@ from vqad.training.local_statistics import FittedStatistics, fit_statistics, fol
 
 SIZE_PX = 32
 SIZES = {"size_px": SIZE_PX, "minimum_area_px": 16}
-RULE = {"quantile": 0.95, **SIZES}
+RULE = {"threshold_of": partial(cross_fitted_threshold, quantile=0.95), **SIZES}
 
 
 def pixels(num: int, seed: int = 0) -> np.ndarray:

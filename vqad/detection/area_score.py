@@ -9,7 +9,7 @@ images, and the most unusual of them is the score:
 10 is the score of a usual normal image, so that scores and thresholds stay above 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
-from vqad.detection import calibrate, score
+from vqad.detection import score
 
 UNIT: Final = "deviations of normal images, from 10"
 USUAL_SCORE: Final = 10.0
@@ -81,12 +81,13 @@ def agreeing_map(
     around the map's largest values is raised above it. A normal image has none: what is above the
     threshold is lowered to it.
     """
-    level = score.score(anomaly_map, minimum_area_px=minimum_area_px)
+    has_region = score.has_region(anomaly_map, threshold, minimum_area_px=minimum_area_px)
     if image_score <= threshold:
         bound = np.nextafter(np.float32(threshold), np.float32(0))
-        return np.minimum(anomaly_map, bound) if level > threshold else anomaly_map
-    if level > threshold:
+        return np.minimum(anomaly_map, bound) if has_region else anomaly_map
+    if has_region:
         return anomaly_map
+    level = score.score(anomaly_map, minimum_area_px=minimum_area_px)
     above = np.nextafter(np.float32(threshold), np.float32(np.inf))
     return np.where(anomaly_map >= level, np.maximum(anomaly_map, above), anomaly_map)
 
@@ -107,20 +108,21 @@ class AreaRule:
 def fit_rule(
     fields: Sequence[Float32[ndarray, "rows cols"]],
     *,
-    quantile: float,
+    threshold_of: Callable[[Sequence[float]], float],
     size_px: int,
     minimum_area_px: int,
 ) -> tuple[AreaRule, float, list[float]]:
     """The rule, the threshold, and the score of each normal image by the rule.
 
-    The same quantile of the normal images has a component above the threshold in its map.
+    ``threshold_of`` gives the threshold of scores. It is applied to the levels of the maps as well,
+    so that as many of the normal images have a component above the threshold in their maps.
     """
     usual = usual_areas(fields)
     scores = [area_score(field, usual) for field in fields]
-    threshold = calibrate.threshold(scores, quantile=quantile, smallest=0.0)
+    threshold = threshold_of(scores)
     maps = (scaled_map(field, size_px=size_px, scale=1.0) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
-    scale = threshold / max(float(np.quantile(levels, quantile)), _SMALLEST_LEVEL)
+    scale = threshold / max(threshold_of(levels), _SMALLEST_LEVEL)
     return AreaRule(usual=usual, scale=scale), threshold, scores
 
 

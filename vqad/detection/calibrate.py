@@ -10,13 +10,15 @@ import numpy as np
 
 from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal
+from vqad.detection.false_alarms import promise_of, smallest_rate, threshold_for
+from vqad.detection.fit_record import ThresholdRecord
 from vqad.detection.surprisal import Surprisal, Usual
 from vqad.model.kinds import Kind
 
 SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
 DEFAULT_ETA = 5e-4
-# Of cross-fitted scores: they are of all normal images, so that the largest says little.
-CROSS_FITTED_QUANTILE = 0.95
+# Of false alarms, by cross-fitted scores: there are many, so that the largest says little.
+CROSS_FITTED_RATE = 0.05
 PAPER_QUANTILE = 1.0  # the largest score of the held-out images
 
 
@@ -37,6 +39,31 @@ def threshold(
     value = np.quantile(np.asarray(scores, np.float64), quantile)
     # Rounded to the type of the tables, so that comparing their columns gives the same verdicts.
     return max(smallest, float(np.float32(value)))
+
+
+def cross_fitted_threshold(scores: Sequence[float], *, quantile: float | None = None) -> float:
+    """The threshold of the form full: for a rate of false alarms, or the given quantile.
+
+    Where there are too few scores for the rate, it is for the smallest that they can promise.
+    """
+    if quantile is not None:
+        return threshold(scores, quantile=quantile, smallest=0.0)
+    return threshold_for(scores, max(CROSS_FITTED_RATE, smallest_rate(len(scores))))
+
+
+def record_of(
+    scores: Sequence[float], threshold: float, *, source: str, quantile: float | None, default: str
+) -> ThresholdRecord:
+    """The record of a threshold that a calibration has set; ``default`` is its rule."""
+    promise = promise_of(scores, threshold)
+    return ThresholdRecord(
+        rule=default if quantile is None else "quantile",
+        source=[source],
+        num_scores=promise.num_scores,
+        asked=CROSS_FITTED_RATE if quantile is None and default == "conformal" else quantile,
+        rate=promise.rate,
+        deviation=promise.deviation,
+    )
 
 
 def usual_of(

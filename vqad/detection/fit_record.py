@@ -12,6 +12,23 @@ from vqad.detection.normal_statistics import NormalStatistics
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThresholdRecord:
+    """Where a threshold comes from, and what it promises for normal images."""
+
+    # largest or quantile of the scores; conformal, for a rate of false alarms; per night, for a
+    # number of images; value, as it was given
+    rule: str
+    source: list[str]  # held-out images or cross-fitted images, or the URIs of outputs
+    num_scores: int
+    asked: float | None = None  # quantile, rate, images of a night, or threshold
+    rate: float | None = None  # expected share of normal images above the threshold; at most this
+    deviation: float | None = None  # of that share, over the choice of the images
+    # True if alarms that nobody has reviewed count as normal images, so that the rate is lower.
+    is_bound: bool = False
+    from_version: str = ""  # the version of which this one has the weights and the other settings
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitRecord:
     """How a detector came about. Detectors of older programs lack some of these values.
 
@@ -31,6 +48,9 @@ class FitRecord:
     held_out_scores: list[float] = field(default_factory=list)  # in the detector's unit
     # Of all normal images that set the threshold of the form full, by parts that did not see them.
     cross_fitted_scores: list[float] = field(default_factory=list)
+    # Of a night's images that are normal as far as is known, where these set the threshold.
+    night_scores: list[float] = field(default_factory=list)
+    threshold: ThresholdRecord | None = None
     held_out_maps_not_zero: int | None = None  # held-out images of which a code was resampled
     kind_found_by: str = ""  # "given", or "normal images" if it was found from them
     eta_found_by: str = ""  # "given", or "painted rectangles" after a search

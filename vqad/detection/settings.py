@@ -66,7 +66,7 @@ class Settings:
         recalibrated to another form may still have them, in their other unit.
         """
         crossed = self.found.cross_fitted_scores if self.form == "full" else []
-        return crossed or self.found.held_out_scores
+        return self.found.night_scores or crossed or self.found.held_out_scores
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no sensible verdict."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from vqad.array_types import AnomalyMap, Images
 from vqad.detection.area_score import AreaRule, fit_rule, judged
-from vqad.detection.calibrate import CROSS_FITTED_QUANTILE
+from vqad.detection.calibrate import cross_fitted_threshold
 from vqad.detection.local_statistics import LocalStatistics, LocalStatisticsConfig
 from vqad.detection.settings import Settings
 from vqad.evaluation import saved_baseline
@@ -85,7 +85,10 @@ def local_baseline(
     groups = group_names(names, asked.heldout_group, copies=copies)
     fitted = fit_statistics(pixels, groups=groups, seed=asked.seed)
     rule, threshold, _ = fit_rule(
-        fitted.fields, quantile=CROSS_FITTED_QUANTILE, size_px=size_px, minimum_area_px=area_px
+        fitted.fields,
+        threshold_of=cross_fitted_threshold,
+        size_px=size_px,
+        minimum_area_px=area_px,
     )
     found = LocalBaselineSettings(
         category=settings.category,

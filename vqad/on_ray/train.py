@@ -22,7 +22,7 @@ from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.failures import Failure
 from vqad.on_ray.resources import Resources
 from vqad.storage import traceback_file, uris
-from vqad.training import dataset
+from vqad.training import dataset, promise
 from vqad.training.events import Event, Show
 from vqad.training.good_images import LayoutError, good_images
 from vqad.training.options import TrainJob, TrainOptions
@@ -61,7 +61,8 @@ class TrainSummary:
         done = "calibrated" if outcome.pop("calibrated", False) else "trained"
         getattr(self, done).append(category)
         self.categories[category] = outcome
-        return Event(category=category, line=f"{category}: {done}", stage="done")
+        line = "; ".join(filter(None, [f"{category}: {done}", promise.sentence(outcome)]))
+        return Event(category=category, line=line, stage="done")
 
 
 def _with_traceback(outcome: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from vqad.images import listing
 from vqad.on_ray import failures
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
-from vqad.training import curves, data_parallel, dataset, provenance
+from vqad.training import curves, data_parallel, dataset, promise, provenance
 from vqad.training.category import Training
 from vqad.training.dataset import Examples
 from vqad.training.events import Event, of_record
@@ -220,4 +220,5 @@ def _calibrated_and_saved(task: Task, training: Training, found: Examples) -> di
         "images": len(training.learned_from) + len(training.held_out),
         "held_out": len(training.held_out),
         "unreadable": len(found.unreadable),
+        **promise.outcome_of(detector.settings),
     }

@@ -4,6 +4,7 @@ The end of a training and a recalibration both come here, so that they follow on
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from vqad.training import eta_search, full_form
 from vqad.training.full_form import NormalImages
 from vqad.training.options import TrainOptions
 from vqad.training.presets import preset_of
+
+# Where the scores of a threshold come from, as recorded.
+HELD_OUT: Final = "held-out images"
+CROSS_FITTED: Final = "cross-fitted images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +60,15 @@ class Calibration:
                 differences, surprisals, self.options.known_kind, eta=eta, score=blank.score_of
             )
         scores = [blank.score_of(each) for each in maps]
-        threshold = calibrate.threshold(scores, quantile=self.options.threshold_quantile)
+        quantile = self.options.threshold_quantile
+        threshold = calibrate.threshold(scores, quantile=quantile)
         record = replace(
             fitted,
             held_out_scores=scores,
+            night_scores=[],
+            threshold=calibrate.record_of(
+                scores, threshold, source=HELD_OUT, quantile=quantile, default="largest"
+            ),
             held_out_maps_not_zero=sum(int(each.any()) for each in differences),
         )
         return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
@@ -77,6 +87,14 @@ class Calibration:
             fitted,
             held_out_scores=[scores[at] for at in full.held_out],
             cross_fitted_scores=scores,
+            night_scores=[],
+            threshold=calibrate.record_of(
+                scores,
+                threshold,
+                source=CROSS_FITTED,
+                quantile=self.options.threshold_quantile,
+                default="conformal",
+            ),
             held_out_maps_not_zero=full.num_changed,
         )
         settings = replace(

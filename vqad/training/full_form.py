@@ -9,6 +9,7 @@ too normal.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -96,7 +97,9 @@ class FullForm:
         """Rule and threshold by some of the witnesses, and the score of each image by the rule."""
         return fit_rule(
             [join_fields(each, some) for each in self.by_witness],
-            quantile=options.threshold_quantile or calibrate.CROSS_FITTED_QUANTILE,
+            threshold_of=partial(
+                calibrate.cross_fitted_threshold, quantile=options.threshold_quantile
+            ),
             size_px=size_px,
             minimum_area_px=minimum_area_px,
         )

@@ -54,8 +54,8 @@ class TrainOptions:
     threshold_quantile: float | None = field(
         default=None,
         metadata={
-            "help": "quantile of the scores of normal images that becomes the threshold; 1 is the "
-            "paper's rule, the largest score; default: 1, in the full form 0.95"
+            "help": "quantile of the scores of normal images that becomes the threshold; default: "
+            "1, the paper's rule; in the full form a threshold for 5 % of false alarms"
         },
     )
     form: FormName | None = field(

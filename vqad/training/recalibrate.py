@@ -13,7 +13,7 @@ from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
-from vqad.training import dataset, holdout, normal_statistics
+from vqad.training import dataset, holdout, normal_statistics, promise
 from vqad.training.calibration import Calibration
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
@@ -70,6 +70,7 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         "images": record.num_images,
         "held_out": len(pixels),
         "unreadable": len(record.unreadable),
+        **promise.outcome_of(detector.settings),
     }
 
 
