@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": ("jobs.demo", "the whole product on drawn images: draw, train, inspect, evaluate"),
     "train": ("jobs.train", "fit one detector per category"),
     "inspect": ("jobs.inspect_archive", "inspect the images of an archive: verdicts and maps"),
+    "models": ("jobs.models", "the versions of the detectors: list, show, promote, roll back"),
     "report": ("jobs.report", "make the page about an output: counts, plots, pictures"),
     "evaluate": ("jobs.evaluate", "compare verdicts and maps with ground truth"),
     "bench": ("jobs.bench", "measure the speed of this machine: resample, inspect, train"),

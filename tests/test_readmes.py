@@ -95,7 +95,7 @@ def test_links_and_named_modules_exist(readme: Path) -> None:
 def commands_in(readme: Path) -> Iterator[tuple[tuple[str, ...], set[str]]]:
     """Yield each `vqad` command of a README's code with the options that it is given."""
     text = readme.read_text().replace("\\\n", " ")
-    for found in re.finditer(r"vqad ((?:submit |bench )?[a-z]+)((?: [^`\n#|]*)?)", text):
+    for found in re.finditer(r"vqad ((?:submit |bench |models )?[a-z]+)((?: [^`\n#|]*)?)", text):
         if options := set(re.findall(r"--[a-z][a-z-]*", found[2])):
             yield tuple(found[1].split()), options
 

@@ -25,7 +25,7 @@ BLOCKS = dict(re.findall(r"```\n\$ vqad ?([a-z ]*) ?--help\n(.*?)```", README, r
 HELP = {name.strip(): text for name, text in BLOCKS.items()}
 
 PYTHON_TYPES = re.compile(
-    r"\b(str|int|float|bool|tuple|dict|list|datetime|Path|None|Literal|Union)\b|\(default: \)"
+    r"\b(str|int|float|bool|tuple|dict|datetime|Path|None|Literal|Union)\b|list\[|\(default: \)"
 )
 
 

@@ -15,6 +15,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from vqad.detection import saved_detector, versions
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.on_ray import event_log, failures, resources, train_worker
@@ -114,7 +115,9 @@ def _start(job: TrainJob, options: TrainOptions, shares: Resources, events: Any)
             num_cpus=shares.cpus, num_gpus=shares.gpus, max_retries=MOST_FAILURES
         )
         task: Any = remote(recalibrate)
-        return task.remote(job.data, job.models, options, cpus=shares.cpus, gpus=shares.gpus)
+        return task.remote(
+            job.data, job.models, options, cpus=shares.cpus, gpus=shares.gpus, promote=job.promote
+        )
     # On the driver's node, so that the loss of another node ends only workers.
     here: Any = event_log.here()
     # The worker process ends with the task, and with it whatever Ray Train has started in it.
@@ -157,6 +160,7 @@ def _train_category(
         resources=shares,
         checkpoint_seconds=job.checkpoint_seconds,
         cache_bytes=job.cache_bytes,
+        promote=job.promote,
         progress=events,
     )
     if checkpoints.mend():
@@ -226,8 +230,19 @@ def _cause(error: ray.train.TrainingFailedError, noted: Failure | None) -> Failu
 
 
 def _is_finished(job: TrainJob, category: str, fingerprint: str) -> bool:
+    """True if the run's detector is there: in force, or saved if it is not to be promoted."""
+    saved = [""] if job.promote else versions.version_names(job.models, category)[::-1]
+    return any(_is_of(job, category, version, fingerprint) for version in saved)
+
+
+def _is_of(job: TrainJob, category: str, version: str, fingerprint: str) -> bool:
+    """True if a version, "" for the one in force, can be loaded and is this run's."""
     try:
-        found = Detector.load(job.models, category).settings.found
+        if version:  # first without the weights: there may be many versions
+            found = saved_detector.load_settings(job.models, category, version).found
+            if (found.run, found.data_fingerprint) != (job.run_name, fingerprint):
+                return False
+        found = Detector.load(job.models, category, version=version).settings.found
     except DetectorError:
         return False
     return (found.run, found.data_fingerprint) == (job.run_name, fingerprint)

@@ -43,6 +43,7 @@ class Task:
     resources: Resources
     checkpoint_seconds: float
     cache_bytes: int
+    promote: bool  # put the detector in force
     progress: Any  # the actor
 
     def say(self, line: str, stage: str = "") -> None:
@@ -211,7 +212,9 @@ def _calibrated_and_saved(task: Task, training: Training, found: Examples) -> di
     )
     detector = detector.with_settings(found=record)
     beside = curves.beside(training.history, f"{task.options.category}, {task.options.preset}")
-    version = detector.to("cpu").save(task.models, beside)
+    version = detector.to("cpu").save(
+        task.models, beside, promote=task.promote, why=f"vqad train, run {task.run}"
+    )
     return {
         "version": version,
         "codes_used": training.codes_used,

@@ -164,6 +164,13 @@ class TrainJob:
     redo: bool = field(
         default=False, metadata={"help": "train the categories again that this run has finished"}
     )
+    promote: bool = field(
+        default=True,
+        metadata={
+            "help": "save the detectors as versions that are not in force: vqad models promote "
+            "puts one in force (default: put them in force)"
+        },
+    )
     only: Literal["calibrate"] | None = field(
         default=None,
         metadata={

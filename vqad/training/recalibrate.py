@@ -20,8 +20,12 @@ from vqad.training.local_statistics import among_others
 from vqad.training.options import TrainOptions, recorded_options
 
 
-def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus: float) -> Any:
+def recalibrate(
+    data: str, models: str, asked: TrainOptions, *, cpus: int, gpus: float, promote: bool = True
+) -> Any:
     """Save the current detector with a new eta and threshold; returns the outcome.
+
+    The new version is put in force if ``promote``.
 
     Its networks, its held-out images and its record of the fit stay as they are. Eta and quantile
     are those of ``asked``, and so are minimum area and form where ``asked`` has them.
@@ -59,7 +63,9 @@ def recalibrate(data: str, models: str, asked: TrainOptions, *, cpus: int, gpus:
         or normal_statistics.measure(old.vqvae, calibration.held_out, None, seed=options.seed),
     )
     detector = calibration.detector(record)
-    version = detector.to("cpu").save(models, _beside(models, old))
+    version = detector.to("cpu").save(
+        models, _beside(models, old), promote=promote, why=f"calibrated from {old.version}"
+    )
     return {
         "calibrated": True,
         "seconds": round(time.monotonic() - start_s, 1),
