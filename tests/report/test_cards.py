@@ -13,8 +13,8 @@ import pytest
 from tests.support import drawn_night
 from tests.support.drawn_night import Image
 from vqad import tables
-from vqad.images import listing
-from vqad.report import cards, maps, sources
+from vqad.images import listing, sources
+from vqad.report import cards, maps
 from vqad.report.cards import Card, batches
 from vqad.report.job import ReportJob
 from vqad.report.survey import survey

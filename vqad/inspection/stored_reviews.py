@@ -13,6 +13,7 @@ from typing import Final
 from vqad.inspection import reviews
 from vqad.inspection.reviews import Review
 from vqad.storage import files, output_layout, uris
+from vqad.storage.retries import errors_at
 
 _LARGEST_FILE_BYTES: Final = 2**26
 _NUM_READERS: Final = 16  # threads
@@ -41,4 +42,6 @@ def read(output: str) -> dict[str, Review]:
 
 
 def _read(uri: str) -> list[Review]:
-    return reviews.parse(files.read_bytes(uri, max_bytes=_LARGEST_FILE_BYTES), uri)
+    with errors_at(uri):
+        data = files.read_bytes(uri, max_bytes=_LARGEST_FILE_BYTES)
+    return reviews.parse(data, uri)

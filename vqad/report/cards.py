@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vqad.array_types import AnomalyMap
-from vqad.images import decoding
+from vqad.images import decoding, sources
 from vqad.images.headers import ImageError
-from vqad.report import maps, pictures, sources
+from vqad.report import maps, pictures
 from vqad.report.restored import Restoring
 from vqad.storage import files, output_layout
 

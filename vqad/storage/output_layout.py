@@ -8,6 +8,7 @@
     OUTPUT/report/index.html                         the page about the output
     OUTPUT/report/pictures/*.webp                    pictures of its cards
     OUTPUT/reviews/DIGEST.jsonl                      marks that people gave to images
+    OUTPUT/shadow/verdicts/CATEGORY FOLDER/...       rows of detectors that are not in force
     OUTPUT/shards/DIGEST.json                        number of images of each shard
     OUTPUT/lease.json                                the run that may write here
 
@@ -125,6 +126,11 @@ def review_file(output: str, lines: Iterable[bytes]) -> str:
 def is_review_file(file_name: str) -> bool:
     """True if a file in the folder of reviews is named as one."""
     return file_name.endswith(".jsonl") and not file_name.startswith(".")
+
+
+def shadow(output: str) -> str:
+    """The folder with the tables of the detectors that ran beside those in force."""
+    return join(output, "shadow")
 
 
 def shard_records(output: str) -> str:

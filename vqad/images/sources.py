@@ -1,4 +1,7 @@
-"""The files of images that have a card, read again if they are still as they were inspected."""
+"""The files of images that were inspected, read again if they are still as they were then.
+
+A row needs the columns image and source_etag; an empty tag fits whatever the file is now.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,7 +66,7 @@ def _read_file(row: Row) -> bytes:
     else:
         data = files.read_bytes(image, max_bytes=decoding.MAX_BYTES)
         etag = _local_etag(image)
-    if etag.strip('"') != row["source_etag"]:
+    if row["source_etag"] not in ("", etag.strip('"')):
         raise _changed()
     return data
 
@@ -80,7 +83,7 @@ def _read_members(shard: str, rows: Sequence[Row]) -> Iterator[tuple[Row, bytes,
     waiting = {row["image"]: row for row in rows}
     try:
         size_bytes, etag = _state_of(shard)
-        if any(row["source_etag"] != etag for row in rows):
+        if any(row["source_etag"] not in ("", etag) for row in rows):
             raise _changed()
         at_s3 = etag if is_remote(shard) else ""
         for member in shards.members(shard, size_bytes=size_bytes, etag=at_s3):
