@@ -58,7 +58,8 @@ class PromoteCommand(_ChangeOptions):
     output: Uri = Field(
         default="",
         description="output of an inspection that speaks for or against the version: what its "
-        "latest shadow night found is shown; default: none",
+        "latest shadow night found is shown, and a version that would lose a defect that was "
+        "confirmed by a review is refused; default: none",
     )
     force: bool = Field(
         default=False, description="put the version in force although something speaks against it"

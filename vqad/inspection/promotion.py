@@ -5,6 +5,7 @@ loads. This module asks what else speaks against a version.
 """
 
 from vqad.detection import versions
+from vqad.inspection.recall_check import recall_check
 from vqad.storage.errors import VqadError
 from vqad.storage.promotions import Change
 
@@ -37,9 +38,11 @@ def promote(
     return versions.promote(models, category, version, who=who, why=why)
 
 
-def reasons_against(models: str, category: str, version: str, *, output: str) -> list[str]:  # noqa: ARG001
+def reasons_against(models: str, category: str, version: str, *, output: str) -> list[str]:
     """Why a version that loads should not be put in force, a text for each reason.
 
-    ``output`` is an output whose images are asked, or "". No reason is known yet.
+    ``output`` is an output whose confirmed defects are asked, or "".
     """
-    return []
+    if not output:
+        return []
+    return recall_check(output, models, category, version).reasons(output)
