@@ -17,6 +17,7 @@ from vqad.evaluation import methods, witness_ablations
 from vqad.evaluation.markdown import text as markdown
 from vqad.evaluation.methods import WitnessMethod, witness_method
 from vqad.evaluation.witness_ablations import THRESHOLDS, is_variant, subsets
+from vqad.training.presets import PRESETS
 
 
 def save_with_images(detector: Detector, home: Path) -> Detector:
@@ -53,6 +54,8 @@ def method(home: Path, washer: Detector) -> WitnessMethod:
         patch.setattr(
             witness_ablations, "subsets", lambda some: {**subsets(some), "all": tuple(some)}
         )
+        # As at the fit, whose preset had no harmless copies.
+        patch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], num_copies=0))
         places = [str(home / name) for name in ("models", "data")]
         return witness_method(places[0], "washer", washer.version, places[1])
 

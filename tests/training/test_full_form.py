@@ -16,14 +16,19 @@ from vqad.detection.area_score import UNIT
 from vqad.detection.score import score
 from vqad.detection.settings import GREY_LEVELS
 from vqad.detection.weights import DetectorError
-from vqad.detection.witnesses import WEIGHTS, WEIGHTS_WITH_SEGMENTER
+from vqad.detection.witnesses import (
+    DIFFERENCE,
+    SURPRISAL,
+    WEIGHTS,
+    WEIGHTS_WITH_SEGMENTER,
+)
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.segmenter import SegmenterConfig
 from vqad.training import full_form
 from vqad.training.category import Training
 from vqad.training.full_form import NormalImages
-from vqad.training.options import TrainOptions
+from vqad.training.options import TrainOptions, recorded_options
 from vqad.training.presets import PRESETS, Preset
 
 PIXELS = drawn_pixels(24)
@@ -188,7 +193,7 @@ def test_near_copies_are_scored_by_statistics_that_saw_neither(
     pixels[20] = pixels[4]
     seen: list[str] = []
 
-    def fit_statistics(pixels: np.ndarray, *, groups: list[str], seed: int) -> None:
+    def fit_statistics(pixels: np.ndarray, *, groups: list[str], **_: object) -> None:
         seen.extend(groups)
         raise InterruptedError
 
@@ -200,6 +205,29 @@ def test_near_copies_are_scored_by_statistics_that_saw_neither(
         )
     assert seen[20] == seen[4] == NAMES[4]
     assert len(set(seen)) == 23
+
+
+def test_copies_of_held_out_images_are_compared_with_the_other_held_out_images(
+    washer: Detector,
+) -> None:
+    joined = washer.with_settings(form="joined", unit=GREY_LEVELS, threshold=0.0)
+    options = recorded_options(washer.settings.found.options, "washer")
+    normal = NormalImages.of(to_tensor(PIXELS[:3]), to_tensor(PIXELS[3:12]), names=NAMES[:12])
+    found, without = (
+        full_form.fit(normal, joined, options, segmenter=None, num_copies=num) for num in (12, 0)
+    )
+    assert (len(found.by_witness), len(without.by_witness)) == (24, 12)
+    assert found.changes == [0, 1, 2] * 4
+    assert found.held_out == without.held_out == [0, 1, 2]
+    # The networks and what is usual of them are the same, and only images are measured.
+    for at in range(12):
+        for name in (SURPRISAL, DIFFERENCE):
+            np.testing.assert_array_equal(found.by_witness[at][name], without.by_witness[at][name])
+    assert found.witnesses[1:] == without.witnesses[1:]
+    sizes = {"size_px": washer.settings.vqvae.image_size_px, "minimum_area_px": 16}
+    _, threshold, scores = found.rule(found.witnesses, options, **sizes)
+    assert len(scores) == 12
+    assert threshold >= np.float32(np.quantile(scores, 0.95))
 
 
 def test_images_of_eight_and_sixteen_bits_are_put_on_one_scale() -> None:

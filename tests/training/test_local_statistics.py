@@ -7,6 +7,7 @@ import pytest
 
 from vqad.detection.area_score import fit_rule, judged
 from vqad.detection.calibrate import cross_fitted_threshold
+from vqad.detection.calibrate import threshold as threshold_by
 from vqad.detection.score import score
 from vqad.images.decoding import to_unit
 from vqad.synthetic import draw
@@ -73,6 +74,37 @@ def test_no_image_is_scored_by_statistics_that_saw_it(fitted: FittedStatistics) 
     seen = fitted.statistics.inspect(to_unit(pixels(30)))
     assert np.mean([one.mean() for one in seen]) < np.mean([one.mean() for one in fitted.fields])
     assert len(fitted.positions) == len(fitted.fields) == 30
+
+
+def test_some_images_have_a_copy_in_their_own_fold() -> None:
+    some, groups = pixels(8), ["a"] * 4 + ["b"] * 4
+    found = fit_statistics(some, groups=groups, seed=0, num_copies=6)
+    without = fit_statistics(some, groups=groups, seed=0)
+    assert found.positions[:8] == without.positions == list(range(8))
+    assert (found.num_images, without.num_images, len(found.fields)) == (8, 8, 14)
+    for fold, same in zip(found.folds, without.folds, strict=True):
+        assert fold.own[fold.own < 8].tolist() == same.own.tolist()
+        of_copies = [found.positions[at] for at in fold.own if at >= 8]
+        assert set(of_copies) <= set(same.own.tolist())
+    assert found.copies.shape == (6, *some.shape[1:])
+
+
+def test_copies_raise_the_threshold_and_change_nothing_else(fitted: FittedStatistics) -> None:
+    rule, threshold, scores = fit_rule(fitted.fields, **RULE)
+    bright = [field + 1 for field in fitted.fields[:10]]
+    copies = {
+        "copies": [fitted.fields[:5], bright],
+        "threshold_of_copies": partial(threshold_by, quantile=0.9, smallest=0.0),
+    }
+    raised, higher, same = fit_rule(fitted.fields, **RULE, **copies)
+    assert (raised.usual, same) == (rule.usual, scores)
+    assert higher > threshold
+    found, maps = judged(bright, raised, threshold=higher, **SIZES)
+    assert sum(each > higher for each in found) == 1
+    for image_score, anomaly_map in zip(found, maps, strict=True):
+        assert (score(anomaly_map, minimum_area_px=16) > higher) == (image_score > higher)
+    usual = [field - 1 for field in fitted.fields]
+    assert fit_rule(fitted.fields, **RULE, copies=[usual])[1] == threshold
 
 
 def test_one_normal_image_of_twenty_is_above_the_threshold(fitted: FittedStatistics) -> None:

@@ -11,6 +11,7 @@ images, and the most unusual of them is the score:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import cv2
@@ -111,19 +112,30 @@ def fit_rule(
     threshold_of: Callable[[Sequence[float]], float],
     size_px: int,
     minimum_area_px: int,
+    copies: Sequence[Sequence[Float32[ndarray, "rows cols"]]] = (),
+    threshold_of_copies: Callable[[Sequence[float]], float] = max,
 ) -> tuple[AreaRule, float, list[float]]:
     """The rule, the threshold, and the score of each normal image by the rule.
 
     ``threshold_of`` gives the threshold of scores. It is applied to the levels of the maps as well,
     so that as many of the normal images have a component above the threshold in their maps.
+    ``copies`` are fields of harmless copies, those of each change together. They raise the
+    threshold to the largest one of ``threshold_of_copies``, and nothing else: what is usual is that
+    of the images, so that a few extreme copies hide no defect.
     """
     usual = usual_areas(fields)
-    scores = [area_score(field, usual) for field in fields]
-    threshold = threshold_of(scores)
-    maps = (scaled_map(field, size_px=size_px, scale=1.0) for field in fields)
-    levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
-    scale = threshold / max(threshold_of(levels), _SMALLEST_LEVEL)
-    return AreaRule(usual=usual, scale=scale), threshold, scores
+
+    def reached(measure: Callable[[Float32[ndarray, "rows cols"]], float]) -> float:
+        of_copies = (threshold_of_copies([measure(field) for field in some]) for some in copies)
+        return max([threshold_of([measure(field) for field in fields]), *of_copies])
+
+    def level(field: Float32[ndarray, "rows cols"]) -> float:
+        anomaly_map = scaled_map(field, size_px=size_px, scale=1.0)
+        return score.score(anomaly_map, minimum_area_px=minimum_area_px)
+
+    threshold = reached(partial(area_score, usual=usual))
+    rule = AreaRule(usual=usual, scale=threshold / max(reached(level), _SMALLEST_LEVEL))
+    return rule, threshold, [area_score(field, usual) for field in fields]
 
 
 def judged(

@@ -19,6 +19,8 @@ SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
 DEFAULT_ETA = 5e-4
 # Of false alarms, by cross-fitted scores: there are many, so that the largest says little.
 CROSS_FITTED_RATE = 0.05
+# Of harmless copies of normal images, for each change alone.
+COPIES_QUANTILE = 0.975
 PAPER_QUANTILE = 1.0  # the largest score of the held-out images
 
 

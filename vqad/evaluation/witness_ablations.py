@@ -67,8 +67,9 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
     settings = detector.settings
     options = recorded_options(settings.found.options, settings.category)
     joined = detector.with_settings(form="joined", unit=GREY_LEVELS, threshold=0.0)
-    segmenter = preset_of(options.preset).segmenter if detector.segmenter else None
-    full = full_form.fit(normal, joined, options, segmenter=segmenter)
+    preset = preset_of(options.preset)
+    segmenter = preset.segmenter if detector.segmenter else None
+    full = full_form.fit(normal, joined, options, segmenter=segmenter, num_copies=preset.num_copies)
     found = {}
     for name, some in subsets(settings.witnesses).items():
         rule, threshold, _ = full.rule(

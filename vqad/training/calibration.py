@@ -78,8 +78,14 @@ class Calibration:
         assert self.normal is not None
         joined = self._detector(eta, form="joined")
         size_px, area_px = joined.settings.vqvae.image_size_px, joined.settings.minimum_area_px
-        segmenter = preset_of(self.options.preset).segmenter
-        full = full_form.fit(self.normal, joined, self.options, segmenter=segmenter)
+        preset = preset_of(self.options.preset)
+        full = full_form.fit(
+            self.normal,
+            joined,
+            self.options,
+            segmenter=preset.segmenter,
+            num_copies=preset.num_copies,
+        )
         rule, threshold, scores = full.rule(
             full.witnesses, self.options, size_px=size_px, minimum_area_px=area_px
         )

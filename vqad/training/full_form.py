@@ -4,7 +4,9 @@ Local statistics are fitted on all normal images, and each of these is measured 
 were not fitted on it. The networks are not fitted again for that, so the surprisal and the
 difference are standardised on the held-out images alone. Training images count in the threshold as
 well, by cross-fitted local statistics and segmenters, and by the networks that saw them: a little
-too normal.
+too normal. A preset may add harmless copies of some images (`harmless_copies`). Local statistics
+are fitted on them as well, and they have a part in the threshold, so that a dimmer lamp or a small
+shift makes no defect.
 """
 
 from collections.abc import Sequence
@@ -25,9 +27,10 @@ from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.surprisal import Surprisal, Usual
 from vqad.detection.witnesses import Witness, join_fields, measure_witness
 from vqad.detector import Detector
-from vqad.images.tensors import to_images
+from vqad.images.tensors import to_images, to_tensor
 from vqad.model.segmenter import Segmenter
 from vqad.training import near_copies
+from vqad.training.harmless_copies import change_of
 from vqad.training.local_statistics import FittedStatistics, fit_statistics, group_names
 from vqad.training.options import TrainOptions
 from vqad.training.segmenter import FittedSegmenter, SegmenterOptions, fit_segmenter
@@ -81,27 +84,39 @@ def _as_numpy(pixels: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class FullForm:
-    """What was fitted, and the fields of normal images."""
+    """What was fitted, and the fields of normal images and then of harmless copies of some."""
 
     statistics: LocalStatistics
     segmenter: Segmenter | None
     usual: Usual
     witnesses: tuple[Witness, ...]
     by_witness: list[dict[str, Field]]  # of each image, by statistics that did not see it
-    held_out: list[int]  # positions among these images
+    changes: list[int]  # of each copy; the copies are the last of the fields
+    held_out: list[int]  # positions among these of the held-out images, without copies
     num_changed: int  # held-out images of which a code was resampled
 
     def rule(
         self, some: Sequence[Witness], options: TrainOptions, *, size_px: int, minimum_area_px: int
     ) -> tuple[AreaRule, float, list[float]]:
         """Rule and threshold by some of the witnesses, and the score of each image by the rule."""
+        fields = [join_fields(each, some) for each in self.by_witness]
+        num_images = len(fields) - len(self.changes)
+        copies: dict[int, list[Field]] = {}
+        for change, field in zip(self.changes, fields[num_images:], strict=True):
+            copies.setdefault(change, []).append(field)
         return fit_rule(
-            [join_fields(each, some) for each in self.by_witness],
+            fields[:num_images],
             threshold_of=partial(
                 calibrate.cross_fitted_threshold, quantile=options.threshold_quantile
             ),
             size_px=size_px,
             minimum_area_px=minimum_area_px,
+            copies=list(copies.values()),
+            threshold_of_copies=partial(
+                calibrate.threshold,
+                quantile=options.threshold_quantile or calibrate.COPIES_QUANTILE,
+                smallest=0.0,
+            ),
         )
 
 
@@ -111,17 +126,21 @@ def fit(
     options: TrainOptions,
     *,
     segmenter: SegmenterOptions | None,
+    num_copies: int = 0,
 ) -> FullForm:
-    """Fit to normal images; ``joined`` is a detector of the networks in the joined form."""
+    """Fit to normal images; ``joined`` is a detector of the networks in the joined form.
+
+    ``num_copies`` of the images, at most all, have a harmless copy.
+    """
     decoded = normal.as_numpy()
     groups = group_names(normal.names, options.heldout_group, copies=normal.copies)
-    local = fit_statistics(decoded, groups=groups, seed=options.seed)
+    local = fit_statistics(decoded, groups=groups, seed=options.seed, num_copies=num_copies)
     fitted = None
     if segmenter is not None:
         learned = _learned(local, normal.num_held_out)
         fitted = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
     looked_at = _look_at(normal, local, joined)
-    usual, expected = _usual(looked_at.surprisals, looked_at.held_out, joined)
+    usual, expected = _usual(looked_at, normal.num_held_out, joined)
     fields = _fields(looked_at, _without_codes(local, fitted), expected)
     held_out = [fields[at] for at in looked_at.held_out]
     return FullForm(
@@ -130,6 +149,7 @@ def fit(
         usual=usual,
         witnesses=_measured(held_out, with_segmenter=fitted is not None),
         by_witness=fields,
+        changes=looked_at.changes,
         held_out=looked_at.held_out,
         num_changed=sum(int(looked_at.differences[at].any()) for at in looked_at.held_out),
     )
@@ -137,10 +157,12 @@ def fit(
 
 @dataclass(frozen=True, kw_only=True)
 class _LookedAt:
-    """The evidence of the networks on normal images."""
+    """The evidence of the networks on normal images, and then on harmless copies of some."""
 
-    positions: list[int]  # of these images among those of the local statistics
-    held_out: list[int]  # positions of the held-out images among these
+    positions: list[int]  # of these among those of the local statistics
+    images: list[int]  # positions among the normal images, of a copy that of its image
+    changes: list[int]  # of each copy
+    held_out: list[int]  # positions of the held-out images among these, without copies
     differences: list[AnomalyMap]
     surprisals: list[Surprisal]
 
@@ -150,10 +172,17 @@ def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) ->
     most = normal.num_held_out + MOST_TRAINING_IMAGES
     positions = [at for at, image in enumerate(local.positions) if image < most]
     images = [local.positions[at] for at in positions]
-    differences, surprisals = inspected_in_batches(joined, normal.pixels[images])
+    copies = [at - local.num_images for at in positions if at >= local.num_images]
+    num = len(positions) - len(copies)
+    pixels = normal.pixels[images[:num]]
+    if copies:
+        pixels = torch.cat([pixels, to_tensor(local.copies[copies]).to(pixels.device)])
+    differences, surprisals = inspected_in_batches(joined, pixels)
     return _LookedAt(
         positions=positions,
-        held_out=[n for n, image in enumerate(images) if image < normal.num_held_out],
+        images=images,
+        changes=[change_of(at) for at in copies],
+        held_out=[n for n, image in enumerate(images[:num]) if image < normal.num_held_out],
         differences=differences,
         surprisals=surprisals,
     )
@@ -185,8 +214,8 @@ def _learned(local: FittedStatistics, num_held_out: int) -> Int64[ndarray, " lea
 
     Of thousands of images, so many are held out that local statistics take hardly any others.
     """
-    num = len(local.positions)
-    return np.flatnonzero(np.array(local.positions) >= min(num_held_out, num // 2))
+    num = local.num_images
+    return np.flatnonzero(np.array(local.positions[:num]) >= min(num_held_out, num // 2))
 
 
 def _without_codes(
@@ -209,15 +238,19 @@ def inspected_in_batches(
     return differences, [one for each in found for one in each.surprisals]
 
 
-def _usual(
-    surprisals: Sequence[Surprisal], held_out: Sequence[int], joined: Detector
-) -> tuple[Usual, list[Usual]]:
-    """The usual surprisal on the held-out images, and for each image that without itself."""
+def _usual(looked_at: _LookedAt, num_held_out: int, joined: Detector) -> tuple[Usual, list[Usual]]:
+    """The usual surprisal on the held-out images, and what that of each image is compared with.
+
+    A held-out image, and a copy of it, are compared with the other held-out images.
+    """
     kind, eta = joined.settings.kind, joined.settings.resample.eta
-    usual = surprisal.usual([surprisals[at] for at in held_out], kind, eta=eta)
+    images, surprisals = looked_at.images, looked_at.surprisals
+    usual = surprisal.usual([surprisals[at] for at in looked_at.held_out], kind, eta=eta)
     expected = [usual] * len(surprisals)
-    for at in held_out:
-        others = [surprisals[other] for other in held_out if other != at]
+    for at, image in enumerate(images):
+        if image >= num_held_out:
+            continue
+        others = [surprisals[other] for other in looked_at.held_out if images[other] != image]
         if others:
             expected[at] = surprisal.usual(others, kind, eta=eta)
     return usual, expected

@@ -2,12 +2,14 @@
 
 Normal images are dealt into folds. Each fold is measured by statistics of the other folds, so all
 images, not only a held-out tenth, say what is usual and where the threshold lies. The statistics
-that are kept are fitted on all of them.
+that are kept are fitted on all of them. Harmless copies of some images are fitted and scored like
+them, each in the fold of its image; what is standardised is so by the images alone.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from vqad.detection import local_statistics
 from vqad.detection.local_features import FeatureOptions, Picture, differs_in_exposure, is_grey
 from vqad.detection.local_statistics import Field, LocalStatistics, features_of
 from vqad.images.decoding import to_unit
+from vqad.training.harmless_copies import harmless_copies
 
 NUM_FOLDS: Final = 3
 MOST_IMAGES: Final = 300  # beyond it, some of them: memory is bounded, and more brought nothing
@@ -38,11 +41,17 @@ class FittedStatistics:
     """Local statistics, and what they say of the normal images that did not shape it."""
 
     statistics: LocalStatistics
-    positions: list[int]  # of the normal images that were used
-    features: Tensor  # of each of them
+    positions: list[int]  # of the normal images that were used, then of those that were copied
+    copies: Integer[ndarray, "num_copies height width 3"]  # pixels of the harmless copies
+    features: Tensor  # of each image and then of each copy, as all that follows
     folds: list[Fold]
     distances: Float32[ndarray, "2 num rows cols"]  # of each, by statistics of other folds
     fields: list[Field]  # of each, by its distances
+
+    @property
+    def num_images(self) -> int:
+        """Number of images that are no copies; the copies follow them."""
+        return len(self.positions) - len(self.copies)
 
 
 def fit_statistics(
@@ -50,16 +59,25 @@ def fit_statistics(
     *,
     groups: Sequence[str],
     seed: int,
+    num_copies: int = 0,
 ) -> FittedStatistics:
     """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
+
+    ``num_copies`` of the images, at most all, have a harmless copy.
 
     Raises ValueError where there are fewer than two groups.
     """
     rng = np.random.default_rng(seed)
-    positions = np.sort(rng.permutation(len(pixels))[:MOST_IMAGES])
-    options = _options([to_unit(pixels[at]) for at in positions[_some(len(positions))]])
-    found = features_of((to_unit(pixels[at]) for at in positions), options)
-    fold_of = folds([groups[at] for at in positions], rng)
+    order = rng.permutation(len(pixels))[:MOST_IMAGES]
+    images, copied = np.sort(order), np.sort(order[:num_copies])
+    positions = [*images.tolist(), *copied.tolist()]
+    # A generator of its own: the folds are the same with and without copies.
+    copies = harmless_copies(pixels[copied], np.random.default_rng([seed, 1]))
+    options = _options([to_unit(pixels[at]) for at in images[_some(len(images))]])
+    pictures = chain((pixels[at] for at in images), copies)
+    found = features_of((to_unit(each) for each in pictures), options)
+    of_images = folds([groups[at] for at in images], rng)
+    fold_of = np.concatenate([of_images, of_images[np.searchsorted(images, copied)]])
     dealt = [
         Fold(
             own=np.flatnonzero(fold_of == fold),
@@ -69,10 +87,11 @@ def fit_statistics(
     ]
     distances = _cross_fitted(found, dealt)
     statistics = local_statistics.fit(found, options, seed=seed)
-    statistics.standard.copy_(local_statistics.standard_of(distances))
+    statistics.standard.copy_(local_statistics.standard_of(distances[:, : len(images)]))
     return FittedStatistics(
         statistics=statistics,
-        positions=positions.tolist(),
+        positions=positions,
+        copies=copies,
         features=found,
         folds=dealt,
         distances=distances,

@@ -19,6 +19,7 @@ class Preset:
     fit_prior: FitOptions
     form: Form = "joined"  # the default
     segmenter: SegmenterOptions = field(default_factory=SegmenterOptions)  # of the form full
+    num_copies: int = 0  # harmless copies in the fit of the form full, at most one of an image
 
 
 # Light and shift are guesses: how much lamps and cameras change from day to day. On bottle, batches
@@ -67,6 +68,7 @@ PRESETS: dict[str, Preset] = {
         segmenter=SegmenterOptions(
             num_painted=100, fit=FitOptions(num_steps=150, batch_size=16, learning_rate=2e-3)
         ),
+        num_copies=90,
     ),
 }
 

@@ -64,7 +64,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedSegmenter:
-    """A segmenter, and the field of each normal image by one that did not learn from it.
+    """A segmenter, and the field of each normal image or copy by one that did not learn from it.
 
     For an image that was learned from, that is one more segmenter, fitted to the other folds: a
     segmenter finds the images that it saw too normal, and a threshold by them would be too low.
@@ -90,6 +90,7 @@ def fit_segmenter(
     rng = np.random.default_rng(seed)
     by_fold = _examples(local, pixels, learned, options.num_painted, rng)
     segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
+    saw = {local.positions[at] for at in learned}  # a copy is as well known as its image
     fields = {}
     for n, fold in enumerate(local.folds):
         others = [each for m, each in enumerate(by_fold) if m != n and len(each.defects)]
@@ -97,7 +98,8 @@ def fit_segmenter(
         if others and len(by_fold[n].defects):
             unseen = _fitted(_together(others), options.fit, rng, seed=seed)
         for at in fold.own.tolist():
-            fields[at] = _field(unseen if at in learned else segmenter, local, fold, at)
+            one = unseen if local.positions[at] in saw else segmenter
+            fields[at] = _field(one, local, fold, at)
     return FittedSegmenter(segmenter=segmenter, fields=[fields[at] for at in sorted(fields)])
 
 

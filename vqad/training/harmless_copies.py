@@ -1,0 +1,75 @@
+"""Copies of normal images with one harmless change each: the lamp, a bright corner, the place.
+
+A camera and its lamps change from week to week by more than the images of one training show. Local
+statistics that are fitted on such copies too take these changes for normal, and a threshold that
+most copies stay below keeps the rest of them from becoming defects. Each change has its largest
+size: copies with smaller ones would say little about that.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Integer
+from numpy import ndarray
+from numpy.random import Generator
+
+Picture = Integer[ndarray, "side side 3"]
+
+# Guesses: changes that a person would not call a defect.
+_CHANGE: Final = 0.1  # of all light
+_CHANGE_AT_CORNER: Final = 0.2  # of the light in one corner
+_CORNER: Final = 1 / 3  # of the side, over which the change of a corner fades
+_SHIFT: Final = 3 / 256  # of the side; at least one pixel
+_DIRECTIONS: Final = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)]
+
+
+def harmless_copies(
+    pixels: Integer[ndarray, "num side side 3"], rng: Generator
+) -> Integer[ndarray, "num side side 3"]:
+    """A copy of each image, uint8 or uint16; the changes take turns, as `change_of` says."""
+    found = [CHANGES[change_of(at)](picture, rng) for at, picture in enumerate(pixels)]
+    return np.stack(found) if found else pixels[:0]
+
+
+def change_of(at: int) -> int:
+    """The position among the changes of that one of the copy at this position."""
+    return at % len(CHANGES)
+
+
+def in_other_light(picture: Picture, rng: Generator) -> Picture:
+    """Darker or brighter by a tenth."""
+    return _like(picture, picture * np.float32(1 + _CHANGE * rng.choice([-1, 1])))
+
+
+def with_another_corner(picture: Picture, rng: Generator) -> Picture:
+    """Darker or brighter by a fifth in one corner."""
+    change = np.float32(_CHANGE_AT_CORNER * rng.choice([-1, 1])) * _corner(len(picture), rng)
+    return _like(picture, picture * (1 + change[..., None]))
+
+
+def shifted(picture: Picture, rng: Generator) -> Picture:
+    """Shifted along a side or a diagonal, by whole pixels: between them it would lose sharpness."""
+    side = len(picture)
+    step = max(1, round(_SHIFT * side))
+    down, right = (step * (1 + each) for each in _DIRECTIONS[rng.integers(len(_DIRECTIONS))])
+    around = np.pad(picture, ((step, step), (step, step), (0, 0)), mode="reflect")
+    return around[down : down + side, right : right + side]
+
+
+CHANGES: Final[tuple[Callable[[Picture, Generator], Picture], ...]] = (
+    in_other_light,
+    with_another_corner,
+    shifted,
+)
+
+
+def _corner(side: int, rng: Generator) -> Float32[ndarray, "side side"]:
+    """1 in one corner, 0 from a third of the side on."""
+    away = (np.arange(side, dtype=np.float32) + 0.5) / side
+    down, right = (away if rng.integers(2) else away[::-1] for _ in range(2))
+    return np.clip(1 - np.hypot(down[:, None], right[None]) / np.float32(_CORNER), 0, 1)
+
+
+def _like(picture: Picture, changed: ndarray) -> Picture:
+    return changed.round().clip(0, np.iinfo(picture.dtype).max).astype(picture.dtype)
