@@ -76,11 +76,7 @@ def test_a_mark_of_an_image_without_a_verdict_is_refused_and_the_others_are_stor
     )
     assert (summary["applied"], summary["refused"], code) == (1, 2, 1)
     said = capfd.readouterr().err
-    assert (
-        f"refused: file:///elsewhere.png has no verdict in {tmp_path}/output"
-        in said.replace("file:///tmp", "/tmp")
-        or "refused: file:///elsewhere.png has no verdict in" in said
-    )
+    assert "refused: file:///elsewhere.png has no verdict in" in said
     assert "is of the category bolt in" in said
 
 
