@@ -70,6 +70,7 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
 
 def job_of(options: TrainCommand) -> TrainJob:
     """The job that the options describe. Raises ValueError where it could not start."""
+    from vqad.inspection import stored_reviews
     from vqad.training import good_images
 
     existing = good_images.folders(options.data)
@@ -86,7 +87,8 @@ def job_of(options: TrainCommand) -> TrainJob:
     # A category that is given and has no good images fails by itself, beside the others.
     names = wanted if options.categories else found.with_images
     each = [options_of(name, options) for name in names]
-    return declared.made(TrainJob, options, options=each)
+    reviews = stored_reviews.output_of(options.reviews) if options.reviews else ""
+    return declared.made(TrainJob, options, options=each, reviews=reviews)
 
 
 def options_of(category: str, options: TrainCommand) -> TrainOptions:

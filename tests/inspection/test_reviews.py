@@ -138,3 +138,14 @@ def test_a_damaged_file_of_stored_reviews_is_named(tmp_path: Path) -> None:
     (tmp_path / "reviews" / "0123.jsonl").write_bytes(b"{\n")
     with pytest.raises(ReviewError, match=r"reviews/0123.jsonl, line 1: it is not JSON"):
         stored_reviews.read(str(tmp_path))
+
+
+def test_the_false_alarms_of_a_category_are_images_to_learn_from(tmp_path: Path) -> None:
+    others = ({"image": f"s3://b/{mark}.png", "mark": mark} for mark in ("defect", "unsure"))
+    nut = {"image": "s3://b/nut.png", "category": "nut"}
+    stored_reviews.store(str(tmp_path), parsed({"source_etag": "tag"}, nut, *others))
+    (found,) = stored_reviews.false_alarms(str(tmp_path), "bolt")
+    assert (found.image, found.etag) == (LINE["image"], "tag")
+    assert stored_reviews.output_of(f"{tmp_path}/reviews") == str(tmp_path)
+    with pytest.raises(ReviewError, match="has no reviews; give an output to which vqad review"):
+        stored_reviews.output_of(f"{tmp_path}/elsewhere")

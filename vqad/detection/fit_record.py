@@ -60,6 +60,8 @@ class FitRecord:
     made_with: dict[str, int | str] = field(default_factory=dict)  # code, library, device, threads
     suspicious: list[str] = field(default_factory=list)  # "URI: reason", left out like a mask
     num_copies: int = 0  # images that were copies of others, equal or nearly
+    # URIs of confirmed false alarms that were learned from beside the good images.
+    reviewed: list[str] = field(default_factory=list)
     calibrated_from: str = ""  # the version whose networks a recalibration took over
     # What the normal images look like, with which later nights are compared.
     normal: NormalStatistics | None = None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
+from vqad.images.listing import Listed
 from vqad.inspection import reviews
 from vqad.inspection.reviews import Review
 from vqad.storage import files, output_layout, uris
@@ -39,6 +40,31 @@ def read(output: str) -> dict[str, Review]:
     with ThreadPoolExecutor(_NUM_READERS) as pool:
         found = pool.map(_read, [uris.join(folder, name) for name in names])
         return reviews.latest_by_image(each for of_file in found for each in of_file)
+
+
+def output_of(uri: str) -> str:
+    """The output whose reviews are meant by its own URI or by that of its folder ``reviews``.
+
+    Raises ReviewError if it has none.
+    """
+    for output in (uri, uri.removesuffix("/reviews")):
+        if files.exists(output_layout.reviews(output)):
+            return output
+    raise reviews.ReviewError(
+        f"{uri} has no reviews; give an output to which vqad review apply has added some"
+    )
+
+
+def false_alarms(output: str, category: str) -> list[Listed]:
+    """The confirmed false alarms of a category, as images to read, sorted by URI.
+
+    Raises as ``read`` does.
+    """
+    return [
+        Listed(image=each.image, size_bytes=0, etag=each.source_etag, modified_at=None)
+        for _, each in sorted(read(output).items())
+        if each.mark == "false_alarm" and each.category == category
+    ]
 
 
 def _read(uri: str) -> list[Review]:

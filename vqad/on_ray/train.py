@@ -7,6 +7,7 @@ the driver. If a category fails, its message is in the summary, and the others c
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from vqad.detection import saved_detector, versions
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
+from vqad.images import listing
+from vqad.inspection import stored_reviews
 from vqad.on_ray import event_log, failures, resources, train_worker
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.failures import Failure
 from vqad.on_ray.resources import Resources
 from vqad.storage import traceback_file, uris
+from vqad.storage.errors import VqadError
 from vqad.training import dataset, promise
 from vqad.training.events import Event, Show
 from vqad.training.good_images import LayoutError, good_images
@@ -143,7 +147,11 @@ def _train_category(
         return {"failed": str(error)}
     if not listed:
         return {"failed": f"no images in {uris.join(job.data, options.category)}"}
-    fingerprint = dataset.fingerprint(listed)
+    try:
+        reviewed = _reviewed(job, options.category, listed)
+    except VqadError as error:
+        return {"failed": str(error)}
+    fingerprint = dataset.fingerprint([*listed, *reviewed])
     checkpoints = CheckpointFolder.of(job.models, job.run_name, options, fingerprint)
     if _is_finished(job, options.category, fingerprint):
         # Left over if a kill came after the detector was saved; a redo must not resume from it.
@@ -156,6 +164,7 @@ def _train_category(
         run=job.run_name,
         checkpoints=checkpoints,
         listed=listed,
+        reviewed=reviewed,
         fingerprint=fingerprint,
         resources=shares,
         checkpoint_seconds=job.checkpoint_seconds,
@@ -173,6 +182,17 @@ def _train_category(
     if "failed" not in outcome:
         checkpoints.remove()
     return outcome
+
+
+def _reviewed(
+    job: TrainJob, category: str, listed: Sequence[listing.Listed]
+) -> list[listing.Listed]:
+    """Confirmed false alarms of the category that are not among its good images anyway."""
+    if not job.reviews:
+        return []
+    known = {each.image for each in listed}
+    found = stored_reviews.false_alarms(job.reviews, category)
+    return [each for each in found if each.image not in known]
 
 
 def _trainer(task: train_worker.Task) -> TorchTrainer:

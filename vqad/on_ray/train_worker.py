@@ -39,6 +39,7 @@ class Task:
     run: str
     checkpoints: CheckpointFolder
     listed: list[listing.Listed]
+    reviewed: list[listing.Listed]  # confirmed false alarms; members of shards too
     fingerprint: str
     resources: Resources
     checkpoint_seconds: float
@@ -81,7 +82,8 @@ def train_category(config: dict[str, Any]) -> None:
 
 
 def _fitted(task: Task) -> tuple[Training, Examples]:
-    task.say(f"reading {len(task.listed)} images", "reading")
+    more = f" and {len(task.reviewed)} confirmed false alarms" * bool(task.reviewed)
+    task.say(f"reading {len(task.listed)} images{more}", "reading")
     found = _read_together(task)
     for line in (*found.unreadable, *found.suspicious):
         task.say(f"left out {line}")
@@ -90,7 +92,14 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
     # Ray may have been given GPUs that do not exist, so what torch finds on this worker decides.
     on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
     device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
-    training = Training(found.names, found.pixels, task.options, bits=found.bits, device=device)
+    training = Training(
+        found.names,
+        found.pixels,
+        task.options,
+        bits=found.bits,
+        device=device,
+        reviewed={each.image for each in task.reviewed},
+    )
     if training.found_kind:
         task.say(training.found_kind.describe())
     num, held_out = len(found.names), len(training.held_out)
@@ -110,7 +119,12 @@ def _read_together(task: Task) -> Examples:
     """The images, read by one worker of each node. Raises ValueError on all workers."""
     size_px = PRESETS[task.options.preset].vqvae.image_size_px
     if data_parallel.num_workers() == 1:
-        return dataset.read(task.listed, size_px=size_px, in_memory_bytes=task.cache_bytes)
+        return dataset.read(
+            task.listed,
+            size_px=size_px,
+            reviewed=task.reviewed,
+            in_memory_bytes=task.cache_bytes,
+        )
     with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
         gathered = _gather(_read_for_node(task, size_px, Path(folder)))
         failed = [each["failed"] for each in gathered if "failed" in each]
@@ -131,7 +145,13 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
     if context.get_local_rank() > 0:
         return {}
     try:
-        found = dataset.read(task.listed, size_px=size_px, in_memory_bytes=0, folder=folder)
+        found = dataset.read(
+            task.listed,
+            size_px=size_px,
+            reviewed=task.reviewed,
+            in_memory_bytes=0,
+            folder=folder,
+        )
     except ValueError as error:
         return {"failed": str(error)}
     return {

@@ -5,7 +5,7 @@ the threshold from the held-out images. A training is a sequence of records; bet
 them its state can be saved, and loaded to resume.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
 
 FEWEST_IMAGES = 10  # a guess; with fewer, a tenth is less than one image
+MOST_REVIEWED = 150  # confirmed false alarms among 300 images of local statistics; a guess
 
 
 class Training:
@@ -52,11 +53,15 @@ class Training:
         *,
         bits: int = 16,
         device: torch.device | str = "cpu",
+        reviewed: Collection[str] = (),
     ) -> None:
         """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``.
 
-        They were read from files whose 16-bit values have ``bits`` significant bits.
+        They were read from files whose 16-bit values have ``bits`` significant bits. ``reviewed``
+        are the names of confirmed false alarms. They are learned from and never held out, and set
+        no threshold: each is one of the most unusual images of thousands.
         """
+        self.reviewed = frozenset(reviewed)
         self.options = options
         self.bits = bits
         self.preset = PRESETS[options.preset]
@@ -87,15 +92,21 @@ class Training:
 
     def _held_out(self, names: Sequence[str], pixels: np.ndarray) -> list[int]:
         """Positions of the held-out images. Raises ValueError if there are too few images."""
-        if len(names) < FEWEST_IMAGES:
+        learned = [at for at, name in enumerate(names) if name in self.reviewed]
+        num = len(names) - len(learned)
+        if num < FEWEST_IMAGES:
             raise ValueError(
-                f"{len(names)} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
+                f"{num} images to learn from: at least {FEWEST_IMAGES} are needed, of which "
                 "a tenth is held out; add good images, or leave the category out"
             )
         self.names = list(names)
         self.copies = near_copies.copies(pixels)  # groups of positions among the names
         return holdout.hold_out(
-            names, seed=self.options.seed, group=self.options.heldout_group, copies=self.copies
+            names,
+            seed=self.options.seed,
+            group=self.options.heldout_group,
+            copies=self.copies,
+            learned=learned,
         )
 
     def records(self) -> Iterator[Record]:
@@ -161,8 +172,12 @@ class Training:
         return self.options.form or self.preset.form
 
     def _normal(self) -> NormalImages:
-        """All held-out images, and as many of the others as local statistics take."""
-        some = among_others(len(self.learned_from), len(self.held_out), seed=self.options.seed)
+        """All held-out images, some of the others, and at last those that set no threshold."""
+        is_reviewed = np.array([name in self.reviewed for name in self.learned_names])
+        others, reviewed = np.flatnonzero(~is_reviewed), np.flatnonzero(is_reviewed)
+        some = others[among_others(len(others), len(self.held_out), seed=self.options.seed)]
+        reviewed = reviewed[:MOST_REVIEWED]
+        some = np.concatenate([some, reviewed])
         names = [*self.held_out_names, *(self.learned_names[at] for at in some)]
         position = {name: at for at, name in enumerate(names)}
         copies = [[self.names[at] for at in group] for group in self.copies]
@@ -171,6 +186,7 @@ class Training:
             self.learned_from[torch.from_numpy(some)],
             names=names,
             copies=[[position[name] for name in group if name in position] for group in copies],
+            num_reviewed=len(reviewed),
         )
 
     def record(self) -> FitRecord:
@@ -180,6 +196,7 @@ class Training:
             kind_found_by="normal images" if self.found_kind else "given",
             num_images=len(self.learned_from) + len(self.held_out),
             held_out=self.held_out_names,
+            reviewed=[name for name in self.learned_names if name in self.reviewed],
             held_out_error=self.held_out_error,
             held_out_nats=self.fittings["prior"].best,
             codes_used=self.codes_used,

@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from vqad.images import decoding, headers, listing
+from vqad.images import decoding, headers, listing, sources
 from vqad.storage import errors, files
 from vqad.training import suspicious_pictures
 
@@ -45,26 +46,29 @@ def read(
     *,
     size_px: int,
     bits: int | None = None,
+    reviewed: Sequence[listing.Listed] = (),
     in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
     folder: Path | None = None,
 ) -> Examples:
     """Fetch and decode images; those that can't be read are left out and named.
 
     ``bits`` are those of an existing detector. If it is None, they are found, and images that look
-    like masks are left out and named. Above ``in_memory_bytes`` the pixels go to a file: in
-    ``folder``, where other processes can map it, else a file without a name, which ends with the
-    process. Raises ValueError if no image can be read, or if many look like masks.
+    like masks are left out and named. ``reviewed`` come last: they may be members of shards, and
+    are left out where their file has another tag now. Above ``in_memory_bytes`` the pixels go to a
+    file: in ``folder``, where other processes can map it, else a file without a name, which ends
+    with the process. Raises ValueError if no image can be read, or if many look like masks.
     """
     found = _Found()
-    pictures = found.pictures(listed, size_px)
-    if len(listed) * size_px * size_px * 3 <= in_memory_bytes:
+    pictures = found.pictures(listed, reviewed, size_px)
+    num = len(listed) + len(reviewed)
+    if num * size_px * size_px * 3 <= in_memory_bytes:
         decoded = list(pictures)
         pixels = decoding.stack(decoded) if decoded else np.empty(0)
     else:
-        pixels = _streamed(pictures, len(listed), size_px, folder)
+        pixels = _streamed(pictures, num, size_px, folder)
     if not found.names:
         first = found.unreadable[0]
-        raise ValueError(f"none of {len(listed)} images can be read; the first: {first}")
+        raise ValueError(f"none of {num} images can be read; the first: {first}")
     return found.examples(pixels, bits)
 
 
@@ -77,9 +81,15 @@ class _Found:
     deep: list[bool] = field(default_factory=list)  # True for images of 16-bit files
     unreadable: list[str] = field(default_factory=list)
 
-    def pictures(self, listed: Sequence[listing.Listed], size_px: int) -> Iterator[np.ndarray]:
+    def pictures(
+        self,
+        listed: Sequence[listing.Listed],
+        reviewed: Sequence[listing.Listed],
+        size_px: int,
+    ) -> Iterator[np.ndarray]:
         """Read images, and note what they are; yields the pixels of those that can be read."""
-        for each, one in zip(listed, _read_all(listed, size_px), strict=True):
+        found = chain(_read_all(listed, size_px), _read_reviewed(reviewed, size_px))
+        for each, one in zip(chain(listed, reviewed), found, strict=True):
             if isinstance(one, str):
                 self.unreadable.append(f"{each.image}: {one}")
                 continue
@@ -123,6 +133,20 @@ def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[decodi
         for at in range(0, len(listed), 4 * NUM_READERS):
             some = listed[at : at + 4 * NUM_READERS]
             yield from pool.map(lambda each: _read(each, size_px), some)
+
+
+def _read_reviewed(
+    reviewed: Sequence[listing.Listed], size_px: int
+) -> Iterator[decoding.Decoded | str]:
+    """Images of an archive, which may be members of shards; each shard is read once."""
+    rows = [{"image": each.image, "source_etag": each.etag} for each in reviewed]
+    found: dict[str, decoding.Decoded | str] = {}
+    for row, data, reason in sources.read(rows):
+        try:
+            found[row["image"]] = reason or decoding.decode(data, size_px=size_px, with_values=True)
+        except headers.ImageError as error:
+            found[row["image"]] = f"{error.error}: {error.detail}"
+    yield from (found[each.image] for each in reviewed)
 
 
 def _read(listed: listing.Listed, size_px: int) -> decoding.Decoded | str:

@@ -47,6 +47,9 @@ class NormalImages:
     pixels: Tensor  # (num, size, size, 3), uint8, or int32 of 16-bit values
     num_held_out: int
     copies: list[list[int]]  # groups of positions, as `near_copies` finds them
+    # The last ones, confirmed false alarms: local statistics and segmenter learn from them, but
+    # their scores set no threshold.
+    num_reviewed: int = 0
 
     @classmethod
     def of(
@@ -56,6 +59,7 @@ class NormalImages:
         *,
         names: Sequence[str],
         copies: list[list[int]] | None = None,
+        num_reviewed: int = 0,
     ) -> "NormalImages":
         """The two sets as one. Copies are searched for unless they are known already."""
         # One of them may have 8 bits a value where the other has 16: 257 v / 65535 = v / 255.
@@ -70,6 +74,7 @@ class NormalImages:
             pixels=pixels,
             num_held_out=len(held_out),
             copies=near_copies.copies(_as_numpy(pixels)) if copies is None else copies,
+            num_reviewed=num_reviewed,
         )
 
     def as_numpy(self) -> np.ndarray:
@@ -169,7 +174,8 @@ class _LookedAt:
 
 def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) -> _LookedAt:
     """Inspect the held-out images and some of the others, of those that local statistics took."""
-    most = normal.num_held_out + MOST_TRAINING_IMAGES
+    num_scored = len(normal.names) - normal.num_reviewed
+    most = min(normal.num_held_out + MOST_TRAINING_IMAGES, num_scored)
     positions = [at for at, image in enumerate(local.positions) if image < most]
     images = [local.positions[at] for at in positions]
     copies = [at - local.num_images for at in positions if at >= local.num_images]

@@ -1,7 +1,7 @@
 """The split of a category's good images into those to fit and those to hold out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -21,12 +21,14 @@ def hold_out(
     seed: int,
     group: str | None = None,
     copies: Sequence[Sequence[int]] = (),
+    learned: Collection[int] = (),
 ) -> list[int]:
     """Positions of the images that are not fitted: a tenth of them, at least one.
 
     ``group`` is a pattern. Images with the same first group stay on one side of the split, such as
     several exposures of one part. A name that it does not match is a group of its own. ``copies``
-    are groups of positions that stay on one side as well, and count as one image each.
+    are groups of positions that stay on one side as well, and count as one image each. ``learned``
+    are positions that are always fitted, and so is the whole group of each.
     """
     groups = _groups(names, group, copies)
     if len(groups) < 2:
@@ -35,9 +37,9 @@ def hold_out(
             "at least 2 are needed, one to learn from and one to hold out"
         )
     again = {position for each in copies for position in each[1:]}
-    num_held_out = round(SHARE_HELD_OUT * (len(names) - len(again)))
+    num_held_out = round(SHARE_HELD_OUT * (len(names) - len(again.union(learned))))
     # Sorted first, so that the choice depends on names and seed, not on the order of the listing.
-    order = sorted(groups)
+    order = [name for name in sorted(groups) if not set(groups[name]).intersection(learned)]
     np.random.default_rng(seed).shuffle(order)
     held_out: list[int] = []
     for name in order[: len(order) - 1]:

@@ -171,6 +171,14 @@ class TrainJob:
             "puts one in force (default: put them in force)"
         },
     )
+    reviews: str = field(
+        default="",
+        metadata={
+            "help": "output of an inspection with reviews: its confirmed false alarms are learned "
+            "from as further good images of their category; default: none",
+            "metavar": "URI",
+        },
+    )
     only: Literal["calibrate"] | None = field(
         default=None,
         metadata={
@@ -221,6 +229,8 @@ class TrainJob:
                 f"{self.gpus_per_category:g} for {self.workers_per_category}; "
                 "raise --workers-per-category"
             )
+        if self.reviews and self.only:
+            raise ValueError("reviews are for a fit: leave out --only calibrate, or --reviews")
         self._check_batches()
 
     def _check_batches(self) -> None:
@@ -239,6 +249,7 @@ class TrainJob:
     @property
     def run_name(self) -> str:
         """Name of the run: the given one, or a hash of data, categories, preset and settings."""
-        shaping = [self.data, [each.shaping() for each in self.options]]
+        shaping: list[Any] = [self.data, [each.shaping() for each in self.options]]
+        shaping += [self.reviews] if self.reviews else []  # older runs keep their names
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
         return self.run or f"run-{digest[:12]}"
