@@ -1,8 +1,8 @@
 """A command's flags, taken from the dataclass in the library where its options are declared.
 
 The dataclass says of each field what it is for, in ``metadata``: ``help`` makes it a flag,
-``per_category`` makes it a key of ``[categories.NAME]``, and ``metavar`` (URI or URL) says that its
-text is a place. So a new option is one field of the dataclass, and one use of it in the library.
+``per_category`` makes it a key of ``[categories.NAME]``, and ``metavar`` says what kind of text it
+is. So a new option is one field of the dataclass, and one use of it in the library.
 """
 
 import dataclasses
@@ -10,12 +10,13 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobs.options import Shown, Uri
+from jobs.options import Shadows, Shown, Uri
 
 T = TypeVar("T")
 _TYPES: dict[str, tuple[Any, Any]] = {
     "URI": (str, Uri),
     "URL": (str, Annotated[str, Shown("URL")]),
+    "SHADOW": (tuple[str, ...], Shadows),
 }
 
 
@@ -60,7 +61,7 @@ def _type(declared: Any, metadata: Any) -> Any:
     if "metavar" not in metadata:
         return declared
     plain, checked = _TYPES[metadata["metavar"]]
-    return checked if declared is plain else checked | None
+    return checked if declared == plain else checked | None
 
 
 def _field(declared: "dataclasses.Field[Any]", text: str) -> Any:

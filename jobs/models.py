@@ -97,6 +97,7 @@ def main(arguments: list[str]) -> int:
 
 
 _EXAMPLE = ListCommand.example
+_MOST_LINES = 50  # images that are named
 
 
 def list_versions(options: ListCommand) -> tuple[dict[str, Any], int]:
@@ -178,6 +179,7 @@ def promote(options: PromoteCommand) -> tuple[dict[str, Any], int]:
     """Put the version in force; the summary says from which to which."""
     from vqad.inspection import promotion
 
+    as_shadow = _disagreements(options)
     change = promotion.promote(
         options.models,
         options.category,
@@ -187,7 +189,35 @@ def promote(options: PromoteCommand) -> tuple[dict[str, Any], int]:
         output=options.output,
         force=options.force,
     )
-    return _changed(options.category, options.version, change), 0
+    return _changed(options.category, options.version, change) | as_shadow, 0
+
+
+def _disagreements(options: PromoteCommand) -> dict[str, Any]:
+    """Show how the version judged as the shadow of its latest night; nothing without an output."""
+    if not options.output:
+        return {}
+    from vqad.inspection import shadow_comparison
+
+    found = shadow_comparison.compare(
+        options.output,
+        most=_MOST_LINES,
+        category=options.category,
+        shadow_version=options.version,
+    )
+    if not found.images:
+        say(f"{options.output} has no night in which {options.version} was a shadow")
+    else:
+        say(f"as a shadow: another verdict for {found.disagreements} of {found.images} images")
+    for each in found.worst:
+        say(
+            f"  {each.verdict} {_score(each.score)} -> {each.shadow_verdict} "
+            f"{_score(each.shadow_score)}  {each.image}"
+        )
+    return {"shadow_images": found.images, "disagreements": found.disagreements}
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4g}"
 
 
 def rollback(options: RollbackCommand) -> tuple[dict[str, Any], int]:

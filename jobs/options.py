@@ -56,6 +56,10 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Shown("NAM
 # A local path or s3://bucket/prefix. Made absolute here: a worker has another current folder.
 Uri = Annotated[str, AfterValidator(_absolute), Shown("URI")]
 LocalPath = Annotated[str, Shown("PATH")]
+# Second detectors.
+Shadows = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split), Shown("NAME=VERSION,...|latest")
+]
 # The kind of product of single categories; see `vqad.model.kinds`.
 Kinds = Annotated[dict[str, str], Shown("NAME=KIND")]
 

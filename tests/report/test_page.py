@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support import drawn_night
 from tests.support.drawn_night import HOSTILE, Image
 from vqad import tables
+from vqad.inspection import sink
 from vqad.report import page_data, plots
 from vqad.report.page_data import REASONS
 from vqad.report.totals import CategoryTotals
@@ -217,3 +220,21 @@ def test_nights_in_folders_by_date_are_found_beside_the_output(tmp_path: Path) -
     drawn_night.write_night(tmp_path / "archive", output, **shared, categories=counts)
     drawn_night.make_page(output, restored=0)
     assert "share of defects of bolt in 3 nights" in html_of(output)
+
+
+def test_two_verdicts_of_one_image_are_shown_and_counted_and_escaped(tmp_path: Path) -> None:
+    output = str(tmp_path / "output")
+    assert 'id="shadow"' not in made(tmp_path, [Image(name=f"nut/{HOSTILE}", score=30.0)])
+    (part,) = sink.parts(output, "verdicts")
+    rows = pq.ParquetFile(output_layout.part(output, "verdicts", part)).read().to_pylist()
+    second = [row | {"verdict": "normal", "score": 1.0, "model_version": EVIL} for row in rows]
+    table = pa.Table.from_pylist(second, schema=tables.VERDICTS)
+    sink.write_table(output_layout.part(output_layout.shadow(output), "verdicts", part), table)
+    drawn_night.make_page(output, restored=0)
+    html = html_of(output)
+    shown = html.partition('id="shadow"')[2].partition("</section>")[0]
+    assert "judged 1 of the images as well" in shown
+    assert "another verdict for 1 of them (100" in shown
+    assert re.search(r"defect <small>30, threshold .*normal <small>1, threshold ", shown)
+    assert EVIL not in html
+    assert len(data_in(html)["cards"]) == 1

@@ -67,6 +67,7 @@ def inspector_of(job: InspectJob, plan: Plan) -> stages.Inspector:
             batch_size=4,
             maps=job.maps,
             num_threads=1,
+            shadows=plan.shadows.versions,
         )
     )
 

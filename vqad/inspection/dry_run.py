@@ -50,6 +50,10 @@ def describe(plan: Plan) -> Iterator[str]:
             f"verdicts of version {plan.ledger.version} are there, and the run goes on in it; for "
             f"the columns of version {tables.VERDICTS_VERSION} give a new --output"
         )
+    for category, version in plan.shadows.versions.items():
+        yield f"shadow of {category}: {version}"
+    for category, reason in plan.shadows.left_out.items():
+        yield f"warning: no shadow of {category}, {reason}"
     strays = plan.ledger.passed_over
     for stray in strays[:_MOST_STRAYS]:
         yield f"warning: passed over {stray}"
@@ -81,9 +85,12 @@ def _time_here(job: InspectJob, plan: Plan) -> float | None:
         batch_size=job.batch_size,
         maps="none",
         num_threads=1,
+        shadows=plan.shadows.versions,
     )
     inspector = stages.Inspector(options)
     for category in set(few["category"].to_pylist()) & set(plan.versions):
+        if category in plan.shadows.versions:
+            inspector.shadows.get(category)
         inspector.detectors.get(category)  # the time to load a detector is not an image's
     start_s = time.monotonic()
     inspector.inspect(stages.decode(few, sizes_px=plan.sizes_px))

@@ -4,11 +4,14 @@ A field with ``help`` in its metadata is a flag of the command; ``metavar`` name
 where the type does not say it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from vqad.images.routing import Routing
+
+LATEST: Final = "latest"  # of `InspectJob.shadow`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,15 @@ class InspectJob:
     maps: Literal["all", "defect", "none"] = field(
         default="all", metadata={"help": "images whose anomaly maps are written"}
     )
+    shadow: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "second detectors that judge the same images beside those in force, into "
+            "OUTPUT/shadow; latest: the newest saved version of each category, where it is not in "
+            "force; default: none",
+            "metavar": "SHADOW",
+        },
+    )
     num_actors: int | None = field(
         default=None,
         metadata={
@@ -81,5 +93,22 @@ class InspectJob:
             raise ValueError(f"maps must be all, defect or none, got {self.maps}")
         if self.redo not in (None, "changed", "all"):
             raise ValueError(f"redo must be changed or all, got {self.redo}")
+        if self.shadow != (LATEST,):
+            shadow_pairs(self.shadow)
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
             raise ValueError(f"gpus_per_actor must not be negative, got {self.gpus_per_actor}")
+
+
+def shadow_pairs(asked: Sequence[str]) -> dict[str, str]:
+    """The version that ``--shadow CATEGORY=VERSION,...`` asks for, by category."""
+    found: dict[str, str] = {}
+    for each in asked:
+        category, _, version = each.rpartition("=")
+        if not category or not version:
+            raise ValueError(f"shadow must be CATEGORY=VERSION or {LATEST}, got {each}")
+        if found.setdefault(category, version) != version:
+            raise ValueError(
+                f"shadow must have one version per category, got {found[category]} and {version} "
+                f"for {category}"
+            )
+    return found

@@ -16,6 +16,7 @@ from vqad.images.routing import Router
 from vqad.inspection import ledger, shard_records
 from vqad.inspection.job import InspectJob
 from vqad.inspection.ledger import Entry, Ledger
+from vqad.inspection.shadow import NONE, Shadows
 from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.survey import Survey, survey
 from vqad.storage.errors import OF_THE_STORE
@@ -64,6 +65,7 @@ class Plan:
     versions: dict[str, str]  # of the pinned detector, by category
     sizes_px: dict[str, int]  # of its input, by category
     ledger: Ledger
+    shadows: Shadows = NONE  # second detectors
 
     @property
     def num_todo(self) -> int:
@@ -108,6 +110,7 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
         versions=surveyed.versions,
         sizes_px=surveyed.sizes_px,
         ledger=done,
+        shadows=surveyed.shadows,
     )
 
 

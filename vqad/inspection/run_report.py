@@ -20,7 +20,7 @@ from vqad.images.tensors import to_images, to_tensor
 from vqad.inspection import contact_sheet, history, metrics
 from vqad.inspection.job import InspectJob
 from vqad.inspection.monitoring import shown_url
-from vqad.inspection.summary import InspectSummary
+from vqad.inspection.summary import InspectSummary, shadow_record
 from vqad.storage import errors, files, output_layout
 
 ROWS_PER_SHEET: Final = 8
@@ -127,6 +127,7 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         },
         "errors": dict(sorted(summary.errors.items())),
         "model_versions": summary.versions,
+        "shadow": shadow_record(summary),
         "orphan_maps_removed": summary.orphans_removed,
         "superseded_verdicts_removed": summary.superseded_removed,
         "warnings": [each.record() for each in summary.warnings],

@@ -1,8 +1,9 @@
 """Writing an inspection's rows as parts of the verdicts table and the maps table.
 
 A part is named after the images in it, so writing it again replaces it. The maps part is written
-before the verdicts part. A verdicts part that exists is whole, and means that its images are
-done. A maps part without its verdicts part comes from an interrupted run; the next run removes it.
+before the verdicts part, and so is the part of a second detector's verdicts, if there is one. A
+verdicts part that exists is whole, and means that its images are done. A maps part or a shadow part
+without its verdicts part comes from an interrupted run; the next run removes it.
 
 When images are inspected anew, one write puts their new rows in the place of the old ones in the
 old part: a reader finds either the old or the new verdict. The one exception is an image that has
@@ -24,19 +25,27 @@ from vqad.storage import errors, files, output_layout, uris
 from vqad.storage.output_layout import Table
 
 LARGEST_PART_BYTES: Final = 2**31
+NO_VERDICTS: Final = tables.VERDICTS.empty_table()
 
 
 def write_part(
-    output: str, verdicts: pa.Table, maps: pa.Table, *, version: str = tables.VERDICTS_VERSION
+    output: str,
+    verdicts: pa.Table,
+    maps: pa.Table,
+    shadow: pa.Table = NO_VERDICTS,
+    *,
+    version: str = tables.VERDICTS_VERSION,
 ) -> str:
     """Write rows of one category as a maps part and a verdicts part; returns the part's name.
 
-    ``version`` is that of the verdicts' schema.
+    ``shadow`` are verdict rows of a second detector. ``version`` is that of the verdicts' schema.
     """
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     part = output_layout.part_of(category, verdicts["image"].to_pylist())
     if len(maps):
         write_table(output_layout.part(output, "maps", part), maps)
+    if len(shadow):
+        write_table(_shadow_part(output, part), shadow)
     rows = _with_schema(verdicts, tables.VERDICTS_BY_VERSION[version])
     write_table(output_layout.part(output, "verdicts", part), rows)
     return part
@@ -46,7 +55,19 @@ def _with_schema(verdicts: pa.Table, schema: pa.Schema) -> pa.Table:
     return verdicts.select(schema.names).cast(schema)
 
 
-def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table, *, version: str) -> str:
+def _shadow_part(output: str, part: str) -> str:
+    return output_layout.part(output_layout.shadow(output), "verdicts", part)
+
+
+def replace(
+    output: str,
+    part: str,
+    verdicts: pa.Table,
+    maps: pa.Table,
+    shadow: pa.Table = NO_VERDICTS,
+    *,
+    version: str,
+) -> str:
     """Replace the rows of these images, all of one category, in an existing part.
 
     The part keeps the version of its schema, so that its other rows keep all their columns. If the
@@ -56,16 +77,16 @@ def replace(output: str, part: str, verdicts: pa.Table, maps: pa.Table, *, versi
     (category,) = pc.unique(verdicts["category"]).to_pylist()
     images = verdicts["image"].to_pylist()
     if output_layout.folder_of_part(part) != output_layout.category_folder(category):
-        new = write_part(output, verdicts, maps, version=version)
+        new = write_part(output, verdicts, maps, shadow, version=version)
         remove_rows(output, part, images)
         return new
-    _rewrite(output, part, images, verdicts, maps, version=version)
+    _rewrite(output, part, images, verdicts, maps, shadow, version=version)
     return part
 
 
 def remove_rows(output: str, part: str, images: Sequence[str]) -> None:
     """Remove the rows of these images from a part, and the part itself if no row is left."""
-    none = tables.VERDICTS.empty_table(), tables.MAPS.empty_table()
+    none = NO_VERDICTS, tables.MAPS.empty_table(), NO_VERDICTS
     _rewrite(output, part, images, *none, version=tables.VERDICTS_VERSION)
 
 
@@ -75,14 +96,22 @@ def _rewrite(
     images: Sequence[str],
     verdicts: pa.Table,
     maps: pa.Table,
+    shadow: pa.Table,
     *,
     version: str,  # if there is no such part
 ) -> None:
     others = _other_verdicts(output, part, images, version)
     verdicts = pa.concat_tables([others, _with_schema(verdicts, others.schema)])
     maps = pa.concat_tables([_other_maps(output, part, images), maps])
+    # A shadow's old verdict of an image goes with the old verdict, also if there is no new one.
+    others_of_shadow = _other_shadows(output, part, images)
+    shadow = pa.concat_tables(
+        [NO_VERDICTS if others_of_shadow is None else others_of_shadow, shadow]
+    )
     if len(maps):
         write_table(output_layout.part(output, "maps", part), maps)
+    if len(shadow):
+        write_table(_shadow_part(output, part), shadow)
     if len(verdicts):
         write_table(output_layout.part(output, "verdicts", part), verdicts)
     else:
@@ -90,6 +119,8 @@ def _rewrite(
     if not len(maps):
         # Last: were it gone before its verdicts part, these verdicts would have no map.
         files.delete(output_layout.part(output, "maps", part))
+    if others_of_shadow is not None and not len(shadow):
+        files.delete(_shadow_part(output, part))
 
 
 def _other_verdicts(output: str, part: str, images: Sequence[str], version: str) -> pa.Table:
@@ -111,6 +142,18 @@ def _other_maps(output: str, part: str, images: Sequence[str]) -> pa.Table:
         return _without(pq.read_table(pa.BufferReader(data), schema=tables.MAPS), images)
     except (pa.ArrowException, OSError):
         return tables.MAPS.empty_table()  # no map of a damaged part can be read: it is replaced
+
+
+def _other_shadows(output: str, part: str, images: Sequence[str]) -> pa.Table | None:
+    """The shadow's verdicts of a part that are not of these images; None if there is no part."""
+    data = _read_part(output_layout.shadow(output), "verdicts", part)
+    if data is None:
+        return None
+    try:
+        rows = pq.read_table(pa.BufferReader(data), schema=tables.VERDICTS)
+        return _without(rows, images).cast(tables.VERDICTS)
+    except (pa.ArrowException, OSError):
+        return NO_VERDICTS  # a damaged part is replaced
 
 
 def _read_part(output: str, table: Table, part: str) -> bytes | None:
@@ -137,8 +180,11 @@ def write_table(uri: str, table: pa.Table) -> None:
 
 
 def remove_orphans(output: str) -> int:
-    """Delete maps parts that have no verdicts part; returns how many there were."""
-    orphans = parts(output, "maps") - parts(output, "verdicts")
+    """Delete maps and shadow parts without a verdicts part; returns how many maps there were."""
+    done = parts(output, "verdicts")
+    for part in parts(output_layout.shadow(output), "verdicts") - done:
+        files.delete(_shadow_part(output, part))
+    orphans = parts(output, "maps") - done
     for part in orphans:
         files.delete(output_layout.part(output, "maps", part))
     return len(orphans)

@@ -7,7 +7,7 @@ its images are decoded, inspected and written together, and become one part per 
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
@@ -19,11 +19,12 @@ import torch
 
 from vqad import tables
 from vqad.detection.settings import Settings
+from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import decoding, headers, memory
 from vqad.images.appearance import MEASURES, appearance
 from vqad.images.tensors import to_images, to_tensor
-from vqad.inspection import sink
+from vqad.inspection import shadow, sink
 from vqad.inspection.detector_cache import DetectorCache
 from vqad.inspection.plan import TODO
 from vqad.storage import errors, files, lease
@@ -54,6 +55,7 @@ INSPECTED = pa.schema(
         # For the statistics of the night; null for a reject.
         *((name, pa.float32()) for name in MEASURES),
         ("code_counts", pa.large_binary()),  # uint32: how often the image has each code
+        ("shadow", shadow.SHADOW),  # of a second detector; null where there is none
     ]
 )
 
@@ -119,6 +121,7 @@ class InspectorOptions:
     batch_size: int  # images
     maps: str  # as in InspectJob
     num_threads: int  # of torch
+    shadows: dict[str, str] = field(default_factory=dict)  # versions of second detectors
 
 
 class Inspector:
@@ -129,6 +132,7 @@ class Inspector:
         self.options = options
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.detectors = DetectorCache(options.models, options.versions, device)
+        self.shadows = DetectorCache(options.models, options.shadows, device)
 
     def inspect(self, decoded: pa.Table) -> pa.Table:
         """Verdict rows, each with its map, or null where no map is to be written."""
@@ -147,48 +151,48 @@ class Inspector:
         batch = batch_of(rows, detector.settings)
         found = detector.inspect(batch)
         measured = _measured(batch, found.codes, detector.settings.vqvae.num_codes)
-        result = [self._row(row, detector, found, at) | measured[at] for at, row in enumerate(rows)]
+        shadows = self._shadows(category, rows)
+        result = [
+            self._row(row, detector, found, at) | measured[at] | {"shadow": shadows[at]}
+            for at, row in enumerate(rows)
+        ]
         share_s = (time.monotonic() - start_s) / len(rows)
         return [row | {"inspect_seconds": share_s} for row in result]
 
     def _row(self, row: dict[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
         anomaly_map = found.anomaly_maps[at]
-        regions = detector.regions(
-            anomaly_map, source_width_px=row["width_px"], source_height_px=row["height_px"]
-        )
         maps = self.options.maps
         keep = maps == "all" or (maps == "defect" and found.verdicts[at] == "defect")
         return self._common(row) | {
-            "verdict": found.verdicts[at],
-            "score": found.scores[at],
-            "threshold": detector.settings.threshold,
-            "codes_changed": found.codes_changed[at],
-            "regions": [vars(region) for region in regions],
-            "model_version": detector.version,
-            "p_value": found.p_values[at],
-            "witnesses": _witnesses(found.shares[at]),
+            **shadow.judged(row, detector, found, at),
             "map_height_px": anomaly_map.shape[0],
             "map_width_px": anomaly_map.shape[1],
             "anomaly_map": anomaly_map.ravel() if keep else None,
         }
 
+    def _shadows(
+        self, category: str, rows: list[dict[str, Any]]
+    ) -> Sequence[dict[str, Any] | None]:
+        """The shadow's verdict of each row; None where the category has no shadow."""
+        if category not in self.options.shadows:
+            return [None] * len(rows)
+        try:
+            detector = self.shadows.get(category)
+            found = detector.inspect(batch_of(rows, detector.settings))
+        except DetectorError:
+            return [None] * len(rows)  # the summary counts them, and the night goes on
+        return [shadow.judged(row, detector, found, at) for at, row in enumerate(rows)]
+
     def _reject(self, row: dict[str, Any]) -> dict[str, Any]:
-        version = self.options.versions.get(row["category"], "")
-        return self._common(row) | {
-            "verdict": "reject",
-            "regions": [],
-            "model_version": version,
-            "inspect_seconds": 0.0,
-        }
+        category = row["category"]
+        own = shadow.rejected(self.options.versions.get(category, ""))
+        version = self.options.shadows.get(category)
+        second = {"shadow": version and shadow.rejected(version)}
+        return self._common(row) | own | second | {"inspect_seconds": 0.0}
 
     def _common(self, row: dict[str, Any]) -> dict[str, Any]:
         common = {name: row[name] for name in INSPECTED.names if name in row}
         return common | {"inspected_at": datetime.now(UTC), "run": self.options.run}
-
-
-def _witnesses(shares: dict[str, float]) -> list[dict[str, Any]] | None:
-    """The shares as in the table; null if the detector's form has no witnesses."""
-    return [{"name": name, "share": share} for name, share in shares.items()] or None
 
 
 def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor:
@@ -254,13 +258,16 @@ def _write_rows(rows: pa.Table, output: str, version: str) -> pa.Table:
     part = _write(output, rows["part"][0].as_py(), rows, version)
     parts = pa.array([part] * len(rows), pa.string())
     counted = rows.select([*_COUNTED, *_TIMED, *_MEASURED])
-    return counted.set_column(_COUNTED.index("part"), TODO.field("part"), parts)
+    counted = counted.set_column(_COUNTED.index("part"), TODO.field("part"), parts)
+    # Null where there is no shadow, or where it could not judge.
+    return counted.append_column("shadow_verdict", pc.struct_field(rows["shadow"], "verdict"))
 
 
 def _write(output: str, part: str, rows: pa.Table, version: str) -> str:
     verdicts = rows.select(tables.VERDICTS.names).cast(tables.VERDICTS)
     with_map = rows.filter(rows["anomaly_map"].is_valid())
     maps = with_map.select(tables.MAPS.names).cast(tables.MAPS)
+    second = shadow.verdicts_of(rows)
     if part:
-        return sink.replace(output, part, verdicts, maps, version=version)
-    return sink.write_part(output, verdicts, maps, version=version)
+        return sink.replace(output, part, verdicts, maps, second, version=version)
+    return sink.write_part(output, verdicts, maps, second, version=version)

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,6 +37,9 @@ class InspectSummary:
     errors: Counter = field(default_factory=Counter)
     most_severe: list[dict[str, Any]] = field(default_factory=list)  # rows, see `_severity`
     versions: dict[str, str] = field(default_factory=dict)  # of the pinned detectors
+    shadows: dict[str, str] = field(default_factory=dict)  # versions of the second detectors
+    # Images by category, verdict, and the shadow's verdict (None where it could not judge).
+    by_shadow: dict[str, Counter] = field(default_factory=dict)
     parts: set[str] = field(default_factory=set)  # written by this run
     stage_seconds: dict[str, float] = field(default_factory=dict)  # summed over all workers
     orphans_removed: int = 0
@@ -72,6 +75,9 @@ class InspectSummary:
         for row in rows.drop_columns(["code_counts"]).to_pylist():
             counts = self.by_category.setdefault(row["category"], Counter())
             counts[row["verdict"]] += 1
+            if row["category"] in self.shadows:
+                both = row["verdict"], row.get("shadow_verdict")
+                self.by_shadow.setdefault(row["category"], Counter())[both] += 1
             self.parts.add(row["part"])
             for stage in STAGES:
                 took_s = row[f"{stage}_seconds"] or 0.0
@@ -82,6 +88,36 @@ class InspectSummary:
                 self.most_severe.append(row)
         self.most_severe.sort(key=lambda row: (-_severity(row), row["image"]))
         del self.most_severe[num_most_severe:]
+
+
+def shadow_record(summary: InspectSummary) -> dict[str, dict[str, Any]]:
+    """For run.json: how often the second detector of each category came to another verdict."""
+    found = {}
+    for category, version in sorted(summary.shadows.items()):
+        counts = summary.by_shadow.get(category, Counter())
+        only_new, only_old = counts["normal", "defect"], counts["defect", "normal"]
+        not_judged = sum(number for (_, second), number in counts.items() if second is None)
+        found[category] = {
+            "version": version,
+            "images": counts.total(),
+            "disagreements": only_new + only_old,
+            "defect_by_shadow_only": only_new,
+            "normal_by_shadow_only": only_old,
+            "not_judged": not_judged,
+        }
+    return found
+
+
+def shadow_lines(summary: InspectSummary) -> Iterator[str]:
+    """The same for a person, a line for each category."""
+    for category, each in shadow_record(summary).items():
+        yield (
+            f"shadow of {category}, {each['version']}: another verdict for {each['disagreements']} "
+            f"of {each['images']} images ({each['defect_by_shadow_only']} defects by the shadow "
+            f"alone, {each['normal_by_shadow_only']} normal by the shadow alone)"
+        )
+        if each["not_judged"]:
+            yield f"warning: the shadow of {category} could not judge {each['not_judged']} images"
 
 
 def _severity(row: dict[str, Any]) -> float:

@@ -14,7 +14,9 @@ from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import listing, manifests
 from vqad.images.routing import Router, Routing, router
+from vqad.inspection import shadow
 from vqad.inspection.job import InspectJob
+from vqad.inspection.shadow import NONE, Shadows
 from vqad.storage import errors, lease, uris
 
 _MOST_SUFFIXES: Final = 10  # that are named in one line
@@ -30,6 +32,7 @@ class Survey:
     router: Router
     versions: dict[str, str]  # of the current detector, by category; pinned for the whole run
     sizes_px: dict[str, int]  # of that detector's input, by category
+    shadows: Shadows = NONE  # second detectors
 
 
 def survey(job: InspectJob) -> Survey:
@@ -44,13 +47,16 @@ def survey(job: InspectJob) -> Survey:
         seen = f", but {left_out_text(archive.left_out)}" if archive.left_out else ""
         raise ValueError(f"no images in {job.archive}{_filters(job)}{seen}")
     detectors = _detectors(job, _categories(job, listed, routing))
+    versions = {category: version for category, (version, _) in detectors.items()}
+    sizes_px = {category: size_px for category, (_, size_px) in detectors.items()}
     return Survey(
         run=lease.new_run(),
         listed=listed,
         left_out=archive.left_out,
         router=routing,
-        versions={category: version for category, (version, _) in detectors.items()},
-        sizes_px={category: size_px for category, (_, size_px) in detectors.items()},
+        versions=versions,
+        sizes_px=sizes_px,
+        shadows=shadow.pinned(job.models, job.shadow, versions, sizes_px),
     )
 
 

@@ -108,6 +108,7 @@ def _cleaned_up(job: InspectJob, plan: Plan) -> InspectSummary:
         left_out=Counter(plan.left_out),
         passed_over=plan.ledger.passed_over,
         versions=plan.versions,
+        shadows=plan.shadows.versions,
         orphans_removed=sink.remove_orphans(job.output),
         superseded_removed=ledger.remove_superseded(job.output, plan.ledger),
     )
@@ -215,6 +216,7 @@ def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> stages.I
         batch_size=job.batch_size,
         maps=job.maps,
         num_threads=max(1, session.num_cpus() // num_actors),
+        shadows=plan.shadows.versions,
     )
 
 

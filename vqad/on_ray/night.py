@@ -8,7 +8,7 @@ from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
 from vqad.inspection.monitoring import Monitoring
 from vqad.inspection.plan import Plan, make_plan
-from vqad.inspection.summary import InspectSummary, Say
+from vqad.inspection.summary import InspectSummary, Say, shadow_lines
 from vqad.inspection.survey import survey
 from vqad.on_ray import contact_sheets, failures, session
 from vqad.on_ray.inspect import check_places, inspect
@@ -70,6 +70,8 @@ def _inspect_archive(
             with errors.work_begun(), failures.explained(FEWER):
                 num_most_severe = num_sheets * run_report.ROWS_PER_SHEET
                 summary = inspect(job, plan, say, num_most_severe=num_most_severe, held=held)
+                for line in shadow_lines(summary):
+                    say(line)
                 _write_sheets(job, summary, say, num_sheets)
                 held.check()
                 if command == "inspect":

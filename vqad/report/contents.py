@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, Final
 
 import vqad
-from vqad.inspection import history
+from vqad.inspection import history, shadow_comparison
 from vqad.report import page_data, plots
 from vqad.report.cards import Card
 from vqad.report.job import ReportJob
@@ -17,6 +17,7 @@ from vqad.storage import files, models_layout, output_layout
 from vqad.storage.errors import ArchiveError, FetchError, VqadError
 
 _LARGEST_RECORD_BYTES: Final = 16 * 2**20
+_MOST_DISAGREEMENTS: Final = 200  # that are listed (a guess): more than anybody looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,21 @@ def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -
         "panels": page_data.panels(survey, nights, record.values),
         "has_nights": len(nights) > 1,
         "reasons": page_data.REASONS,
+        "shadow": _shadow(output, record),
         "num_cards": len(cards),
         "data": _data(output, models, run, record, survey, cards),
+    }
+
+
+def _shadow(output: str, record: RunRecord) -> dict[str, Any]:
+    """The images for which a second detector came to another verdict; empty without one."""
+    found = shadow_comparison.compare(output, most=_MOST_DISAGREEMENTS)
+    if not found.images:
+        return {}
+    return {
+        "images": found.images,
+        "disagreements": found.disagreements,
+        "rows": [page_data.disagreement(each, record.asked("archive")) for each in found.worst],
     }
 
 

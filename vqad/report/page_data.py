@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from vqad.inspection.shadow_comparison import Disagreement
 from vqad.report import drift_table, plots
 from vqad.report.cards import Card
 from vqad.report.drift_table import Line
@@ -97,6 +98,29 @@ def card_data(card: Card, *, unit: str, archive: str) -> dict[str, Any]:
         "outline": card.outline,
         "map": list(card.map_size_px),
     }
+
+
+def disagreement(found: Disagreement, archive: str) -> dict[str, Any]:
+    """An image with two verdicts, as the template names it."""
+    return {
+        "category": found.category,
+        "name": _name(found.image, archive),
+        "verdicts": [
+            (found.verdict, _of_threshold(found.score, found.threshold), found.version),
+            (
+                found.shadow_verdict,
+                _of_threshold(found.shadow_score, found.shadow_threshold),
+                found.shadow_version,
+            ),
+        ],
+    }
+
+
+def _of_threshold(score: float | None, threshold: float | None) -> str:
+    """Score and threshold for a person; "" for a reject."""
+    if score is None or threshold is None:
+        return ""
+    return f"{score:.4g}, threshold {threshold:.4g}"
 
 
 def _number(value: float | None) -> float | None:

@@ -2,13 +2,13 @@
 
     OUTPUT/verdicts/CATEGORY FOLDER/part-*.parquet   one row per image
     OUTPUT/maps/CATEGORY FOLDER/part-*.parquet       one row per inspected image
+    OUTPUT/shadow/verdicts/CATEGORY FOLDER/part-*    the same of a second detector, by `--shadow`
     OUTPUT/runs/RUN.json, OUTPUT/run.json            records of all runs, and of the latest
     OUTPUT/metrics.prom                              numbers of the latest run, for Prometheus
     OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
     OUTPUT/report/index.html                         the page about the output
     OUTPUT/report/pictures/*.webp                    pictures of its cards
     OUTPUT/reviews/DIGEST.jsonl                      marks that people gave to images
-    OUTPUT/shadow/verdicts/CATEGORY FOLDER/...       rows of detectors that are not in force
     OUTPUT/shards/DIGEST.json                        number of images of each shard
     OUTPUT/lease.json                                the run that may write here
 
@@ -31,6 +31,11 @@ _DIGEST_CHARACTERS: Final = 24  # of 64: 96 bits, so that no two names of one ou
 def table(output: str, name: Table) -> str:
     """The folder of a table; it has one folder per category."""
     return join(output, name)
+
+
+def shadow(output: str) -> str:
+    """The folder with the table of a second detector's verdicts, which is laid out like OUTPUT."""
+    return join(output, "shadow")
 
 
 def category_table(output: str, name: Table, category: str) -> str:
@@ -126,11 +131,6 @@ def review_file(output: str, lines: Iterable[bytes]) -> str:
 def is_review_file(file_name: str) -> bool:
     """True if a file in the folder of reviews is named as one."""
     return file_name.endswith(".jsonl") and not file_name.startswith(".")
-
-
-def shadow(output: str) -> str:
-    """The folder with the tables of the detectors that ran beside those in force."""
-    return join(output, "shadow")
 
 
 def shard_records(output: str) -> str:

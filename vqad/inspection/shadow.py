@@ -1,0 +1,130 @@
+"""A second detector, the shadow, that judges the decoded images of an inspection beside the first.
+
+Its verdicts go to a table of their own, ``OUTPUT/shadow/verdicts/``, whose parts have the names of
+the verdicts parts with the same images. A shadow decides nothing: a night whose shadow can't judge
+is a whole night.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vqad import tables
+from vqad.detection import saved_detector, versions
+from vqad.detector import Detector
+from vqad.inspection.job import LATEST, shadow_pairs
+from vqad.storage.errors import VqadError
+
+# The columns of a verdict that depend on the detector.
+OWN: Final = tuple(
+    tables.VERDICTS.field(name)
+    for name in (
+        *("verdict", "score", "threshold", "codes_changed", "regions"),
+        *("model_version", "p_value", "witnesses"),
+    )
+)
+SHADOW: Final = pa.struct(OWN)
+
+
+class ShadowError(VqadError, ValueError):
+    """A shadow that can't be run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadows:
+    """The shadows of a run."""
+
+    versions: dict[str, str] = field(default_factory=dict)  # by category
+    left_out: dict[str, str] = field(default_factory=dict)  # why a newest version is none
+
+
+NONE: Final = Shadows()
+
+
+def pinned(
+    models: str, asked: Sequence[str], in_force: Mapping[str, str], sizes_px: Mapping[str, int]
+) -> Shadows:
+    """The versions that ``--shadow`` asks for, of the categories that are inspected.
+
+    Each is loaded once to check it. Raises ShadowError, and DetectorError for one that does not
+    load.
+    """
+    if tuple(asked) == (LATEST,):
+        return _latest(models, in_force, sizes_px)
+    found = shadow_pairs(asked)
+    for category, version in found.items():
+        if category not in in_force:
+            raise ShadowError(
+                f"--shadow {category}={version}: no detector of {category} is inspecting; there "
+                f"are: {', '.join(sorted(in_force))}"
+            )
+        versions.check_loads(models, category, version)
+        if problem := _other_size(models, category, version, sizes_px[category]):
+            raise ShadowError(f"--shadow {category}={version}: {problem}")
+    return Shadows(versions=found)
+
+
+def _latest(models: str, in_force: Mapping[str, str], sizes_px: Mapping[str, int]) -> Shadows:
+    found = Shadows()
+    for category in sorted(in_force):
+        version = versions.newest_version(models, category)
+        if version == in_force[category]:
+            continue
+        versions.check_loads(models, category, version)
+        if problem := _other_size(models, category, version, sizes_px[category]):
+            found.left_out[category] = f"{version}: {problem}"
+        else:
+            found.versions[category] = version
+    return found
+
+
+def _other_size(models: str, category: str, version: str, size_px: int) -> str:
+    """Why two detectors can't share decoded images, "" if they can."""
+    own_px = saved_detector.load_settings(models, category, version).vqvae.image_size_px
+    if own_px == size_px:
+        return ""
+    return (
+        f"it takes images of {own_px} pixels, the one in force {size_px}; a shadow needs the same "
+        "size, because both judge one decoded image: inspect into another --output instead"
+    )
+
+
+def judged(row: Mapping[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
+    """The columns ``OWN`` of one image of an inspected batch."""
+    regions = detector.regions(
+        found.anomaly_maps[at],
+        source_width_px=row["width_px"],
+        source_height_px=row["height_px"],
+    )
+    return {
+        "verdict": found.verdicts[at],
+        "score": found.scores[at],
+        "threshold": detector.settings.threshold,
+        "codes_changed": found.codes_changed[at],
+        "regions": [vars(region) for region in regions],
+        "model_version": detector.version,
+        "p_value": found.p_values[at],
+        "witnesses": _witnesses(found.shares[at]),
+    }
+
+
+def _witnesses(shares: dict[str, float]) -> list[dict[str, Any]] | None:
+    """The shares as in the table; null if the detector's form has no witnesses."""
+    return [{"name": name, "share": share} for name, share in shares.items()] or None
+
+
+def rejected(version: str) -> dict[str, Any]:
+    """The same columns for an image that was not inspected."""
+    return {"verdict": "reject", "regions": [], "model_version": version}
+
+
+def verdicts_of(rows: pa.Table) -> pa.Table:
+    """The shadow's verdict rows of inspected rows, for those that it has judged."""
+    with_shadow = rows.filter(rows["shadow"].is_valid())
+    own = with_shadow["shadow"].combine_chunks()
+    columns = {name: with_shadow[name] for name in tables.VERDICTS.names}
+    columns |= {each.name: pc.struct_field(own, each.name) for each in OWN}
+    return pa.table(columns).select(tables.VERDICTS.names).cast(tables.VERDICTS)
