@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": ("jobs.demo", "the whole product on drawn images: draw, train, inspect, evaluate"),
     "train": ("jobs.train", "fit one detector per category"),
     "inspect": ("jobs.inspect_archive", "inspect the images of an archive: verdicts and maps"),
+    "threshold": ("jobs.threshold", "set a detector's threshold, and judge stored rows again"),
     "models": ("jobs.models", "the versions of the detectors: list, show, promote, roll back"),
     "report": ("jobs.report", "make the page about an output: counts, plots, pictures"),
     "review": ("jobs.review", "apply the marks that people gave to images on the page"),

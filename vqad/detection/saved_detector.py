@@ -68,7 +68,7 @@ def save(
         parts = replace(parts, local_statistics=None, segmenter=None)
     weights = {name: weights_of(part) for name, part in parts.by_file().items()}
     digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
-    version = _new_version(models, settings.category, digest[:8])
+    version = new_version(models, settings.category, digest[:8])
     folder = models_layout.version(models, settings.category, version)
     record = {
         "format_version": FORMAT_VERSION,
@@ -86,7 +86,7 @@ def save(
     return version
 
 
-def _new_version(models: str, category: str, digest: str) -> str:
+def new_version(models: str, category: str, digest: str) -> str:
     """A version's name that is not taken: the same weights may be saved twice in one second."""
     while True:
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest}"

@@ -84,6 +84,16 @@ def replace(
     return part
 
 
+def rewrite_part(output: str, part: str, verdicts: pa.Table, maps: pa.Table | None) -> None:
+    """Put other values into the rows of a part; the maps are left as they are if they are None.
+
+    ``verdicts`` has the schema of the part.
+    """
+    if maps is not None:
+        write_table(output_layout.part(output, "maps", part), maps)
+    write_table(output_layout.part(output, "verdicts", part), verdicts)
+
+
 def remove_rows(output: str, part: str, images: Sequence[str]) -> None:
     """Remove the rows of these images from a part, and the part itself if no row is left."""
     none = NO_VERDICTS, tables.MAPS.empty_table(), NO_VERDICTS
