@@ -33,6 +33,7 @@ class Faults:
     seed: int = 0
     endpoint: str = ""
     counts: Counter[str] = field(default_factory=Counter)  # of requests and faults
+    reads: Counter[str] = field(default_factory=Counter)  # GET requests by /bucket/key
 
     def __post_init__(self) -> None:
         self._random, self._lock = random.Random(self.seed), threading.Lock()
@@ -41,6 +42,7 @@ class Faults:
         """The fault of the next request; "" for none."""
         with self._lock:
             self.counts["requests"] += 1
+            self.reads[path] += method == "GET"
             kind = ""
             if method == "GET" and path in self.denied:
                 kind = "403 AccessDenied"
