@@ -16,6 +16,7 @@ COMMANDS = {
     "models": ("jobs.models", "the versions of the detectors: list, show, promote, roll back"),
     "report": ("jobs.report", "make the page about an output: counts, plots, pictures"),
     "review": ("jobs.review", "apply the marks that people gave to images on the page"),
+    "export": ("jobs.export", "write the regions of an output for labelling tools"),
     "evaluate": ("jobs.evaluate", "compare verdicts and maps with ground truth"),
     "bench": ("jobs.bench", "measure the speed of this machine: resample, inspect, train"),
     "submit": ("jobs.submit", "run train or inspect on a running Ray cluster"),

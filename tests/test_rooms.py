@@ -22,7 +22,7 @@ FLOORS = [
     {"vqad.detection"},
     {"vqad.detector"},
     {"vqad.training", "vqad.inspection"},
-    {"vqad.evaluation", "vqad.benchmarks", "vqad.report"},
+    {"vqad.evaluation", "vqad.benchmarks", "vqad.report", "vqad.export"},
     {"vqad.on_ray"},
     {"jobs"},
 ]

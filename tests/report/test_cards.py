@@ -14,7 +14,8 @@ from tests.support import drawn_night
 from tests.support.drawn_night import Image
 from vqad import tables
 from vqad.images import listing, sources
-from vqad.report import cards, maps
+from vqad.inspection import map_rows
+from vqad.report import cards
 from vqad.report.cards import Card, batches
 from vqad.report.job import ReportJob
 from vqad.report.survey import survey
@@ -142,7 +143,7 @@ def test_a_shard_that_breaks_off_leaves_the_reason_on_the_other_cards(tmp_path: 
 def test_only_the_maps_of_the_wanted_images_are_read(night: tuple[Path, str]) -> None:
     rows = survey(ReportJob(output=night[1])).rows
     wanted = [row for row in rows if row["image"].endswith(("003.png", "007.png", "broken.png"))]
-    found = maps.read(night[1], wanted)
+    found = map_rows.read(night[1], wanted)
     assert {image.rpartition("/")[2] for image in found} == {"003.png", "007.png"}
     by_image = {row["image"]: row for row in rows}
     for image, anomaly_map in found.items():
@@ -154,7 +155,7 @@ def test_a_damaged_part_of_maps_has_no_maps(night: tuple[Path, str]) -> None:
     rows = survey(ReportJob(output=night[1])).rows
     for path in Path(night[1], "maps").glob("bolt/*.parquet"):
         path.write_bytes(path.read_bytes()[:-20])
-    assert {image.split("/")[-2] for image in maps.read(night[1], rows)} == {"nut"}
+    assert {image.split("/")[-2] for image in map_rows.read(night[1], rows)} == {"nut"}
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (5, 7), (-1, 4)])
@@ -166,7 +167,7 @@ def test_a_map_of_an_impossible_size_is_no_map(night: tuple[Path, str], sizes: A
             for row in pq.read_table(path).to_pylist()
         ]
         pq.write_table(pa.Table.from_pylist(wrong, schema=tables.MAPS), path)
-    assert {image.split("/")[-2] for image in maps.read(night[1], rows)} == {"nut"}
+    assert {image.split("/")[-2] for image in map_rows.read(night[1], rows)} == {"nut"}
 
 
 def test_batches_have_each_row_once_and_restore_the_most_severe_by_one_detector() -> None:

@@ -85,11 +85,32 @@ def regions(
     The minimum area counts pixels of the map. Boxes and areas are scaled to source image pixels,
     boxes outwards to whole ones.
     """
-    _check_area(minimum_area_px)
     if min(source_width_px, source_height_px) < 1:
         raise ValueError(
             f"the source image must have pixels, got {source_width_px} x {source_height_px}"
         )
+    source = source_height_px, source_width_px
+    return [
+        _to_source(each, shape=anomaly_map.shape, source=source)
+        for each in components(anomaly_map, threshold=threshold, minimum_area_px=minimum_area_px)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """An 8-connected component of a map above the threshold, in pixels of the map."""
+
+    box: Box
+    mask: Bool[ndarray, "box_height box_width"]  # its pixels inside the box
+    area_px: int
+    peak: float  # its largest value
+
+
+def components(
+    anomaly_map: AnomalyMap, *, threshold: float, minimum_area_px: int
+) -> list[Component]:
+    """List the components above the threshold that have the minimum area, highest peak first."""
+    _check_area(minimum_area_px)
     above = predicted_mask(anomaly_map, threshold)
     num_labels, labels, stats, _ = cv2.connectedComponentsWithStats(
         above.view(np.uint8), connectivity=8
@@ -99,29 +120,33 @@ def regions(
         x, y, width, height, area = (int(value) for value in stats[label])
         if area >= minimum_area_px:
             box = slice(y, y + height), slice(x, x + width)
-            peak = float(anomaly_map[box][labels[box] == label].max())
-            source = source_height_px, source_width_px
-            found.append(_to_source(box, area, peak, shape=anomaly_map.shape, source=source))
-    return sorted(found, key=lambda region: -region.peak)
+            mask = labels[box] == label
+            peak = float(anomaly_map[box][mask].max())
+            found.append(Component(box=box, mask=mask, area_px=area, peak=peak))
+    return sorted(found, key=lambda component: -component.peak)
 
 
-def _to_source(
-    box: Box, area: int, peak: float, *, shape: tuple[int, ...], source: tuple[int, int]
-) -> Region:
-    """Stretch a component from a map of (height, width) `shape` to an image of `source`."""
-    (top, bottom), (left, right) = (
+def box_in_source(box: Box, *, shape: tuple[int, ...], source: tuple[int, int]) -> Box:
+    """The pixels of an image of size `source` that a box of a map of `shape` overlaps."""
+    rows, cols = (
         # In integers, so that no rounding error moves an edge that lies between two pixels.
-        (side.start * new // old, -(-side.stop * new // old))
+        slice(side.start * new // old, -(-side.stop * new // old))
         for side, old, new in zip(box, shape, source, strict=True)
     )
+    return rows, cols
+
+
+def _to_source(component: Component, *, shape: tuple[int, ...], source: tuple[int, int]) -> Region:
+    """Stretch a component from a map of (height, width) `shape` to an image of `source`."""
+    rows, cols = box_in_source(component.box, shape=shape, source=source)
     area_scale = source[0] * source[1] / (shape[0] * shape[1])
     return Region(
-        x_px=left,
-        y_px=top,
-        width_px=right - left,
-        height_px=bottom - top,
-        area_px=max(1, round(area * area_scale)),
-        peak=peak,
+        x_px=cols.start,
+        y_px=rows.start,
+        width_px=cols.stop - cols.start,
+        height_px=rows.stop - rows.start,
+        area_px=max(1, round(component.area_px * area_scale)),
+        peak=component.peak,
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from vqad.array_types import AnomalyMap
 from vqad.images import decoding, sources
 from vqad.images.headers import ImageError
-from vqad.report import maps, pictures
+from vqad.inspection import map_rows
+from vqad.report import pictures
 from vqad.report.restored import Restoring
 from vqad.storage import files, output_layout
 
@@ -72,7 +73,7 @@ def _cut(rows: Sequence[Row], size: int, *, by_detector: bool) -> Iterator[list[
 
 def draw(batch: Batch, output: str, models: str) -> list[Card]:
     """Draw the cards of a batch and write their pictures below ``output``."""
-    found_maps = maps.read(output, batch.rows)
+    found_maps = map_rows.read(output, batch.rows)
     restoring = Restoring(models, batch.rows[0]) if batch.restore else None
     cards: dict[str, Card] = {}
     with _Writer(output) as writer:

@@ -2,8 +2,10 @@
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedIOBase, BytesIO
 from itertools import islice
 from pathlib import Path
 from posixpath import splitext
@@ -19,6 +21,7 @@ WRITING: Final = ".writing-"
 
 # A web server in front of a bucket passes on what the object says, and a browser goes by that.
 _CONTENT_TYPES: Final = {
+    ".csv": "text/csv; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
     ".png": "image/png",
@@ -38,11 +41,29 @@ def write_bytes(uri: str, data: bytes) -> None:
     with errors_at(uri):
         if is_remote(uri):
             bucket, key = s3.bucket_and_key(uri)
-            kind = _CONTENT_TYPES.get(splitext(key)[1], "application/octet-stream")
-            put = {"Bucket": bucket, "Key": key, "Body": data, "ContentType": kind}
+            put = {"Bucket": bucket, "Key": key, "Body": data, "ContentType": _content_type(key)}
             s3.request("put_object", attempts=ATTEMPTS, **put)
         else:
-            with_retries(lambda: _write_locally(Path(path_of(uri)), data))
+            with_retries(lambda: _write_locally(Path(path_of(uri)), BytesIO(data)))
+
+
+def write_file(uri: str, file: BufferedIOBase) -> None:
+    """Write all bytes of an open file as ``write_bytes`` does, without having them in memory."""
+    with errors_at(uri):
+        if is_remote(uri):
+            bucket, key = s3.bucket_and_key(uri)
+            s3.put_file(bucket, key, file, content_type=_content_type(key))
+        else:
+            with_retries(lambda: _write_locally(Path(path_of(uri)), _from_start(file)))
+
+
+def _from_start(file: BufferedIOBase) -> BufferedIOBase:
+    file.seek(0)
+    return file
+
+
+def _content_type(key: str) -> str:
+    return _CONTENT_TYPES.get(splitext(key)[1], "application/octet-stream")
 
 
 def exists(uri: str) -> bool:
@@ -122,12 +143,12 @@ def _read_locally(path: Path, max_bytes: int) -> bytes:
         return file.read(max_bytes)
 
 
-def _write_locally(path: Path, data: bytes) -> None:
+def _write_locally(path: Path, source: BufferedIOBase) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(WRITING + secrets.token_hex(8))
     try:
         with writing.open("xb") as file:
-            file.write(data)
+            shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
         writing.replace(path)

@@ -9,6 +9,7 @@
     OUTPUT/report/index.html                         the page about the output
     OUTPUT/report/pictures/*.webp                    pictures of its cards
     OUTPUT/reviews/DIGEST.jsonl                      marks that people gave to images
+    OUTPUT/export/FORMAT/                            masks or COCO JSON for labelling tools
     OUTPUT/shards/DIGEST.json                        number of images of each shard
     OUTPUT/lease.json                                the run that may write here
 
@@ -131,6 +132,11 @@ def review_file(output: str, lines: Iterable[bytes]) -> str:
 def is_review_file(file_name: str) -> bool:
     """True if a file in the folder of reviews is named as one."""
     return file_name.endswith(".jsonl") and not file_name.startswith(".")
+
+
+def export(output: str, export_format: str) -> str:
+    """The folder of an export, unless another one is asked for."""
+    return join(output, "export", export_format)
 
 
 def shard_records(output: str) -> str:

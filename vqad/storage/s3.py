@@ -9,13 +9,14 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from io import BufferedIOBase
 from typing import Any, Final
 
 import s3fs
 from fsspec.asyn import sync
 
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import ATTEMPTS_INTERACTIVE, endpoint, with_retries
+from vqad.storage.retries import ATTEMPTS, ATTEMPTS_INTERACTIVE, endpoint, with_retries
 from vqad.storage.uris import path_of
 
 CONNECT_TIMEOUT_S: Final = 5
@@ -64,6 +65,17 @@ def request(method: str, *, attempts: int = ATTEMPTS_INTERACTIVE, **parameters: 
     """Make one request, such as ``head_object``, and return its response; raises FetchError."""
     store = client()
     return with_retries(lambda: store.call_s3(method, **parameters), attempts=attempts)
+
+
+def put_file(bucket: str, key: str, file: BufferedIOBase, *, content_type: str) -> None:
+    """Write an open file, from its start, as an object of at most 5 GiB; raises FetchError."""
+    store = client()
+
+    def put() -> None:
+        file.seek(0)  # a failed attempt has read some of it
+        store.call_s3("put_object", Bucket=bucket, Key=key, Body=file, ContentType=content_type)
+
+    with_retries(put, attempts=ATTEMPTS)
 
 
 def pages(bucket: str, prefix: str, delimiter: str = "") -> Iterator[dict[str, Any]]:

@@ -29,12 +29,17 @@ def read(output: str, rows: Sequence[dict[str, Any]]) -> dict[str, AnomalyMap]:
     return {
         image: anomaly_map
         for part, images in wanted.items()
-        for image, anomaly_map in _of_part(output_layout.part(output, "maps", part), images)
+        for image, anomaly_map in of_part(output, part, images)
     }
 
 
-def _of_part(uri: str, images: set[str]) -> Iterator[tuple[str, AnomalyMap]]:
+def of_part(output: str, part: str, images: set[str]) -> Iterator[tuple[str, AnomalyMap]]:
+    """Yield the maps of these images of a part, a few of them in memory at a time.
+
+    Images without a map, and all of a damaged part, are left out.
+    """
     try:
+        uri = output_layout.part(output, "maps", part)
         data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
         file = pq.ParquetFile(pa.BufferReader(data))
         left = images & set(file.read(columns=["image"])["image"].to_pylist())

@@ -1,0 +1,1 @@
+"""Verdicts and regions for other programs: masks as PNG, and COCO JSON."""
