@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from jobs import categories, declared
-from jobs.command import run
+from jobs.command import run, say
 from jobs.options import Kinds, LocalPath, Names, Options, UsageError
 from vqad.storage import writable
 from vqad.storage.errors import work_begun
@@ -36,6 +36,11 @@ class TrainCommand(Options, _FLAGS):
         default="",
         description="local folder for TensorBoard logs, one subfolder per category; default: none",
     )
+    dry_run: bool = Field(
+        default=False,
+        description="say what would be fitted, on which images and for how long, and what looks "
+        "wrong in the images, and do nothing",
+    )
     per_category: dict[str, PerCategory] = Field(
         default={}, description="[categories.NAME] of the configuration file; default: none"
     )
@@ -50,6 +55,8 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
     """Train; a category that failed makes the exit code 1."""
     if "://" in options.tensorboard:
         raise UsageError(f"--tensorboard must be a local folder, got {options.tensorboard}")
+    if options.dry_run:
+        return dry_run(job_of(options)), 0
     writable.check(options.models, "--models")
     job = job_of(options)
     # Ray takes seconds to import, so mistakes are looked for first.
@@ -66,6 +73,22 @@ def work(options: TrainCommand) -> tuple[dict[str, Any], int]:
         ):
             summary = train.train(job, show)
     return asdict(summary), 1 if summary.failed else 0
+
+
+def dry_run(job: TrainJob) -> dict[str, Any]:
+    """Say what a training would do; returns the summary. Writes nothing."""
+    from vqad.benchmarks import training
+    from vqad.inspection import stored_reviews
+    from vqad.training.dry_run import foresee
+
+    found = foresee(job, say)
+    seconds = training.seconds_of(job, found, say)
+    records = {one.category: one.record() | seconds.get(one.category, {}) for one in found}
+    for category, record in records.items() if job.reviews else ():
+        record["reviewed"] = len(stored_reviews.false_alarms(job.reviews, category))
+        say(f"{category}: {record['reviewed']} confirmed false alarms would be learned from too")
+    total = round(sum(each["seconds"] for each in seconds.values()), 1)
+    return {"dry_run": True, "seconds": total, "categories": records}
 
 
 def job_of(options: TrainCommand) -> TrainJob:

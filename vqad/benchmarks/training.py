@@ -3,7 +3,7 @@
 The stages are the training loops themselves, with few steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,14 +11,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqad.benchmarks import inspection, machine
-from vqad.benchmarks.machine import Stopwatch
+from vqad.benchmarks.machine import Say, Stopwatch
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.kinds import Kind, variations
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
+from vqad.training.dry_run import Foreseen
 from vqad.training.holdout import SHARE_HELD_OUT
 from vqad.training.loop import FitOptions, Fitting, Record, reduced_precision
 from vqad.training.networks import code_maps, encode, fit_prior, fit_vqvae
+from vqad.training.options import TrainJob
 from vqad.training.presets import PRESETS, Preset
 
 _NUM_HELD_OUT = 4
@@ -113,3 +115,28 @@ def seconds_of_category(rates: Rates, preset: Preset, *, num_images: int, kind: 
         + preset.fit_prior.num_steps * preset.fit_prior.batch_size / rates.prior
         + num_held_out / rates.calibrate
     )
+
+
+def seconds_of(job: TrainJob, found: Sequence[Foreseen], say: Say) -> dict[str, dict[str, float]]:
+    """Seconds that the fits of a dry run would take, by category, at rates of this machine.
+
+    The rates are those of one step of each network after one to warm up, on a few images of the
+    first category. Local statistics and segmenter of the form full are not counted.
+    """
+    usable = [one for one in found if not one.failed and one.pixels is not None]
+    if not usable:
+        return {}
+    first = usable[0]
+    assert first.pixels is not None
+    name = job.options[0].preset
+    rates = measure(name, first.pixels, kind=first.kind, num_steps=1)
+    seconds = {}
+    for one in usable:
+        each = seconds_of_category(rates, PRESETS[name], num_images=len(one.listed), kind=one.kind)
+        seconds[one.category] = {"seconds": round(each, 1)}
+        say(
+            f"{one.category}: about {each / 60:.1f} minutes for the networks by themselves, at the "
+            "rate of one step of each here; in the form full, local statistics and segmenter come "
+            "on top"
+        )
+    return seconds

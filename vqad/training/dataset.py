@@ -33,6 +33,7 @@ class Examples:
     bits: int  # significant bits of values in 16-bit files; the pixels have the full range
     unreadable: list[str]  # "URI: why", of those left out
     suspicious: list[str]  # "URI: why", of those left out because they look like masks
+    sizes_px: list[tuple[int, int]] = field(default_factory=list)  # width and height of the files
 
 
 def fingerprint(listed: Sequence[listing.Listed]) -> str:
@@ -80,6 +81,7 @@ class _Found:
     values: list[decoding.SourceValues] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)  # True for images of 16-bit files
     unreadable: list[str] = field(default_factory=list)
+    sizes_px: list[tuple[int, int]] = field(default_factory=list)
 
     def pictures(
         self,
@@ -96,6 +98,7 @@ class _Found:
             assert one.values
             self.names.append(each.image)
             self.values.append(one.values)
+            self.sizes_px.append((one.source_width_px, one.source_height_px))
             self.deep.append(one.pixels.dtype == np.uint16)
             yield one.pixels
 
@@ -114,6 +117,7 @@ class _Found:
             bits=bits,
             unreadable=self.unreadable,
             suspicious=suspicious,
+            sizes_px=[self.sizes_px[at] for at in kept],
         )
 
 
