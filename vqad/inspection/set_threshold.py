@@ -9,7 +9,7 @@ from typing import Any
 from vqad.detection import new_threshold, versions
 from vqad.detection.new_threshold import SameFit
 from vqad.detection.saved_categories import current_version
-from vqad.inspection import judged_again, ledger, sink
+from vqad.inspection import judged_again, ledger, promotion, sink
 from vqad.inspection.judged_again import Applied
 from vqad.inspection.threshold_choice import Choice, choose, explained
 from vqad.inspection.threshold_job import ThresholdJob
@@ -60,7 +60,7 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
 def _applied(output: str, new: SameFit, held: lease.Lease, say: Say) -> Applied:
     applied = judged_again.apply(output, new, held)
     say(
-        f"{applied.updated} rows have a new verdict: {applied.to_normal} are normal now and "
+        f"{applied.updated} rows are judged again: {applied.to_normal} are normal now and "
         f"{applied.to_defect} defects"
     )
     if applied.kept_old:
@@ -74,6 +74,17 @@ def _applied(output: str, new: SameFit, held: lease.Lease, say: Say) -> Applied:
 
 
 def _promote(job: ThresholdJob, version: str, chosen: Choice) -> None:
+    outputs = dict.fromkeys([*job.nights, *([job.apply] if job.apply else [])])
+    reasons = [
+        reason
+        for output in outputs
+        for reason in promotion.reasons_against(job.models, job.category, version, output=output)
+    ]
+    if reasons:
+        raise promotion.RefusedError(
+            f"{job.category} {version} is saved and not put in force: {'; '.join(reasons)}; vqad "
+            "models promote --force puts it in force nevertheless"
+        )
     why = f"vqad threshold: {chosen.record.rule} {chosen.record.asked:g}"
     versions.promote(job.models, job.category, version, who=promotions.default_who(), why=why)
 
