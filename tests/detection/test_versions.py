@@ -7,11 +7,14 @@ import pytest
 
 from tests.support.random_detectors import detector_of
 from vqad.detection import versions
+from vqad.detection.fit_record import FitRecord, ThresholdRecord
 from vqad.detection.saved_categories import saved_categories
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.storage import promotions
 from vqad.storage.promotions import InForceError
+
+_VALUE = ThresholdRecord(rule="value", source=[], num_scores=0, from_version="v1")
 
 
 def promote(models: str, version: str) -> str:
@@ -77,6 +80,20 @@ def test_every_saved_version_is_listed_with_how_it_came_about(models: str, saved
     assert (old.version, old.in_force, old.settings) == (saved.name, False, None)
     assert "format version None" in old.made_by
     assert (new.version, new.in_force, new.made_by) == (newer, True, "saved")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (FitRecord(run="monday"), "trained by monday"),
+        (FitRecord(run="monday", calibrated_from="v1"), "calibrated from v1"),
+        (FitRecord(run="monday", threshold=_VALUE), "other threshold of v1 (value)"),
+    ],
+)
+def test_a_version_says_how_it_came_about(models: str, record: FitRecord, said: str) -> None:
+    detector_of().with_settings(found=record).save(models)
+    (saved,) = versions.saved_versions(models, "washer")
+    assert saved.made_by == said
 
 
 def test_categories_without_a_version_in_force_are_listed_too(models: str, saved: Path) -> None:

@@ -29,6 +29,8 @@ class SavedVersion:
         if self.settings is None:
             return self.error
         found = self.settings.found
+        if found.threshold and found.threshold.from_version:
+            return f"other threshold of {found.threshold.from_version} ({found.threshold.rule})"
         if found.calibrated_from:
             return f"calibrated from {found.calibrated_from}"
         return f"trained by {found.run}" if found.run else "saved"
