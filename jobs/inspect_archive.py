@@ -81,6 +81,7 @@ def outcome(summary: Any) -> dict[str, Any]:
         "normal": summary.count("normal"),
         "defect": summary.count("defect"),
         "reject": summary.count("reject"),
+        **({"parts": summary.product_parts.record()} if summary.product_parts else {}),
         "seconds": summary.seconds,
         "run": summary.run,
     }

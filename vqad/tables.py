@@ -15,6 +15,7 @@ import pyarrow as pa
 
 VERDICTS_VERSION = "2"  # 1 had no p_value and no witnesses
 MAPS_VERSION = "1"
+PARTS_VERSION = "1"
 EVALUATION_VERSION = "3"  # 1 had no false_alarm_rate, 1 and 2 no recall
 UNKNOWN_CATEGORY = "_unknown"
 
@@ -128,6 +129,22 @@ MAPS = pa.schema(
         ),
     ],
     metadata={"vqad.table": "maps", "vqad.schema_version": MAPS_VERSION},
+)
+
+
+# One row per part of a product, of which there may be several pictures.
+PARTS = pa.schema(
+    [
+        _text("category"),
+        _text("part"),  # its name, the first group of --part-pattern
+        _text("verdict"),  # defect if an image is one, else reject if one is, else normal
+        _text("image"),  # the worst: a reject, or the highest score of the part's verdict
+        pa.field("score", pa.float32()),  # of that image; null for a reject
+        pa.field("num_images", pa.int32(), nullable=False),
+        pa.field("num_rejects", pa.int32(), nullable=False),
+        _text("run"),  # the latest that inspected an image of the part
+    ],
+    metadata={"vqad.table": "parts", "vqad.schema_version": PARTS_VERSION},
 )
 
 

@@ -134,5 +134,6 @@ def _counts(summary: InspectSummary) -> dict[str, Any]:
         "compared_with_runs": summary.comparison.runs,
         "not_compared": summary.comparison.not_compared,
         "expected": summary.comparison.expected(),
+        "parts": summary.product_parts.record() if summary.product_parts else None,
         "seconds": summary.seconds,
     }

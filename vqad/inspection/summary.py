@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from vqad.inspection.comparison import Comparison
 from vqad.inspection.night_statistics import CategoryStatistics
 from vqad.inspection.night_warnings import NightWarning
+from vqad.inspection.product_parts import PartCounts
 
 Say = Callable[[str], None]  # takes one line for a person
 
@@ -44,6 +45,7 @@ class InspectSummary:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # summed over all workers
     orphans_removed: int = 0
     superseded_removed: int = 0
+    product_parts: PartCounts | None = None  # None if they are not asked for
     comparison: Comparison = field(default_factory=Comparison)  # with other nights
     beyond_limits: list[NightWarning] = field(default_factory=list)  # of the options
     seconds: float = 0.0

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from vqad.inspection import comparison, night_warnings, notify, run_report
+from vqad.inspection import comparison, night_warnings, notify, product_parts, run_report
 from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
 from vqad.inspection.monitoring import Monitoring
@@ -76,6 +76,7 @@ def _inspect_archive(
                 held.check()
                 if command == "inspect":
                     _watch(job, monitoring, summary, say)
+                _make_parts(job, held, summary, say)
                 run_report.write_run(job, summary, asked=asked, command=command)
             if with_page:
                 _make_page(job, monitoring, plan, say)
@@ -92,6 +93,19 @@ def _write_sheets(job: InspectJob, summary: InspectSummary, say: Say, num_sheets
         versions=summary.versions,
         num_sheets=num_sheets,
     )
+
+
+def _make_parts(job: InspectJob, held: lease.Lease, summary: InspectSummary, say: Say) -> None:
+    """Make the table of product parts again, after all verdicts and before run.json."""
+    if job.part_pattern is None:
+        return
+    found = product_parts.make(job.output, job.part_pattern, job.archive, held.check)
+    summary.product_parts = found
+    if found.unmatched:
+        say(
+            f"{found.unmatched} images are in no part: --part-pattern does not match their path, "
+            f"such as {found.example}"
+        )
 
 
 def _make_page(job: InspectJob, monitoring: Monitoring, plan: Plan, say: Say) -> None:

@@ -3,6 +3,7 @@
     OUTPUT/verdicts/CATEGORY FOLDER/part-*.parquet   one row per image
     OUTPUT/maps/CATEGORY FOLDER/part-*.parquet       one row per inspected image
     OUTPUT/shadow/verdicts/CATEGORY FOLDER/part-*    the same of a second detector, by `--shadow`
+    OUTPUT/parts/CATEGORY FOLDER/parts.parquet       one row per product part, if asked for
     OUTPUT/runs/RUN.json, OUTPUT/run.json            records of all runs, and of the latest
     OUTPUT/metrics.prom                              numbers of the latest run, for Prometheus
     OUTPUT/sheets/RUN/sheet-NNN.png                  contact sheets
@@ -71,6 +72,16 @@ def part(output: str, name: Table, part: str) -> str:
 def is_part(file_name: str) -> bool:
     """True if a file in a category folder is named as a part."""
     return file_name.startswith("part-") and file_name.endswith(".parquet")
+
+
+def product_parts_folder(output: str) -> str:
+    """The folder with the tables of product parts, which has one folder per category."""
+    return join(output, "parts")
+
+
+def product_parts(output: str, folder: str) -> str:
+    """The table of product parts of one category, by the category's folder."""
+    return join(product_parts_folder(output), folder, "parts.parquet")
 
 
 def runs(output: str) -> str:
