@@ -14,8 +14,11 @@ from vqad.inspection import promotion, recall_check, sink, stored_reviews
 from vqad.inspection.job import InspectJob
 from vqad.inspection.promotion import RefusedError
 from vqad.inspection.reviews import parse
+from vqad.inspection.set_threshold import set_threshold
+from vqad.inspection.threshold_job import ThresholdJob
 from vqad.model.resample import ResampleOptions
 from vqad.storage import output_layout, promotions
+from vqad.storage.errors import IncompleteError
 
 __all__ = ("home", "job")
 CATEGORY = "fabric"
@@ -104,3 +107,20 @@ def test_a_defect_that_the_version_in_force_misses_too_does_not_speak_against_a_
         job.output, job.models, CATEGORY, version_of(job, threshold=301.0)
     )
     assert (found.lost, len(found.missed)) == ([], len(defects))
+
+
+def test_a_threshold_that_loses_a_defect_is_saved_and_not_put_in_force(
+    job: InspectJob, defects: list[dict[str, Any]]
+) -> None:
+    before = rows(job)
+    wanted = ThresholdJob(
+        models=job.models,
+        category=CATEGORY,
+        value=max(row["score"] for row in defects),
+        apply=job.output,
+        promote=True,
+    )
+    with pytest.raises(IncompleteError, match="is saved and not put in force: it would lose"):
+        set_threshold(wanted, lambda _: None)
+    assert promotions.version_in_force(job.models, CATEGORY) == defects[0]["model_version"]
+    assert rows(job) == before

@@ -135,8 +135,8 @@ def seconds_of(job: TrainJob, found: Sequence[Foreseen], say: Say) -> dict[str, 
         each = seconds_of_category(rates, PRESETS[name], num_images=len(one.listed), kind=one.kind)
         seconds[one.category] = {"seconds": round(each, 1)}
         say(
-            f"{one.category}: about {each / 60:.1f} minutes for the networks by themselves, at the "
-            "rate of one step of each here; in the form full, local statistics and segmenter come "
-            "on top"
+            f"{one.category}: about {each / 60:.1f} minutes for the networks by themselves, with "
+            "this machine as busy as it is now; local statistics and segmenter of the form full "
+            "come on top"
         )
     return seconds

@@ -11,6 +11,7 @@ from vqad.detection.new_threshold import SameFit
 from vqad.detection.saved_categories import current_version
 from vqad.inspection import judged_again, ledger, promotion, sink
 from vqad.inspection.judged_again import Applied
+from vqad.inspection.promotion import RefusedError, reasons_against
 from vqad.inspection.threshold_choice import Choice, choose, explained
 from vqad.inspection.threshold_job import ThresholdJob
 from vqad.storage import errors, lease, promotions
@@ -42,6 +43,8 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
                 job.models, old, chosen.threshold, chosen.record, chosen.kept_scores
             )
             new = new_threshold.same_fit(job.models, job.category, version)
+            if job.promote:  # before any row has a verdict by a version that is then refused
+                _refuse_losses(job, version)
             applied = None
             if job.apply and held and done:
                 ledger.remove_superseded(job.apply, done)
@@ -71,6 +74,16 @@ def _applied(output: str, new: SameFit, held: lease.Lease, say: Say) -> Applied:
     if applied.by_other_detectors:
         say(f"{applied.by_other_detectors} rows are of other detectors and stay as they are")
     return applied
+
+
+def _refuse_losses(job: ThresholdJob, version: str) -> None:
+    """Raise RefusedError if the version would lose a confirmed defect of one of the outputs."""
+    for output in dict.fromkeys([*job.nights, *([job.apply] if job.apply else [])]):
+        if reasons := reasons_against(job.models, job.category, version, output=output):
+            raise RefusedError(
+                f"{job.category} {version} is saved and not put in force: {'; '.join(reasons)}; "
+                f"vqad models promote --version {version} --force puts it in force nevertheless"
+            )
 
 
 def _promote(job: ThresholdJob, version: str, chosen: Choice) -> None:
