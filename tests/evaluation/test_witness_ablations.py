@@ -82,7 +82,7 @@ def test_all_witnesses_together_are_the_detector_itself(
 ) -> None:
     settings, found = washer.settings, method.variants["all"]
     # The same images and the same seed, but in another order than at the fit.
-    assert found.threshold == pytest.approx(settings.threshold, rel=0.02)
+    assert found.threshold == pytest.approx(settings.threshold, rel=0.05)
     as_fitted = replace(found, rule=settings.area_rule, threshold=settings.threshold)
     result = witness_ablations.inspect(washer, {"all": as_fitted}, images(broken()))["all"]
     expected = washer.inspect(images(broken()))
