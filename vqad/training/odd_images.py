@@ -16,7 +16,7 @@ from vqad.images.appearance import appearance
 from vqad.images.tensors import to_images, to_tensor
 
 Pixels = Integer[ndarray, "num height width 3"]
-Small = Float32[ndarray, "num values"]
+Small = Float32[ndarray, "_ values"]
 
 FEWEST: Final = 8  # a guess; among fewer, none is unlike the rest
 _SIDE_PX: Final = 16  # of the pictures that are compared
