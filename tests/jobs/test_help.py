@@ -1,5 +1,7 @@
 """`--help` in plain words, and jobs/README.md, which must say the same."""
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -65,6 +67,9 @@ def test_help_has_an_example_and_no_python_types(name: str) -> None:
 
 
 def options_of_all_commands() -> dict[str, type[Options]]:
+    for module in pkgutil.iter_modules(jobs.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"jobs.{module.name}")
     waiting, found = [Options], {}
     while waiting:
         each = waiting.pop()

@@ -28,6 +28,9 @@ batch_size = 4
 num_steps = 3
 ablations = true
 category = "tile"
+format = "coco"
+version = "20261126T205204Z-1a2b3c4d"
+reviews = "s3://factory/marks.jsonl"
 
 [categories.tile]
 kind = "texture"
