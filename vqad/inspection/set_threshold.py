@@ -9,7 +9,7 @@ from typing import Any
 from vqad.detection import new_threshold, versions
 from vqad.detection.new_threshold import SameFit
 from vqad.detection.saved_categories import current_version
-from vqad.inspection import judged_again, ledger, promotion, sink
+from vqad.inspection import judged_again, ledger, sink
 from vqad.inspection.judged_again import Applied
 from vqad.inspection.promotion import RefusedError, reasons_against
 from vqad.inspection.threshold_choice import Choice, choose, explained
@@ -87,17 +87,6 @@ def _refuse_losses(job: ThresholdJob, version: str) -> None:
 
 
 def _promote(job: ThresholdJob, version: str, chosen: Choice) -> None:
-    outputs = dict.fromkeys([*job.nights, *([job.apply] if job.apply else [])])
-    reasons = [
-        reason
-        for output in outputs
-        for reason in promotion.reasons_against(job.models, job.category, version, output=output)
-    ]
-    if reasons:
-        raise promotion.RefusedError(
-            f"{job.category} {version} is saved and not put in force: {'; '.join(reasons)}; vqad "
-            "models promote --force puts it in force nevertheless"
-        )
     why = f"vqad threshold: {chosen.record.rule} {chosen.record.asked:g}"
     versions.promote(job.models, job.category, version, who=promotions.default_who(), why=why)
 
