@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vqad.images import manifests
+from vqad.images.name_patterns import check_pattern
 from vqad.storage import uris
 from vqad.storage.uris import decoded, path_of
 from vqad.tables import UNKNOWN_CATEGORY
@@ -51,21 +52,12 @@ class Routing:
         if self.category == "":
             raise ValueError("category must not be empty; give a name or leave it out")
         if self.category_pattern is not None:
-            _check_pattern(self.category_pattern)
-
-
-def _check_pattern(pattern: str) -> None:
-    try:
-        num_groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(
-            f"category_pattern {pattern!r} is not a regular expression: {error}"
-        ) from error
-    if not num_groups:
-        raise ValueError(
-            f"category_pattern needs a group that names the category, such as "
-            f"'([a-z]+)_[0-9]+', got {pattern!r}"
-        )
+            check_pattern(
+                "category_pattern",
+                self.category_pattern,
+                names="the category",
+                example="([a-z]+)_[0-9]+",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

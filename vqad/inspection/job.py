@@ -4,12 +4,12 @@ A field with ``help`` in its metadata is a flag of the command; ``metavar`` name
 where the type does not say it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
+from vqad.images.name_patterns import check_pattern
 from vqad.images.routing import Routing
 
 LATEST: Final = "latest"  # of `InspectJob.shadow`
@@ -99,7 +99,9 @@ class InspectJob:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.part_pattern is not None:
-            _check_part_pattern(self.part_pattern)
+            check_pattern(
+                "part_pattern", self.part_pattern, names="the part", example="(part_[0-9]+)_"
+            )
         if self.maps not in ("all", "defect", "none"):
             raise ValueError(f"maps must be all, defect or none, got {self.maps}")
         if self.redo not in (None, "changed", "all"):
@@ -108,21 +110,6 @@ class InspectJob:
             shadow_pairs(self.shadow)
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
             raise ValueError(f"gpus_per_actor must not be negative, got {self.gpus_per_actor}")
-
-
-def _check_part_pattern(pattern: str) -> None:
-    """Raise ValueError for a pattern that can't name a part."""
-    try:
-        num_groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(
-            f"part_pattern {pattern!r} is not a regular expression: {error}"
-        ) from error
-    if not num_groups:
-        raise ValueError(
-            f"part_pattern needs a group that names the part, such as '(part_[0-9]+)_', "
-            f"got {pattern!r}"
-        )
 
 
 def shadow_pairs(asked: Sequence[str]) -> dict[str, str]:

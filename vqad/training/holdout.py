@@ -1,12 +1,12 @@
 """The split of a category's good images into those to fit and those to hold out."""
 
-import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from vqad.detection.settings import Settings
 from vqad.images import listing
+from vqad.images.name_patterns import check_pattern
 from vqad.storage.uris import encoded
 from vqad.training.good_images import good_images
 from vqad.training.local_statistics import group_names
@@ -61,17 +61,7 @@ def _groups(
 
 def check_group(pattern: str) -> None:
     """Raise ValueError if a pattern can't name a group."""
-    try:
-        num_groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(
-            f"heldout_group {pattern!r} is not a regular expression: {error}"
-        ) from error
-    if not num_groups:
-        raise ValueError(
-            f"heldout_group needs a group that names what stays together, such as "
-            f"'(part[0-9]+)_', got {pattern!r}"
-        )
+    check_pattern("heldout_group", pattern, names="what stays together", example="(part[0-9]+)_")
 
 
 def split(data: str, settings: Settings) -> tuple[list[listing.Listed], list[listing.Listed]]:
