@@ -174,7 +174,6 @@ class Detector:
         return area_score.judged(
             [witnesses.join_fields(each, settings.witnesses) for each in fields],
             settings.area_rule,
-            threshold=settings.threshold,
             size_px=settings.vqvae.image_size_px,
             minimum_area_px=settings.minimum_area_px,
         )

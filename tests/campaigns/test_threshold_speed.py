@@ -67,9 +67,10 @@ def _write_night(output: str, detector: Detector) -> None:
 
 def _row(image: str, value: float, wide: np.ndarray, detector: Detector) -> tuple[dict, dict]:
     settings = detector.settings
-    area = {"minimum_area_px": settings.minimum_area_px, "threshold": settings.threshold}
+    area = {"minimum_area_px": settings.minimum_area_px}
     anomaly_map = area_score.agreeing_map(wide, image_score=value, **area)
-    regions = score.regions(anomaly_map, **area, source_width_px=900, source_height_px=900)
+    sizes = {"source_width_px": 900, "source_height_px": 900}
+    regions = score.regions(anomaly_map, threshold=settings.threshold, **area, **sizes)
     common = {"image": image, "category": "washer", "model_version": detector.version}
     row = common | {
         "verdict": score.verdict(value, settings.threshold),

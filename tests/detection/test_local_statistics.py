@@ -221,14 +221,26 @@ def test_usual_areas_that_no_score_can_be_made_with_are_refused(broken: dict) ->
         UsualAreas(**{"medians": [1.0] * 5, "deviations": [1.0] * 5, **broken})
 
 
-@pytest.mark.parametrize("image_score", [9.0, 12.0, 12.1, 30.0])
+@pytest.mark.parametrize("image_score", [0.0, 9.0, 12.1, 30.0])
 @pytest.mark.parametrize("scale", [0.1, 5.0, 100.0])
-def test_the_map_has_a_component_above_the_threshold_just_where_the_image_is_a_defect(
+def test_the_score_of_an_agreeing_map_is_the_score_of_the_image(
     image_score: float, scale: float
 ) -> None:
     raw = scaled_map(noise(1)[0], size_px=64, scale=scale)
-    changed = agreeing_map(raw, image_score=image_score, threshold=12.0, minimum_area_px=16)
-    assert (score(changed, minimum_area_px=16) > 12.0) == (image_score > 12.0)
+    changed = agreeing_map(raw, image_score=image_score, minimum_area_px=16)
+    assert score(changed, minimum_area_px=16) == np.float32(image_score)
     assert changed.dtype == np.float32
-    if (score(raw, minimum_area_px=16) > 12.0) == (image_score > 12.0):
-        assert np.array_equal(changed, raw)
+    level = score(raw, minimum_area_px=16)
+    lower = raw < min(level, 0.99 * image_score)
+    assert np.array_equal(changed[lower], raw[lower])
+    order = np.argsort(raw, axis=None)
+    assert (np.diff(changed.ravel()[order]) >= 0).all()
+    if level > image_score > 0:
+        assert changed.argmax() == raw.argmax()
+        assert np.unique(changed).size > 0.5 * np.unique(raw).size
+
+
+def test_a_map_without_anything_unusual_agrees_as_well() -> None:
+    flat = np.zeros((64, 64), np.float32)
+    changed = agreeing_map(flat, image_score=11.0, minimum_area_px=16)
+    assert score(changed, minimum_area_px=16) == 11.0

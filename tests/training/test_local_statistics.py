@@ -99,10 +99,10 @@ def test_copies_raise_the_threshold_and_change_nothing_else(fitted: FittedStatis
     raised, higher, same = fit_rule(fitted.fields, **RULE, **copies)
     assert (raised.usual, same) == (rule.usual, scores)
     assert higher > threshold
-    found, maps = judged(bright, raised, threshold=higher, **SIZES)
+    found, maps = judged(bright, raised, **SIZES)
     assert sum(each > higher for each in found) == 1
     for image_score, anomaly_map in zip(found, maps, strict=True):
-        assert (score(anomaly_map, minimum_area_px=16) > higher) == (image_score > higher)
+        assert score(anomaly_map, minimum_area_px=16) == image_score
     usual = [field - 1 for field in fitted.fields]
     assert fit_rule(fitted.fields, **RULE, copies=[usual])[1] == threshold
 
@@ -110,10 +110,10 @@ def test_copies_raise_the_threshold_and_change_nothing_else(fitted: FittedStatis
 def test_one_normal_image_of_twenty_is_above_the_threshold(fitted: FittedStatistics) -> None:
     rule, threshold, scores = fit_rule(fitted.fields, **RULE)
     assert sum(each > threshold for each in scores) == 2
-    found, maps = judged(fitted.fields, rule, threshold=threshold, **SIZES)
+    found, maps = judged(fitted.fields, rule, **SIZES)
     assert found == scores
     for image_score, anomaly_map in zip(found, maps, strict=True):
-        assert (score(anomaly_map, minimum_area_px=16) > threshold) == (image_score > threshold)
+        assert score(anomaly_map, minimum_area_px=16) == image_score
 
 
 def test_painted_images_score_above_the_threshold(fitted: FittedStatistics) -> None:
@@ -121,7 +121,7 @@ def test_painted_images_score_above_the_threshold(fitted: FittedStatistics) -> N
     broken[:, 10:18, 10:18] = (1, 0, 0)
     rule, threshold, _ = fit_rule(fitted.fields, **RULE)
     fields = fitted.statistics.inspect(broken)
-    scores, _ = judged(fields, rule, threshold=threshold, **SIZES)
+    scores, _ = judged(fields, rule, **SIZES)
     assert len(scores) == len(broken)
     assert min(scores) > threshold
 

@@ -26,6 +26,9 @@ USUAL_SCORE: Final = 10.0
 # Of the field's places; 2, 8, 32, 128 and 512 of 64 x 64.
 _SHARES: Final = (2 / 4096, 8 / 4096, 32 / 4096, 128 / 4096, 512 / 4096)
 _SMALLEST_LEVEL: Final = 1e-3  # of a field; 1 is the usual largest value of a normal image
+# Of the score; larger values of a map are compressed to agree with it. With .9, a twelfth less of
+# the defects was marked.
+_KEPT: Final = 0.999
 _FLOOR: Final = 0.05  # of the usual value, added to each deviation: few images understate it
 
 
@@ -66,30 +69,35 @@ def _largest(field: Float32[ndarray, "rows cols"]) -> Float64[ndarray, " areas"]
     return np.array([values[:count].mean() for count in counts])
 
 
-def scaled_map(field: Float32[ndarray, "rows cols"], *, size_px: int, scale: float) -> AnomalyMap:
+def scaled_map(
+    field: Float32[ndarray, "rows cols"], *, size_px: int, scale: float = 1.0
+) -> AnomalyMap:
     """The field as a map of the model's input, 0 where nothing is unusual."""
     wide = cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
     return wide.clip(0) * np.float32(scale)
 
 
 def agreeing_map(
-    anomaly_map: AnomalyMap, *, image_score: float, threshold: float, minimum_area_px: int
+    anomaly_map: AnomalyMap, *, image_score: float, minimum_area_px: int
 ) -> AnomalyMap:
-    """The map, changed where it contradicts the verdict.
+    """The map with as much changed as makes `score.score` of it the score of the image.
 
-    A defect has a component of the minimum area above the threshold: where it has none, the one
-    around the map's largest values is raised above it. A normal image has none: what is above the
-    threshold is lowered to it.
+    So a defect has a component of the minimum area above the threshold and a normal image has none,
+    whatever the threshold is. If the map's own score is larger, what is above the image's score is
+    compressed to just around it, and keeps its order. If it is smaller, the component around the
+    map's largest values is raised.
     """
-    has_region = score.has_region(anomaly_map, threshold, minimum_area_px=minimum_area_px)
-    if image_score <= threshold:
-        bound = np.nextafter(np.float32(threshold), np.float32(0))
-        return np.minimum(anomaly_map, bound) if has_region else anomaly_map
-    if has_region:
-        return anomaly_map
+    wanted = np.float32(image_score)
     level = score.score(anomaly_map, minimum_area_px=minimum_area_px)
-    above = np.nextafter(np.float32(threshold), np.float32(np.inf))
-    return np.where(anomaly_map >= level, np.maximum(anomaly_map, above), anomaly_map)
+    if level == wanted:
+        return anomaly_map
+    if level < wanted:
+        return np.where(anomaly_map >= level, np.maximum(anomaly_map, wanted), anomaly_map)
+    kept = _KEPT * float(wanted)
+    # As float64, so that the level itself becomes the score in bits.
+    above = kept + (anomaly_map.astype(np.float64) - kept) * ((wanted - kept) / (level - kept))
+    compressed = np.where(anomaly_map == level, wanted, above.astype(np.float32))
+    return np.where(anomaly_map > kept, compressed, anomaly_map)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +141,7 @@ def fit_rule(
     threshold = max(
         [threshold_of(scores), *(threshold_of_copies(scores_of(some)) for some in copies)]
     )
-    maps = (scaled_map(field, size_px=size_px, scale=1.0) for field in fields)
+    maps = (scaled_map(field, size_px=size_px) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
     scale = threshold / max(float(np.median(levels)), _SMALLEST_LEVEL)
     return AreaRule(usual=usual, scale=scale), threshold, scores
@@ -143,7 +151,6 @@ def judged(
     fields: Sequence[Float32[ndarray, "rows cols"]],
     rule: AreaRule,
     *,
-    threshold: float,
     size_px: int,
     minimum_area_px: int,
 ) -> tuple[list[float], list[AnomalyMap]]:
@@ -153,7 +160,6 @@ def judged(
         agreeing_map(
             scaled_map(field, size_px=size_px, scale=rule.scale),
             image_score=image_score,
-            threshold=threshold,
             minimum_area_px=minimum_area_px,
         )
         for field, image_score in zip(fields, scores, strict=True)

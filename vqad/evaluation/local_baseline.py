@@ -50,7 +50,6 @@ class LocalBaseline:
         return judged(
             self.statistics.inspect(images.movedim(1, -1).cpu().numpy()),
             self.settings.rule,
-            threshold=self.settings.threshold,
             size_px=self.settings.statistics.features.image_size_px,
             minimum_area_px=self.settings.minimum_area_px,
         )

@@ -93,7 +93,6 @@ def inspect(
         scores, maps = area_score.judged(
             [join_fields(each, variant.witnesses) for each in fields],
             variant.rule,
-            threshold=variant.threshold,
             size_px=detector.settings.vqvae.image_size_px,
             minimum_area_px=detector.settings.minimum_area_px,
         )

@@ -1,13 +1,12 @@
 """New verdicts and regions for rows that are there, from their stored scores and maps.
 
-This takes seconds, because nothing is inspected. The rows of a part give way in one write, as with
-`inspect --redo`: its maps first, where some of them change, then its verdicts. A run that is killed
-between the two leaves new maps with old verdicts. A map names the version that made it, so the next
-run finds the same verdicts from these.
+This takes seconds, because nothing is inspected. Maps do not depend on the threshold, so only the
+verdicts of a part are written again, in one write. A map keeps its version, which is then an older
+one than that of its verdict.
 
-A map that does not change keeps its version, which is then an older one than that of its verdict. A
-row keeps its old version where its verdict or its regions need a map that was not kept, or that
-does not tell (`detection.kept_map`); `inspect --redo changed` inspects its image.
+A row keeps its old version where its regions need a map that was not kept, or that does not have
+the score of the row, as those of the form full that an older version of this program stored.
+`inspect --redo changed` inspects its image.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +14,15 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vqad import tables
 from vqad.array_types import AnomalyMap
 from vqad.detection import score
-from vqad.detection.kept_map import kept_map
 from vqad.detection.new_threshold import SameFit
 from vqad.detection.p_value import p_value
+from vqad.detection.settings import Settings
 from vqad.inspection import sink
 from vqad.inspection.part_maps import PartMaps
 from vqad.storage import files, lease, output_layout
@@ -102,7 +100,7 @@ def _apply_to_part(output: str, part: str, fit: SameFit, holder: str) -> Applied
     if new:
         lease.confirm(output, holder)
         table = pa.Table.from_pylist(rows, schema=verdicts.schema)
-        sink.rewrite_part(output, part, table, maps.changed_table())
+        sink.rewrite_verdicts(output, part, table)
     changes = [(one, row["verdict"]) for one, row in zip(old, new.values(), strict=True)]
     return counted + Applied(
         updated=len(new),
@@ -135,19 +133,17 @@ def _judge(row: Row, maps: PartMaps, fit: SameFit) -> Row | None:
         return common
     verdict = score.verdict(row["score"], threshold)
     found: list[score.Region] = []
-    if verdict == "defect" or _map_may_change(row, maps, fit):
-        anomaly_map = _map_of(row, maps, fit)
-        if anomaly_map is None and verdict == "defect":
+    if verdict == "defect":
+        anomaly_map = _map_of(row, maps, settings)
+        if anomaly_map is None:
             return None
-        if verdict == "defect":
-            assert anomaly_map is not None
-            found = score.regions(
-                anomaly_map,
-                threshold=threshold,
-                minimum_area_px=settings.minimum_area_px,
-                source_width_px=row["width_px"],
-                source_height_px=row["height_px"],
-            )
+        found = score.regions(
+            anomaly_map,
+            threshold=threshold,
+            minimum_area_px=settings.minimum_area_px,
+            source_width_px=row["width_px"],
+            source_height_px=row["height_px"],
+        )
     judged = {
         "verdict": verdict,
         "threshold": threshold,
@@ -157,30 +153,10 @@ def _judge(row: Row, maps: PartMaps, fit: SameFit) -> Row | None:
     return common | {name: value for name, value in judged.items() if name in row}
 
 
-def _map_may_change(row: Row, maps: PartMaps, fit: SameFit) -> bool:
-    """True if the map of an image that is normal now may contradict its verdict."""
-    if fit.settings.form != "full":
-        return False
-    made_at = fit.thresholds.get(maps.version_of(row["image"]))
-    # A map that was made for a normal image has no component above its threshold.
-    return made_at is not None and not row["score"] <= made_at <= fit.settings.threshold
-
-
-def _map_of(row: Row, maps: PartMaps, fit: SameFit) -> AnomalyMap | None:
-    """The map that the new version would give, which replaces the stored one; None without it."""
-    image, settings = row["image"], fit.settings
-    stored, made_at = maps.of(image), fit.thresholds.get(maps.version_of(image))
-    if stored is None or made_at is None:
-        return None
-    if settings.form != "full":
-        return stored
-    found = kept_map(
-        stored,
-        image_score=row["score"],
-        made_at=made_at,
-        threshold=settings.threshold,
-        minimum_area_px=settings.minimum_area_px,
-    )
-    if found is not None and not np.array_equal(found, stored):
-        maps.replace(image, found, fit.version)
-    return found
+def _map_of(row: Row, maps: PartMaps, settings: Settings) -> AnomalyMap | None:
+    """The map of a row; None without one that has the score of the row."""
+    found = maps.of(row["image"])
+    if found is None or settings.form != "full":
+        return found
+    level = score.score(found, minimum_area_px=settings.minimum_area_px)
+    return found if level == row["score"] else None

@@ -84,13 +84,8 @@ def replace(
     return part
 
 
-def rewrite_part(output: str, part: str, verdicts: pa.Table, maps: pa.Table | None) -> None:
-    """Put other values into the rows of a part; the maps are left as they are if they are None.
-
-    ``verdicts`` has the schema of the part.
-    """
-    if maps is not None:
-        write_table(output_layout.part(output, "maps", part), maps)
+def rewrite_verdicts(output: str, part: str, verdicts: pa.Table) -> None:
+    """Put other values into the verdicts of a part; ``verdicts`` has its schema."""
     write_table(output_layout.part(output, "verdicts", part), verdicts)
 
 
