@@ -181,7 +181,8 @@ class Detector:
     def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
         """Surprisal of a batch in all readings; ``likelihood`` is that of the first one."""
         likelihoods = [likelihood]
-        for n in surprisal.readings(self.settings.kind)[1:]:
+        others = surprisal.readings(self.settings.kind)[1:] if self.settings.turned_reading else ()
+        for n in others:
             turned = nth_symmetry(batch, n).contiguous(memory_format=torch.channels_last)
             codes = self.vqvae.encode(turned)
             likelihoods.append(likelihood_of(self.prior(codes), codes))

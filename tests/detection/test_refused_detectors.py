@@ -102,8 +102,8 @@ def test_a_detector_of_the_first_format_is_of_the_plain_form(models: str, saved:
 
 
 def test_another_format_version_is_refused_with_both(models: str, saved: Path) -> None:
-    rewrite(saved, lambda record: record.update(format_version=6))
-    message = f"{saved} has format version 6, this program reads 1 to 5; train again"
+    rewrite(saved, lambda record: record.update(format_version=7))
+    message = f"{saved} has format version 7, this program reads 1 to 6; train again"
     assert_refused(models, message)
 
 

@@ -148,6 +148,15 @@ def test_a_joined_detector_judges_the_image_and_what_the_prior_says_of_both_read
     assert torch.equal(found.restored_codes, plain.restored_codes)
 
 
+def test_without_the_turned_reading_the_surprisal_is_that_of_the_first() -> None:
+    detector, images = joined_detector(), pictures()
+    both = detector.evidence(images).surprisals
+    once = detector.with_settings(turned_reading=False).evidence(images).surprisals
+    assert [each.shape[0] for each in (*both[:1], *once[:1])] == [2, 1]
+    for one, two in zip(once, both, strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
+
+
 def test_turning_a_picture_by_half_turns_its_surprise() -> None:
     detector, images = joined_detector(), pictures()
     upright = detector.evidence(images).surprisals

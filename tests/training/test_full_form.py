@@ -106,7 +106,7 @@ def test_saved_and_loaded_it_gives_equal_bits(washer: Detector, tmp_path: Path) 
     version = washer.save(str(tmp_path))
     folder = tmp_path / "washer" / version
     record = json.loads((folder / "detector.json").read_text())
-    assert record["format_version"] == 5
+    assert record["format_version"] == 6
     assert record["settings"]["unit"] == UNIT
     assert set(record["files"]) == {
         *("vqvae.safetensors", "prior.safetensors"),
@@ -163,12 +163,14 @@ def test_a_detector_of_an_older_program_has_no_segmenter_and_judges_as_before(
 ) -> None:
     three = [each for each in washer.settings.witnesses if each.name in WEIGHTS]
     witnesses = tuple(replace(each, weight=WEIGHTS[each.name]) for each in three)
-    settings = replace(washer.settings, segmenter=None, witnesses=witnesses)
+    old_settings = {"segmenter": None, "witnesses": witnesses, "turned_reading": True}
+    settings = replace(washer.settings, **old_settings)
     old = Detector(washer.vqvae, washer.prior, settings, local_statistics=washer.local_statistics)
     folder = tmp_path / "washer" / old.save(str(tmp_path))
     assert not (folder / "segmenter.safetensors").exists()
     record = json.loads((folder / "detector.json").read_text())
     del record["settings"]["segmenter"]
+    assert record["settings"].pop("turned_reading") is True
     (folder / "detector.json").write_text(json.dumps({**record, "format_version": 4}))
     loaded = Detector.load(str(tmp_path), "washer")
     one, other = (each.inspect(images(broken())) for each in (old, loaded))

@@ -21,10 +21,10 @@ from vqad.model.resample import ResampleOptions
 from vqad.model.segmenter import SegmenterConfig
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 5
-# 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no
-# segmenter
-READABLE_VERSIONS: Final = (1, 2, 3, 4, 5)
+FORMAT_VERSION: Final = 6
+# 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
+# always the second reading.
+READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6)
 
 GREY_LEVELS: Final = "grey levels"
 # Of the form `full`: a guess. A defect of a million deviations would be a mistake.
@@ -49,6 +49,7 @@ class Settings:
     minimum_area_px: int  # of a defect, in pixels of the model's input
     form: Form = "plain"  # the paper's map, or that joined with the surprisal of the codes
     usual: Usual | None = None  # surprisal of normal images; of the joined form
+    turned_reading: bool = True  # the prior reads textures and rotatable objects twice
     bits: int = 16  # significant bits of values in 16-bit files, which are divided by 2^bits - 1
     unit: str = GREY_LEVELS  # of maps, scores and threshold
     witnesses: tuple[Witness, ...] = ()  # of the form full, in the order of their weights

@@ -82,12 +82,13 @@ def readings(kind: Kind) -> tuple[int, ...]:
 def surprisal(likelihoods: Sequence[Likelihood], kind: Kind, *, eta: float) -> list[Surprisal]:
     """Surprisal of each code of a batch in every reading, in nats, bounded by -2 log eta.
 
-    ``likelihoods`` are those of the ``readings``, each in the orientation of its reading.
+    ``likelihoods`` are those of the ``readings``, or of the first alone, each in the orientation of
+    its reading.
     """
     upright = [
         # Rotation by 180 degrees, or by 0, is its own inverse.
         nth_symmetry(-torch.log(each.float().clamp(min=eta**2)), n)
-        for each, n in zip(likelihoods, readings(kind), strict=True)
+        for each, n in zip(likelihoods, readings(kind)[: len(likelihoods)], strict=True)
     ]
     return list(torch.stack(upright, 1).cpu().numpy())
 

@@ -76,7 +76,7 @@ class Calibration:
     def _full(self, eta: float, fitted: FitRecord) -> Detector:
         """Witnesses by the held-out images, the threshold by all normal images looked at."""
         assert self.normal is not None
-        joined = self._detector(eta, form="joined")
+        joined = self._detector(eta, form="joined").with_settings(turned_reading=False)
         size_px, area_px = joined.settings.vqvae.image_size_px, joined.settings.minimum_area_px
         preset = preset_of(self.options.preset)
         full = full_form.fit(
