@@ -45,11 +45,16 @@ _SMALLEST_OVERLAP: Final = 5.0  # places; a crop without a defect has an overlap
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterOptions:
-    """Number of painted pictures, and the budget of the fit."""
+    """Number of painted pictures, and the budget of the fit.
+
+    500 steps of 32 took two and a half times as long for about the same: image AUROC of the
+    segmenter with local statistics 1.000 against 1.000 on toothbrush, .835 against .836 on
+    KolektorSDD. With 300 steps of 16 it was .997 on toothbrush, and .992 against .996 on plates.
+    """
 
     num_painted: int = 400
     fit: FitOptions = field(
-        default_factory=lambda: FitOptions(num_steps=500, batch_size=32, learning_rate=2e-3)
+        default_factory=lambda: FitOptions(num_steps=400, batch_size=16, learning_rate=2e-3)
     )
 
 
