@@ -30,6 +30,7 @@ def test_two_workers_fit_as_well_as_one_on_the_same_budget(
     data: Path, tmp_path: Path, vqad: Callable[..., Ended], local_ray: None
 ) -> None:
     line = ("--data", data, "--preset", "tiny", "--categories", "bottle", "--max-concurrent", 1)
+    line = (*line, "--form", "joined")  # this is about the networks
     found: dict[str, dict[int, list[float]]] = {"held_out_error": {}, "held_out_nats": {}}
     for num_workers in (1, 2):
         for seed in SEEDS:

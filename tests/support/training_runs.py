@@ -33,6 +33,7 @@ def shorten() -> None:
         tiny,
         fit_vqvae=replace(tiny.fit_vqvae, **cut, num_warmup_steps=10),
         fit_prior=replace(tiny.fit_prior, **cut),
+        form="joined",  # the demo trains the form full
     )
 
 

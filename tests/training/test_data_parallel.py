@@ -71,7 +71,7 @@ def ruined() -> str:
 def calibrated() -> float:
     """Held-out error of a detector that the first worker calibrates while the others go on."""
     PRESETS["tiny"] = Preset(vqvae=CONFIG, prior=PRIOR, fit_vqvae=VQVAE, fit_prior=PRIOR_STEPS)
-    options = TrainOptions(category="pill", kind="object", preset="tiny")
+    options = TrainOptions(category="pill", kind="object", preset="tiny", form="joined")
     names = [f"{number:02}.png" for number in range(20)]
     training = Training(names, pixels()[:20].numpy(), options)
     assert len(list(training.records())) == 4

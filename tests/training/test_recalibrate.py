@@ -50,6 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
             fit_vqvae=VQVAE_BUDGET,
             fit_prior=PRIOR_BUDGET,
             segmenter=SMALL,
+            form="joined",
         )
         patch.setitem(PRESETS, "tiny", preset)
         training = Training(found.names, found.pixels, OPTIONS)

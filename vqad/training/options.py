@@ -62,8 +62,8 @@ class TrainOptions:
         default=None,
         metadata={
             "help": "form of the anomaly map: plain is the paper's, joined adds the surprisal of "
-            "the codes, full adds local statistics too; default: plain with the preset paper, full "
-            "with laptop, joined with tiny"
+            "the codes, full adds local statistics and a segmenter; default: plain with the preset "
+            "paper, else full"
         },
     )
     good_pattern: str | None = field(
