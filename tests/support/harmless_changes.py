@@ -1,4 +1,8 @@
-"""Harmless changes of drawn pictures of 256 x 256 pixels: the lamp, a bright corner, a shift."""
+"""Detectors of drawn products, and harmless changes of their pictures of 256 x 256 pixels.
+
+The changes are the lamp, a bright corner and a shift. The same questions are asked of three
+products in the integration tests and of fifteen in a campaign.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,8 +13,14 @@ import numpy as np
 from tests import drawn
 from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
+from vqad.training.category import Training
+from vqad.training.options import TrainOptions
+from vqad.training.presets import PRESETS
 
 SIDE_PX: Final = 256
+NUM_GOOD: Final = 20
+NUM_DEFECTS: Final = 10  # of each kind
+_NUM_TRAINING: Final = 120
 _SHIFT_PX: Final = 3
 _DIRECTIONS: Final = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)]
 
@@ -51,9 +61,42 @@ CHANGES: Final[dict[str, Callable[[np.ndarray], np.ndarray]]] = {
 }
 
 
-def verdicts_of(detector: Detector, pictures: np.ndarray) -> list[str]:
-    """Verdicts on pictures, in the detector's size."""
-    size = (detector.settings.vqvae.image_size_px,) * 2
-    small = np.stack([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures])
-    batches = to_images(to_tensor(small)).split(16)
+def fitted(category: str) -> Detector:
+    """A detector of the preset tiny, fitted by the library alone."""
+    rngs = (np.random.default_rng([1, number]) for number in range(_NUM_TRAINING))
+    pixels = _small(np.stack([drawn.draw(category, size_px=SIDE_PX, rng=rng) for rng in rngs]))
+    names = [f"file:///{category}/{number:03}.png" for number in range(_NUM_TRAINING)]
+    options = TrainOptions(category=category, kind=drawn.KINDS[category], preset="tiny")
+    training = Training(names, pixels, options)
+    for _ in training.records():
+        pass
+    return training.detector()
+
+
+def num_kept(detector: Detector, change: str) -> int:
+    """Number of good pictures of which a change leaves the verdict as it is."""
+    pictures = good_pictures(detector.settings.category, NUM_GOOD)
+    before, after = (_verdicts(detector, each) for each in (pictures, CHANGES[change](pictures)))
+    return sum(one == other for one, other in zip(before, after, strict=True))
+
+
+def num_found(detector: Detector) -> dict[str, int]:
+    """Number of found defects of each kind."""
+    category, found = detector.settings.category, {}
+    for defect in drawn.defects(category):
+        rngs = (np.random.default_rng([7, number]) for number in range(NUM_DEFECTS))
+        pictures = [
+            drawn.draw_defect(category, defect, size_px=SIDE_PX, rng=rng)[0] for rng in rngs
+        ]
+        found[defect] = _verdicts(detector, np.stack(pictures)).count("defect")
+    return found
+
+
+def _verdicts(detector: Detector, pictures: np.ndarray) -> list[str]:
+    batches = to_images(to_tensor(_small(pictures))).split(16)
     return [verdict for batch in batches for verdict in detector.inspect(batch).verdicts]
+
+
+def _small(pictures: np.ndarray) -> np.ndarray:
+    size = (PRESETS["tiny"].vqvae.image_size_px,) * 2
+    return np.stack([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures])
