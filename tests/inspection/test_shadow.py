@@ -193,53 +193,6 @@ def test_a_new_verdict_without_a_shadow_takes_the_old_one_of_the_shadow_away(
     assert not sink.parts(output_layout.shadow(job.output), "verdicts")
 
 
-def test_latest_is_the_newest_version_that_is_not_in_force(job: InspectJob) -> None:
-    save_other(job, "fabric", 1.0)
-    newest = save_other(job, "fabric", 2.0)
-    plan = make_plan(again(job, shadow=("latest",)))
-    assert plan.shadows.versions == {"fabric": newest}
-    shadow.versions.promote(job.models, "fabric", newest, who="ann", why="")
-    assert make_plan(again(job, shadow=("latest",))).shadows.versions == {}
-
-
-def test_a_shadow_of_another_size_is_refused_and_left_out_of_latest(job: InspectJob) -> None:
-    version = save_other(job, "fabric")
-    in_force, size_px = {"fabric": "one"}, {"fabric": 64}
-    with pytest.raises(shadow.ShadowError, match=r"takes images of 32 pixels, the one in force 64"):
-        shadow.pinned(job.models, [f"fabric={version}"], in_force, size_px)
-    found = shadow.pinned(job.models, ["latest"], in_force, size_px)
-    assert found.versions == {}
-    assert found.left_out["fabric"].startswith(f"{version}: it takes images of 32 pixels")
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (("fabric",), "shadow must be CATEGORY=VERSION or latest, got fabric"),
-        (("fabric=",), "shadow must be CATEGORY=VERSION or latest"),
-        (("latest", "fabric=1"), "shadow must be CATEGORY=VERSION or latest, got latest"),
-        (("fabric=1", "fabric=2"), "one version per category, got 1 and 2 for fabric"),
-    ],
-)
-def test_what_is_no_shadow_is_refused_by_its_text(
-    job: InspectJob, asked: tuple[str, ...], said: str
-) -> None:
-    with pytest.raises(ValueError, match=said):
-        again(job, shadow=asked)
-
-
-def test_a_shadow_that_is_not_there_or_broken_is_refused_before_the_night(job: InspectJob) -> None:
-    with pytest.raises(DetectorError, match="fabric has no version 2026-1"):
-        make_plan(again(job, shadow=("fabric=2026-1",)))
-    with pytest.raises(shadow.ShadowError, match="no detector of lid is inspecting"):
-        make_plan(again(job, shadow=("lid=2026-1",)))
-    version = save_other(job, "fabric")
-    weights = Path(job.models, "fabric", version, "prior.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(DetectorError, match=r"prior.safetensors does not match"):
-        make_plan(again(job, shadow=("latest",)))
-
-
 def written(job: InspectJob) -> Iterator[Any]:
     """Do a run, and yield what a summary counts."""
     plan = make_plan(job)
