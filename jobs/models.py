@@ -186,6 +186,7 @@ def promote(options: PromoteCommand) -> tuple[dict[str, Any], int]:
         options.version,
         who=_who(options),
         why=options.why,
+        say=say,
         output=options.output,
         force=options.force,
     )

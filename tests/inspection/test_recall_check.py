@@ -1,11 +1,14 @@
 """A version that would lose a confirmed defect: from stored scores, shadow rows, or the images."""
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from jobs.__main__ import main
 from tests.support import marks
 from tests.support.inspection_by_hand import home, inspect, job, rows
 from vqad import tables
@@ -22,7 +25,7 @@ from vqad.storage.errors import IncompleteError
 
 __all__ = ("home", "job")
 CATEGORY = "fabric"
-BY = {"who": "Ada", "why": "a test"}
+BY = {"who": "Ada", "why": "a test", "say": lambda line: None}
 
 
 @pytest.fixture
@@ -71,7 +74,9 @@ def test_a_threshold_under_all_defects_loses_none(
     version = version_of(job, threshold=smallest / 2)
     found = recall_check.recall_check(job.output, job.models, CATEGORY, version)
     assert (found.confirmed, found.lost, found.missed) == (len(defects), [], [])
-    assert not promotion.reasons_against(job.models, CATEGORY, version, output="")
+    assert not promotion.reasons_against(
+        job.models, CATEGORY, version, output="", say=lambda line: None
+    )
 
 
 def test_other_scores_come_from_the_images(job: InspectJob, defects: list[dict[str, Any]]) -> None:
@@ -81,6 +86,28 @@ def test_other_scores_come_from_the_images(job: InspectJob, defects: list[dict[s
     found = recall_check.recall_check(job.output, job.models, CATEGORY, version)
     assert found.lost == [row["image"] for row in defects[1:]]
     assert found.unknown == {defects[0]["image"]: "the image file is gone"}
+    assert found.confirmed == len(defects)
+
+
+def test_marks_without_a_row_that_counts_are_counted_and_refuse_nothing(
+    job: InspectJob, defects: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    last = stored_reviews.read(job.output)[defects[-1]["image"]]
+    elsewhere = replace(last, image="file:///elsewhere.png")
+    other_file = replace(last, at=last.at + timedelta(hours=1), source_etag="of another file")
+    stored_reviews.store(job.output, [elsewhere, other_file])
+    version = version_of(job, threshold=min(row["score"] for row in defects) / 2)
+    of_fabric = ["--models", job.models, "--category", CATEGORY, "--output", job.output]
+    assert main(["models", "promote", *of_fabric, "--version", version]) == 0
+    found = recall_check.recall_check(job.output, job.models, CATEGORY, version)
+    assert found.unknown == {
+        elsewhere.image: "the output has no score of it",
+        last.image: "its file has changed since it was reviewed",
+    }
+    assert (
+        f"warning: 2 of {len(defects) + 1} confirmed defects of file://{job.output} could not be "
+        "checked, the first: file:///" in capfd.readouterr().err
+    )
 
 
 def test_other_scores_come_from_a_shadow_run_if_there_was_one(

@@ -1,60 +1,23 @@
 """A new version of a detector with another threshold: the same weights, told in its record."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from vqad.detection import saved_detector
 from vqad.detection.fit_record import ThresholdRecord
-from vqad.detection.settings import Settings, read_settings
-from vqad.detection.versions import version_names
+from vqad.detection.same_fit import SameFit
+from vqad.detection.settings import read_settings
 from vqad.detection.weights import (
     LARGEST_WEIGHTS_BYTES,
     DetectorError,
     read_json,
     record_of,
-    to_json,
 )
-from vqad.storage import files, models_layout, uris
+from vqad.storage import files, json_objects, models_layout, uris
 from vqad.storage.models_layout import CURVES
 
 _LARGEST_CURVES_BYTES = 2**26
-
-
-@dataclass(frozen=True, kw_only=True)
-class SameFit:
-    """A version, and the versions of the same fit: they differ in nothing but their threshold."""
-
-    version: str
-    settings: Settings
-    thresholds: dict[str, float]  # by version, this one included
-
-
-def same_fit(models: str, category: str, version: str) -> SameFit:
-    """A version and those that have its weights and settings. Raises DetectorError."""
-    settings = saved_detector.load_settings(models, category, version)
-    wanted = _shaping(_record(models, category, version))
-    thresholds = {version: settings.threshold}
-    for name in version_names(models, category):
-        try:
-            record = _record(models, category, name)
-            if name != version and _shaping(record) == wanted:
-                thresholds[name] = float(record["settings"]["threshold"])
-        except (DetectorError, KeyError, TypeError, ValueError, AttributeError):
-            continue  # a broken version has given no verdict that could be judged again
-    return SameFit(version=version, settings=settings, thresholds=thresholds)
-
-
-def _record(models: str, category: str, version: str) -> dict[str, Any]:
-    return read_json(models_layout.record(models_layout.version(models, category, version)))
-
-
-def _shaping(record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """What scores and maps depend on."""
-    settings = dict(record["settings"])
-    for name in ("threshold", "found"):
-        settings.pop(name, None)
-    return record["files"], settings
 
 
 def save(
@@ -72,7 +35,8 @@ def save(
         other = saved_detector.load_settings(models, category, name)
         if other.threshold == threshold and _is_same(other.found.threshold, found):
             return name
-    record = _record(models, category, fit.version)
+    old = models_layout.version(models, category, fit.version)
+    record = read_json(models_layout.record(old))
     version = saved_detector.new_version(models, category, fit.version.rpartition("-")[2])
     record["version"] = version
     record["settings"]["threshold"] = threshold
@@ -81,8 +45,8 @@ def save(
     )
     folder = models_layout.version(models, category, version)
     read_settings(record, folder)
-    _copy(models_layout.version(models, category, fit.version), folder, record["files"])
-    files.write_bytes(models_layout.record(folder), to_json(record))
+    _copy(old, folder, record["files"])
+    files.write_bytes(models_layout.record(folder), json_objects.encoded(record))
     return version
 
 

@@ -23,13 +23,12 @@ from vqad.detection.weights import (
     load_weights,
     read_json,
     record_of,
-    to_json,
     weights_of,
 )
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
-from vqad.storage import files, models_layout, promotions, uris
+from vqad.storage import files, json_objects, models_layout, promotions, uris
 from vqad.storage.models_layout import LOCAL_STATISTICS, SEGMENTER, WEIGHTS
 
 _WAIT_S: Final = 0.05  # until the time in a new version's name is another
@@ -78,7 +77,7 @@ def save(
     }
     for name, data in (*(beside or {}).items(), *weights.items()):
         files.write_bytes(uris.join(folder, name), data)
-    files.write_bytes(models_layout.record(folder), to_json(record))
+    files.write_bytes(models_layout.record(folder), json_objects.encoded(record))
     # Last, so that the version in force is always complete.
     if promote:
         who = promotions.default_who()
@@ -101,7 +100,7 @@ def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str
     Raises DetectorError.
     """
     version = version or current_version(models, category)
-    settings, recorded = _read(models, category, version)
+    settings, recorded = load_record(models, category, version)
     folder = models_layout.version(models, category, version)
     parts = _empty_parts(settings, folder)
     for name, part in parts.by_file().items():
@@ -111,11 +110,11 @@ def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str
 
 def load_settings(models: str, category: str, version: str) -> Settings:
     """The settings of a version without its weights. Raises DetectorError."""
-    return _read(models, category, version)[0]
+    return load_record(models, category, version)[0]
 
 
-def _read(models: str, category: str, version: str) -> tuple[Settings, dict[str, Any]]:
-    """Settings, and the record of each file by its name."""
+def load_record(models: str, category: str, version: str) -> tuple[Settings, dict[str, Any]]:
+    """Settings of a version, and hash and size of each file by its name. Raises DetectorError."""
     if not is_version(version):
         raise DetectorError(f"no detector can be called {category!r}, version {version!r}")
     folder = models_layout.version(models, category, version)

@@ -5,14 +5,13 @@ weights must match the hash in the detector's record, and neither format can con
 """
 
 import hashlib
-import json
 from typing import Any, Final
 
 import safetensors.torch
 from torch import nn
 
 from vqad.model.finite import NotFiniteError, check_finite
-from vqad.storage import errors, files
+from vqad.storage import errors, files, json_objects
 from vqad.storage.errors import VqadError
 
 LARGEST_JSON_BYTES: Final = 16 * 2**20
@@ -64,16 +63,8 @@ def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
 def read_json(uri: str) -> dict[str, Any]:
     """The JSON object in a file; raises DetectorError if there is none."""
     try:
-        found = json.loads(files.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
+        return json_objects.decoded(files.read_bytes(uri, max_bytes=LARGEST_JSON_BYTES))
     except errors.FetchError as error:
         raise DetectorError(f"{uri}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DetectorError(f"{uri} is not JSON; restore it, or train again") from error
-    if not isinstance(found, dict):
-        raise DetectorError(f"{uri} is not a JSON object; restore it, or train again")
-    return found
-
-
-def to_json(value: dict[str, Any]) -> bytes:
-    """A JSON object as the bytes of a file."""
-    return (json.dumps(value, indent=2) + "\n").encode()
+    except ValueError as error:
+        raise DetectorError(f"{uri} {error}; restore it, or train again") from error

@@ -1,6 +1,5 @@
 """The results of an evaluation, written as evaluation.{md,parquet,json} and figures."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +13,7 @@ from vqad.evaluation.labelled_images import LabelledImages
 from vqad.evaluation.measure import Measured
 from vqad.evaluation.results import Inspected
 from vqad.inspection import sink
-from vqad.storage import files, uris
+from vqad.storage import files, json_objects, uris
 
 
 @dataclass(kw_only=True)
@@ -46,7 +45,7 @@ def write(output: str, data: str, found: Evaluation) -> str:
     uri = uris.join(output, "evaluation.md")
     files.write_bytes(uri, _markdown(data, found).encode(errors="backslashreplace"))
     record = {**found.summary(), "measured": [each.as_dict() for each in found.measured]}
-    content = (json.dumps(record, indent=2) + "\n").encode()
+    content = json_objects.encoded(record)
     files.write_bytes(uris.join(output, "evaluation.json"), content)
     return uri
 

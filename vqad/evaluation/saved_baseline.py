@@ -12,10 +12,9 @@ from vqad.detection.weights import (
     load_weights,
     read_json,
     record_of,
-    to_json,
     weights_of,
 )
-from vqad.storage import files, uris
+from vqad.storage import files, json_objects, uris
 
 FORMAT_VERSION: Final = 1
 SettingsT = TypeVar("SettingsT")
@@ -36,7 +35,7 @@ def save(folder: str, settings: Any, network: nn.Module, *, weights_name: str) -
         "settings": asdict(settings),
         "files": {weights_name: record_of(weights)},
     }
-    files.write_bytes(record_uri(folder), to_json(record))
+    files.write_bytes(record_uri(folder), json_objects.encoded(record))
 
 
 def load(

@@ -131,7 +131,7 @@ def _num_missed(output: str, models: str, category: str, known: Mapping[str, Rev
     """
     if not has_detector(models, category):
         return None
-    rows = recall_check.confirmed_defects(output, category, known)
+    rows, _ = recall_check.confirmed_defects(output, category, known)
     by_version = Scores(output=output, models=models, category=category, rows=rows)
     found, _ = by_version.found_by(current_version(models, category), inspect=False)
     return sum(not is_found for is_found in found.values())

@@ -7,7 +7,6 @@ the listing, one for the output's own runs and up to ``MOST_RUNS`` reads of them
 runs and reads two.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 from vqad.inspection.job import InspectJob
-from vqad.storage import errors, files, output_layout, uris
+from vqad.storage import errors, files, json_objects, output_layout, uris
 
 NUM_RUNS: Final = 7  # nights of a week
 MOST_PAGES: Final = 20  # of 1,000 names each
@@ -143,10 +142,9 @@ def _records(output: str, *, most: int) -> Iterator[dict[str, Any]]:
 
 def _record(uri: str) -> dict[str, Any]:
     try:
-        found = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
-    except (errors.FetchError, ValueError, RecursionError):
+        return json_objects.decoded(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
+    except (errors.FetchError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def seconds_per_image(runs: Sequence[dict[str, Any]]) -> float | None:

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from vqad import tables
 from vqad.array_types import AnomalyMap
 from vqad.detection import score
-from vqad.detection.new_threshold import SameFit
 from vqad.detection.p_value import p_value
+from vqad.detection.same_fit import SameFit
 from vqad.detection.settings import Settings
 from vqad.inspection import sink
 from vqad.inspection.part_maps import PartMaps

@@ -6,6 +6,7 @@ loads. This module asks what else speaks against a version.
 
 from vqad.detection import versions
 from vqad.inspection.recall_check import recall_check
+from vqad.inspection.summary import Say
 from vqad.storage.errors import VqadError
 from vqad.storage.promotions import Change
 
@@ -21,6 +22,7 @@ def promote(
     *,
     who: str,
     why: str,
+    say: Say,
     output: str = "",
     force: bool = False,
 ) -> Change | None:
@@ -30,19 +32,27 @@ def promote(
     version that does not load.
     """
     versions.check_loads(models, category, version)
-    if not force and (reasons := reasons_against(models, category, version, output=output)):
-        raise RefusedError(
-            f"{category} {version} is not put in force: {'; '.join(reasons)}; give --force to put "
-            "it in force nevertheless"
-        )
+    if not force:
+        reasons = reasons_against(models, category, version, output=output, say=say)
+        if reasons:
+            raise RefusedError(
+                f"{category} {version} is not put in force: {'; '.join(reasons)}; give --force to "
+                "put it in force nevertheless"
+            )
     return versions.promote(models, category, version, who=who, why=why)
 
 
-def reasons_against(models: str, category: str, version: str, *, output: str) -> list[str]:
+def reasons_against(
+    models: str, category: str, version: str, *, output: str, say: Say
+) -> list[str]:
     """Why a version that loads should not be put in force, a text for each reason.
 
-    ``output`` is an output whose confirmed defects are asked, or "".
+    ``output`` is an output whose confirmed defects are asked, or "". ``say`` takes a line about
+    those of them that can't be asked: they are no reason.
     """
     if not output:
         return []
-    return recall_check(output, models, category, version).reasons(output)
+    found = recall_check(output, models, category, version)
+    for line in found.doubts(output):
+        say(line)
+    return found.reasons(output)

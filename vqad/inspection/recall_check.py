@@ -7,34 +7,31 @@ rows of a shadow run, else the version inspects these few images now.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vqad.detection import saved_detector
+from vqad.detection.same_fit import have_same_scores
 from vqad.detection.saved_categories import current_version, has_detector
-from vqad.detection.weights import DetectorError, read_json
 from vqad.detector import Detector
 from vqad.images import sources
 from vqad.inspection import stages, stored_reviews, verdict_rows
 from vqad.inspection.reviewed_scores import is_outdated
 from vqad.inspection.reviews import Review
-from vqad.storage import files, models_layout, output_layout
+from vqad.storage import files, output_layout
 
 Row = dict[str, Any]
 COLUMNS: Final = ("image", "score", "model_version", "source_etag", "inspected_at")
-# What two versions may differ in and give every image the same score: the threshold, the scale of
-# the map, which follows from it, and the record.
-_OF_NO_SCORE: Final = ("threshold", "found")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecallCheck:
     """The confirmed defects of an output and category, by what a version makes of them."""
 
-    confirmed: int = 0
+    confirmed: int = 0  # unknown ones included
     lost: list[str] = field(default_factory=list)  # URIs: the version in force finds them
     missed: list[str] = field(default_factory=list)  # URIs: neither finds them
     unknown: dict[str, str] = field(default_factory=dict)  # why there is no score, by URI
@@ -48,38 +45,58 @@ class RecallCheck:
             f"the first: {self.lost[0]}"
         ]
 
+    def doubts(self, output: str) -> list[str]:
+        """What could not be checked, for people."""
+        if not self.unknown:
+            return []
+        image, why = min(self.unknown.items())
+        return [
+            f"warning: {len(self.unknown)} of {self.confirmed} confirmed defects of {output} could "
+            f"not be checked, the first: {image}: {why}"
+        ]
+
 
 def recall_check(output: str, models: str, category: str, version: str) -> RecallCheck:
     """Look at the confirmed defects of an output; raises ArchiveError and DetectorError."""
-    rows = confirmed_defects(output, category, stored_reviews.read(output))
+    rows, unusable = confirmed_defects(output, category, stored_reviews.read(output))
+    num_confirmed = len(rows) + len(unusable)
     now = current_version(models, category) if has_detector(models, category) else ""
     if not rows:
-        return RecallCheck()
+        return RecallCheck(confirmed=num_confirmed, unknown=unusable)
     by_version = Scores(output=output, models=models, category=category, rows=rows)
     found, unknown = by_version.found_by(version, inspect=True)
     not_found = [image for image, is_found in found.items() if not is_found]
     # Only what this version does not find has to be asked of the version in force.
     before = by_version.only(not_found).found_by(now, inspect=True)[0] if now else {}
     return RecallCheck(
-        confirmed=len(rows),
+        confirmed=num_confirmed,
         lost=[image for image in not_found if before.get(image)],
         missed=[image for image in not_found if not before.get(image)],
-        unknown=unknown,
+        unknown=unusable | unknown,
     )
 
 
-def confirmed_defects(output: str, category: str, reviews: Mapping[str, Review]) -> list[Row]:
-    """The verdict rows of a category's confirmed defects, sorted by image."""
+def confirmed_defects(
+    output: str, category: str, reviews: Mapping[str, Review]
+) -> tuple[list[Row], dict[str, str]]:
+    """The verdict rows of a category's confirmed defects, sorted by image.
+
+    Also by image, why others have no row that counts.
+    """
     wanted = {
         image: each
         for image, each in reviews.items()
         if each.mark == "defect" and each.category == category
     }
-    return [
-        row
-        for row in rows_of(output, category, wanted)
-        if not is_outdated(wanted[row["image"]], row["source_etag"])
-    ]
+    unusable = dict.fromkeys(wanted, "the output has no score of it")
+    usable = []
+    for row in rows_of(output, category, wanted):
+        if is_outdated(wanted[row["image"]], row["source_etag"]):
+            unusable[row["image"]] = "its file has changed since it was reviewed"
+        else:
+            usable.append(row)
+            del unusable[row["image"]]
+    return usable, unusable
 
 
 def rows_of(output: str, category: str, images: Mapping[str, Any]) -> list[Row]:
@@ -127,7 +144,7 @@ class Scores:
     def _stored(self, version: str) -> dict[str, float]:
         """Scores from the verdicts, and from those of a shadow run."""
         same = {
-            each: each == version or have_same_scores(self.models, self.category, each, version)
+            each: have_same_scores(self.models, self.category, each, version)
             for each in {row["model_version"] for row in self.rows}
         }
         scores = {row["image"]: row["score"] for row in self.rows if same[row["model_version"]]}
@@ -137,24 +154,6 @@ class Scores:
             if row["model_version"] == version and is_same_file:
                 scores[row["image"]] = row["score"]
         return scores
-
-
-def have_same_scores(models: str, category: str, one: str, other: str) -> bool:
-    """True if two versions have the same weights, and settings that give the same scores."""
-    try:
-        return _shaping(models, category, one) == _shaping(models, category, other)
-    except DetectorError:  # a version that is gone
-        return False
-
-
-def _shaping(models: str, category: str, version: str) -> Any:
-    settings = asdict(saved_detector.load_settings(models, category, version))
-    for name in _OF_NO_SCORE:
-        del settings[name]
-    if settings["area_rule"]:
-        del settings["area_rule"]["scale"]
-    record = read_json(models_layout.record(models_layout.version(models, category, version)))
-    return settings, record["files"]
 
 
 def _inspected(

@@ -1,22 +1,20 @@
 """`vqad threshold`: choose a threshold, save a version that has it, apply it, put it in force."""
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
 from vqad.detection import new_threshold, versions
-from vqad.detection.new_threshold import SameFit
+from vqad.detection.same_fit import SameFit, same_fit
 from vqad.detection.saved_categories import current_version
 from vqad.inspection import judged_again, ledger, sink
 from vqad.inspection.judged_again import Applied
 from vqad.inspection.promotion import RefusedError, reasons_against
+from vqad.inspection.summary import Say
 from vqad.inspection.threshold_choice import Choice, choose, explained
 from vqad.inspection.threshold_job import ThresholdJob
 from vqad.storage import errors, lease, promotions
-
-Say = Callable[[str], None]
 
 
 def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
@@ -27,9 +25,7 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
     or ValueError where nothing was written, and IncompleteError where the work could not be done.
     """
     start_s = time.monotonic()
-    old = new_threshold.same_fit(
-        job.models, job.category, current_version(job.models, job.category)
-    )
+    old = same_fit(job.models, job.category, current_version(job.models, job.category))
     if job.apply and not sink.parts(job.apply, "verdicts"):
         raise ValueError(f"--apply: {job.apply} has no verdicts; give the output of an inspection")
     with lease.held(job.apply, lease.new_run()) if job.apply else nullcontext() as held:
@@ -42,9 +38,9 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
             version = new_threshold.save(
                 job.models, old, chosen.threshold, chosen.record, chosen.kept_scores
             )
-            new = new_threshold.same_fit(job.models, job.category, version)
+            new = same_fit(job.models, job.category, version)
             if job.promote:  # before any row has a verdict by a version that is then refused
-                _refuse_losses(job, version)
+                _refuse_losses(job, version, say)
             applied = None
             if job.apply and held and done:
                 ledger.remove_superseded(job.apply, done)
@@ -68,18 +64,19 @@ def _applied(output: str, new: SameFit, held: lease.Lease, say: Say) -> Applied:
     )
     if applied.kept_old:
         say(
-            f"{applied.kept_old} rows keep their old version, because their maps were not kept or "
-            "do not tell: vqad inspect --redo changed inspects them when the version is in force"
+            f"{applied.kept_old} rows keep their old version, because their maps were not kept, or "
+            "do not have the scores of the rows: vqad inspect --redo changed inspects them when "
+            "the version is in force"
         )
     if applied.by_other_detectors:
         say(f"{applied.by_other_detectors} rows are of other detectors and stay as they are")
     return applied
 
 
-def _refuse_losses(job: ThresholdJob, version: str) -> None:
+def _refuse_losses(job: ThresholdJob, version: str, say: Say) -> None:
     """Raise RefusedError if the version would lose a confirmed defect of one of the outputs."""
     for output in dict.fromkeys([*job.nights, *([job.apply] if job.apply else [])]):
-        if reasons := reasons_against(job.models, job.category, version, output=output):
+        if reasons := reasons_against(job.models, job.category, version, output=output, say=say):
             raise RefusedError(
                 f"{job.category} {version} is saved and not put in force: {'; '.join(reasons)}; "
                 f"vqad models promote --version {version} --force puts it in force nevertheless"

@@ -19,7 +19,7 @@ from numpy import ndarray
 from vqad.detection import calibrate
 from vqad.detection.false_alarms import Promise, promise_of, threshold_for
 from vqad.detection.fit_record import ThresholdRecord
-from vqad.detection.new_threshold import SameFit
+from vqad.detection.same_fit import SameFit
 from vqad.detection.settings import GREY_LEVELS
 from vqad.inspection import stored_reviews, verdict_rows
 from vqad.inspection.reviewed_scores import reviewed_scores

@@ -13,7 +13,7 @@ from vqad.report import page_data, plots
 from vqad.report.cards import Card
 from vqad.report.job import ReportJob
 from vqad.report.survey import Survey
-from vqad.storage import files, models_layout, output_layout
+from vqad.storage import files, json_objects, models_layout, output_layout
 from vqad.storage.errors import ArchiveError, FetchError, VqadError
 
 _LARGEST_RECORD_BYTES: Final = 16 * 2**20
@@ -59,10 +59,10 @@ def read_record(output: str) -> RunRecord:
     """The record of the latest run; an empty one if there is none yet."""
     try:
         uri = output_layout.latest_run_record(output)
-        found = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
+        found = json_objects.decoded(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
     except (FetchError, ValueError):
         found = {}
-    return RunRecord(values=found if isinstance(found, dict) else {})
+    return RunRecord(values=found)
 
 
 def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ lease is renewed, the run is refused. A holder loses its lease if it can't renew
 finds another holder's name in the file.
 """
 
-import json
 import os
 import secrets
 import socket
@@ -20,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from vqad.storage import conditional_writes, output_layout
+from vqad.storage import conditional_writes, json_objects, output_layout
 from vqad.storage.errors import ArchiveError, VqadError
 
 LIFE_S: Final = 30.0
@@ -191,15 +190,14 @@ def _uri(output: str) -> str:
 
 
 def _encoded(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return json_objects.encoded(content)
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(data)
+        return json_objects.decoded(data)
     except ValueError:  # a writer was killed half-way
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _now() -> str:

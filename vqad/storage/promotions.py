@@ -11,7 +11,6 @@ current.json. Every entry is an object of its own, because object storage can't 
 """
 
 import getpass
-import json
 import os
 import secrets
 import socket
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from vqad.storage import conditional_writes, files, models_layout
+from vqad.storage import conditional_writes, files, json_objects, models_layout
 from vqad.storage.errors import ArchiveError, VqadError
 
 Action = Literal["promote", "rollback"]
@@ -92,8 +91,8 @@ def put_in_force(
             return None
         change = _entry(now, version, who=who, why=why, action=action)
         entry = models_layout.promotion(models, category, change.name)
-        files.write_bytes(entry, _to_json(change.record()))
-        data = _to_json({"version": version, "promotion": change.name})
+        files.write_bytes(entry, json_objects.encoded(change.record()))
+        data = json_objects.encoded({"version": version, "promotion": change.name})
         uri = models_layout.current(models, category)
         if conditional_writes.swap(uri, data, tag=now.tag):
             return change
@@ -214,13 +213,6 @@ def _marked(change: Change, *, carried_out: bool) -> Change:
 
 def _object(uri: str, data: bytes, remedy: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ArchiveError(f"{uri} is not JSON; {remedy}") from error
-    if not isinstance(found, dict):
-        raise ArchiveError(f"{uri} is not a JSON object; {remedy}")
-    return found
-
-
-def _to_json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
+        return json_objects.decoded(data)
+    except ValueError as error:
+        raise ArchiveError(f"{uri} {error}; {remedy}") from error
