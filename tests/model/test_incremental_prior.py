@@ -56,6 +56,17 @@ def test_what_is_kept_of_some_maps_serves_those(resumable: IncrementalPrior) -> 
 
 
 @torch.no_grad()
+def test_a_cache_of_some_maps_of_some_maps_is_theirs(resumable: IncrementalPrior) -> None:
+    codes = codes_of(CONFIG, 5, 2)
+    _, kept = resumable.begin(codes)
+    kept = kept.of(torch.tensor([4, 1, 2])).of(torch.tensor([0, 2]))
+    found = resumable.resume(kept, codes[[4, 2]].flatten(1), torch.tensor([20, 8]), 5)
+    whole = resumable.prior(codes).flatten(2)
+    torch.testing.assert_close(found[0], whole[4, :, 20:25])
+    torch.testing.assert_close(found[1], whole[2, :, 8:13])
+
+
+@torch.no_grad()
 def test_no_run_looks_at_a_cell_behind_it(resumable: IncrementalPrior) -> None:
     codes = codes_of(CONFIG, 1, 3)
     _, kept = resumable.begin(codes)

@@ -176,6 +176,22 @@ def test_two_best_codes_alike_are_a_close_call() -> None:
     assert close_calls(logits, codes, ResampleOptions(eta=1e-3)).tolist() == [[[True, False]]]
 
 
+@pytest.mark.parametrize("broken", [float("inf"), float("nan")])
+def test_a_logit_that_is_not_finite_never_makes_a_code_merely_improbable(broken: float) -> None:
+    logits = torch.zeros(2, 3, 1, 2)
+    logits[1, 2, 0, 1] = broken
+    likelihood = likelihood_of(logits, torch.zeros(2, 1, 2, dtype=torch.int64))
+    assert likelihood.isnan().tolist() == [[[False, False]], [[False, True]]]
+
+
+def test_likelihoods_are_those_of_a_softmax_wherever_the_codes_of_a_cell_lie() -> None:
+    torch.manual_seed(0)
+    logits, codes = torch.randn(3, 9, 40, 30) * 10, torch.randint(9, (3, 40, 30))
+    expected = logits.softmax(1).gather(1, codes[:, None])[:, 0]
+    for each in (logits, logits.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(likelihood_of(each, codes), expected)
+
+
 def test_an_eta_that_is_no_likelihood_is_refused() -> None:
     with pytest.raises(ValueError, match=r"eta must be in \[0, 1\), got 1.5"):
         ResampleOptions(eta=1.5)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqad.array_types import Codes, Logits
-from vqad.model.pixelsnail import CausalAttention, CausalConv, GatedResidual, PixelSNAIL, gate
+from vqad.model.pixelsnail import CausalAttention, CausalConv, GatedResidual, PixelSNAIL
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,19 @@ class KeyValueCache:
     values: list[Tensor]
 
     def of(self, maps: Tensor) -> "KeyValueCache":
-        """The cache of some of the maps, by their positions."""
-        return KeyValueCache(*([each[maps] for each in kind] for kind in vars(self).values()))
+        """The cache of some of the maps, by their positions.
+
+        It takes the place of this one: a map is copied only if its position changes.
+        """
+        moved = (maps != torch.arange(len(maps), device=maps.device)).nonzero()[:, 0]
+        sources = maps[moved]
+
+        def first(features: Tensor) -> Tensor:
+            if len(moved):
+                features[moved] = features[sources]
+            return features[: len(maps)]
+
+        return KeyValueCache(*([first(each) for each in kind] for kind in vars(self).values()))
 
 
 class IncrementalPrior:
@@ -44,31 +55,38 @@ class IncrementalPrior:
         self.stride = config.latent_size + 2 * self.frame
         side = torch.arange(config.latent_size, device=device) + self.frame
         self.places = (side[:, None] * self.stride + side).flatten()
-        # One more row than there are codes: a code for the padding, embedded as zeros.
-        self.embedding = F.pad(prior.embedding.weight, (0, 0, 0, 1))
-        self.background = prior.background[0].flatten(1).T
-        self.input = _Taps(prior.input, self.stride)
+        self.input = _CodeTaps(prior, self.stride)
         self.residuals = [
             (_Taps(each.first, self.stride), _Taps(each.second, self.stride))
             for each in cast("list[GatedResidual]", prior.residuals)
         ]
-        self.attentions = cast("list[CausalAttention]", list(prior.attentions))
+        background = prior.background[0].flatten(1).T
+        self.attentions = [
+            _Attention(each, background)
+            for each in cast("list[CausalAttention]", list(prior.attentions))
+        ]
+        self.output = _Output(prior)
 
     def begin(self, codes: Codes) -> tuple[Logits, KeyValueCache]:
         """Make a pass over whole maps; returns the logits of every cell, and the cache."""
         cache = KeyValueCache([], [], [])
-        x = self.prior.input(self.prior.embedding(codes).movedim(-1, 1))
+        batch, rows, cols = codes.shape
+        x = self.input(*self._framed_codes(codes.flatten(1), self.places.expand(batch, -1)))
+        # The channels of a cell lie together throughout: for the convolutions that is the memory
+        # format channels_last, for everything else a matrix of cells.
         for residual, attention in zip(self.prior.residuals, self.attentions, strict=True):
-            before = F.elu(x)
-            between = F.elu(cast("GatedResidual", residual).first(before))
-            x = x + gate(cast("GatedResidual", residual).second(between))
-            query, key, value = attention.heads(x, self.prior.background)
+            block = cast("GatedResidual", residual)
+            before = F.elu(x.view(batch, rows, cols, -1).movedim(-1, 1))
+            between = F.elu_(block.first(before))
+            x = x + F.glu(block.second(between).movedim(1, -1).reshape(len(x), -1), 1)
+            query, key, value = attention.heads(x.view(batch, rows * cols, -1))
             mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = attention.merge(x, mixed.transpose(2, 3).reshape(x.shape))
+            x = attention.merge(x, mixed)
             cache.grids.extend(map(self._framed, (before, between)))
-            cache.keys.append(key.contiguous())
-            cache.values.append(value.contiguous())
-        return self.prior.biased(self.prior.output(x)), cache
+            cache.keys.append(key)
+            cache.values.append(value)
+        logits = self.output(x.view(batch, rows * cols, -1), slice(None))
+        return logits.transpose(1, 2).unflatten(2, (rows, cols)), cache
 
     def resume(self, cache: KeyValueCache, codes: Tensor, start: Tensor, width: int) -> Tensor:
         """Logits (maps, codes of the codebook, width) of ``width`` cells from ``start`` (maps,) on.
@@ -80,15 +98,11 @@ class IncrementalPrior:
         num_maps, num_cells = codes.shape
         cells = (start[:, None] + torch.arange(width, device=codes.device)).clamp(max=num_cells - 1)
         maps = torch.arange(num_maps, device=codes.device)[:, None]
-        num_places = self.stride**2
-        at = (maps * num_places + self.places[cells]).flatten()
-        framed = codes.new_full((num_maps, num_places), len(self.embedding) - 1)
-        framed[:, self.places] = codes
+        framed, at = self._framed_codes(codes, self.places[cells])
         # A cell attends to itself and to all cells before it. Later cells have to be masked: the
         # cache still has their keys of an earlier pass, under other codes.
         visible = cells[..., None] >= torch.arange(int(cells.max()) + 1, device=codes.device)
-        background = self.background[cells.flatten()]
-        x = self.input.of_codes(framed.flatten(), self.embedding, at)
+        x = self.input(framed, at)
         for stage, (first, second) in enumerate(self.residuals):
             before, between = (
                 each.view(-1, each.shape[-1]) for each in cache.grids[2 * stage :][:2]
@@ -99,80 +113,147 @@ class IncrementalPrior:
             before[at] = F.elu(x)
             between[at] = F.elu(first(before, at))
             x = x + F.glu(second(between, at), 1)
-            x = self._attend(stage, cache, x, background, (maps, cells), visible)
-        logits = _through(self.prior.output, x).view(num_maps, width, -1).transpose(1, 2)
-        bias = self.prior.place_bias
-        return logits if bias is None else logits + bias.flatten(1)[:, cells].transpose(0, 1)
+            x = self._attend(stage, cache, x, (maps, cells), visible)
+        return self.output(x.view(num_maps, width, -1), cells).transpose(1, 2)
 
     def _attend(
         self,
         stage: int,
         cache: KeyValueCache,
         x: Tensor,
-        background: Tensor,
         at: tuple[Tensor, Tensor],
         visible: Tensor,
     ) -> Tensor:
         attention = self.attentions[stage]
         (maps, cells), seen = at, visible.shape[-1]
-        split = _pointwise(attention.project, torch.cat([x, background], 1))
-        query, key, value = split.view(*cells.shape, 3, attention.num_heads, -1).unbind(2)
+        query, key, value = attention.heads(x.view(*cells.shape, -1), cells)
         keys, values = cache.keys[stage], cache.values[stage]
-        keys[maps, :, cells] = key
-        values[maps, :, cells] = value
+        keys[maps, :, cells] = key.transpose(1, 2)
+        values[maps, :, cells] = value.transpose(1, 2)
         mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            keys[:, :, :seen],
-            values[:, :, :seen],
-            attn_mask=visible[:, None],
+            query, keys[:, :, :seen], values[:, :, :seen], attn_mask=visible[:, None]
         )
-        mixed = mixed.transpose(1, 2).reshape(x.shape)
-        skipped = _pointwise(attention.skip, F.elu(x))
-        hidden = F.elu(skipped + _pointwise(attention.attended, F.elu(mixed)))
-        return x + F.glu(_pointwise(attention.second, hidden), 1)
+        return attention.merge(x, mixed)
 
     def _framed(self, features: Tensor) -> Tensor:
-        batch, channels = features.shape[:2]
-        framed = features.new_zeros(batch, self.stride**2, channels)
-        framed[:, self.places] = features.flatten(2).transpose(1, 2)
-        return framed
+        framed = F.pad(features, [self.frame] * 4)
+        return framed.movedim(1, -1).reshape(len(features), self.stride**2, -1)
+
+    def _framed_codes(self, codes: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (maps, cells) with their frame, flat, and where the places (maps, num) are in it.
+
+        The frame has the code after the last one of the codebook.
+        """
+        num_maps, num_places = len(codes), self.stride**2
+        framed = codes.new_full((num_maps, num_places), self.prior.config.num_codes)
+        framed[:, self.places] = codes
+        first = torch.arange(num_maps, device=codes.device)[:, None] * num_places
+        return framed.flatten(), (first + places).flatten()
 
 
 class _Taps:
     """A causal convolution as one matrix product over the cells that it reads."""
 
     def __init__(self, conv: CausalConv, stride: int) -> None:
-        reach = conv.reach
-        above = [(row, col) for row in range(-reach, 0) for col in range(1 - reach, reach)]
-        left = [(0, col) for col in range(-reach, 0 if conv.strict else 1)]
-        offsets = [row * stride + col for row, col in above + left]
-        self.offsets = torch.tensor(offsets, device=conv.left.weight.device)
-        parts = [each.weight.flatten(2).transpose(1, 2) for each in (conv.above, conv.left)]
-        self.weight = torch.cat(parts, 1).flatten(1)
+        self.offsets = _offsets(conv, stride)
+        self.weight = _weights(conv).flatten(1)
         self.bias = conv.left.bias
 
     def __call__(self, grid: Tensor, at: Tensor) -> Tensor:
         """Features (cells, out) at places of a flat grid (places, channels)."""
-        return self._apply(grid.index_select(0, self._around(at)), len(at))
+        seen = grid.index_select(0, (at[:, None] + self.offsets).flatten())
+        return F.linear(seen.view(len(at), -1), self.weight, self.bias)
 
-    def of_codes(self, grid: Tensor, embedding: Tensor, at: Tensor) -> Tensor:
-        """The same for a grid of codes (places,), which are embedded first."""
-        return self._apply(embedding.index_select(0, grid[self._around(at)]), len(at))
 
-    def _around(self, at: Tensor) -> Tensor:
-        return (at[:, None] + self.offsets).flatten()
+class _CodeTaps:
+    """The input layer: embedding and convolution as a sum of one row of a table for each tap.
 
-    def _apply(self, seen: Tensor, num_cells: int) -> Tensor:
-        return F.linear(seen.view(num_cells, -1), self.weight, self.bias)
+    A tap sees one of few codes, so its product with each code's embedding is computed once.
+    """
+
+    def __init__(self, prior: PixelSNAIL, stride: int) -> None:
+        self.offsets = _offsets(prior.input, stride)
+        # One more row than there are codes: the frame's code, whose embedding is zero.
+        embedding = F.pad(prior.embedding.weight, (0, 0, 0, 1))
+        weights = _weights(prior.input).permute(1, 2, 0)
+        self.table = (embedding @ weights).flatten(0, 1)
+        self.rows = torch.arange(len(weights), device=embedding.device) * len(embedding)
+        self.bias = cast(Tensor, prior.input.left.bias)
+
+    def __call__(self, grid: Tensor, at: Tensor) -> Tensor:
+        """Features (cells, out) at places of a flat grid of codes (places,)."""
+        rows = grid[at[:, None] + self.offsets] + self.rows
+        return F.embedding_bag(rows, self.table, mode="sum") + self.bias
+
+
+class _Attention:
+    """An attention block over cells whose channels lie together."""
+
+    def __init__(self, block: CausalAttention, background: Tensor) -> None:
+        self.num_heads = block.num_heads
+        weight, width = block.project.weight.flatten(1), block.skip.in_channels
+        self.project = weight[:, :width].T.contiguous()
+        # The position of a cell is the same in every map, and so is its share in the projections.
+        self.places = F.linear(background, weight[:, width:], block.project.bias)
+        self.skip, self.attended, self.second = block.skip, block.attended, block.second
+
+    def heads(
+        self, x: Tensor, cells: Tensor | slice = slice(None)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value of cells (maps, num, width): (maps, heads, num, channels)."""
+        maps, num, _ = x.shape
+        split = _sum_and_product(self.places[cells], x, self.project)
+        split = split.view(maps, num, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = split.contiguous().unbind()
+        return query, key, value
+
+    def merge(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add the attention's result (maps, heads, num, channels) to its input (cells, width)."""
+        mixed = mixed.transpose(1, 2).reshape(x.shape)
+        hidden = _pointwise(self.skip, F.elu(x)) + _pointwise(self.attended, F.elu(mixed))
+        return x + F.glu(_pointwise(self.second, F.elu_(hidden)), 1)
+
+
+class _Output:
+    """The output layers, with the bias of each place."""
+
+    def __init__(self, prior: PixelSNAIL) -> None:
+        *self.layers, last = prior.output
+        assert isinstance(last, nn.Conv2d)
+        self.weight = last.weight.flatten(1).T
+        bias = cast(Tensor, last.bias).expand(prior.config.latent_size**2, -1)
+        if prior.place_bias is not None:
+            bias = bias + prior.place_bias.flatten(1).T
+        self.bias = bias.contiguous()
+
+    def __call__(self, x: Tensor, cells: Tensor | slice) -> Tensor:
+        """Logits (maps, num, codes) of cells (maps, num, width)."""
+        for layer in self.layers:
+            x = _pointwise(layer, x) if isinstance(layer, nn.Conv2d) else layer(x)
+        return _sum_and_product(self.bias[cells], x, self.weight)
+
+
+def _offsets(conv: CausalConv, stride: int) -> Tensor:
+    """The cells that the convolution reads, as distances from its own in a flat grid."""
+    reach = conv.reach
+    above = [(row, col) for row in range(-reach, 0) for col in range(1 - reach, reach)]
+    left = [(0, col) for col in range(-reach, 0 if conv.strict else 1)]
+    offsets = [row * stride + col for row, col in above + left]
+    return torch.tensor(offsets, device=conv.left.weight.device)
+
+
+def _weights(conv: CausalConv) -> Tensor:
+    """The weights (out, taps, channels) of the cells at the offsets."""
+    parts = [each.weight.flatten(2).transpose(1, 2) for each in (conv.above, conv.left)]
+    return torch.cat(parts, 1)
 
 
 def _pointwise(conv: nn.Module, x: Tensor) -> Tensor:
-    """Apply a 1x1 convolution to cells (cells, channels)."""
+    """Apply a 1x1 convolution to cells (..., channels)."""
     assert isinstance(conv, nn.Conv2d)
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
-def _through(layers: nn.Sequential, x: Tensor) -> Tensor:
-    for layer in layers:
-        x = _pointwise(layer, x) if isinstance(layer, nn.Conv2d) else layer(x)
-    return x
+def _sum_and_product(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """``bias`` (num, out), or of each map, plus x (maps, num, channels) @ weight."""
+    return torch.baddbmm(bias, x, weight.expand(len(x), -1, -1))

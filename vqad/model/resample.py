@@ -42,7 +42,10 @@ class Incremental(Protocol):
     """A prior that can resume a pass at a later cell, such as `IncrementalPrior`."""
 
     def begin(self, codes: Codes) -> tuple[Logits, Any]:
-        """Make a pass over whole maps; returns logits, and a cache whose ``of`` selects maps."""
+        """Make a pass over whole maps; returns logits, and a cache.
+
+        Its ``of`` selects maps, and is free to overwrite the others.
+        """
         ...
 
     def resume(self, cache: Any, codes: Tensor, start: Tensor, width: int) -> Tensor:
@@ -52,6 +55,9 @@ class Incremental(Protocol):
 
 # Cells in a run. Short runs waste fewer cells after a wrong guess, long ones need fewer calls.
 RUN_WIDTH = 32
+
+# The likelihoods of so many cells are computed at once: their logits fit into a core's cache.
+_CELLS_AT_ONCE = 1024
 
 # Float32 kernels do not distinguish two likelihoods that are closer than this (relative): their
 # last bits depend on the batch size.
@@ -81,8 +87,17 @@ class Resampled(NamedTuple):
 
 def likelihood_of(logits: SomeLogits, codes: SomeCodes) -> SomeLikelihood:
     """Probability of each code in float32, for whole maps or for runs of cells."""
-    chosen = torch.log_softmax(logits.float(), 1).gather(1, codes[:, None])
-    return chosen[:, 0].exp()
+    rows = logits.movedim(1, -1).flatten(0, -2)  # a view, where the codes of a cell lie together
+    some = zip(rows.split(_CELLS_AT_ONCE), codes.flatten().split(_CELLS_AT_ONCE), strict=True)
+    return torch.cat([_log_likelihood(*each) for each in some]).view(codes.shape).exp()
+
+
+def _log_likelihood(logits: Tensor, codes: Tensor) -> Tensor:
+    """The same for cells (cells, codes of the codebook); infinite logits become NaN."""
+    logits = logits.float()
+    below = logits - logits.amax(1, keepdim=True)
+    chosen = below.gather(1, codes[:, None])[:, 0]
+    return chosen - below.exp_().sum(1).log()
 
 
 def may_change(likelihood: Likelihood, options: ResampleOptions) -> Cells:
@@ -106,8 +121,14 @@ def decide(
     options: ResampleOptions,
 ) -> SomeCodes:
     """Apply eq. 5 at every cell, given its logits; the likelihood tested is the input code's."""
-    improbable = likelihood_of(logits, inputs) < options.eta
-    return torch.where(improbable & allowed, logits.argmax(1), inputs)
+    return _replaced(logits, inputs, (likelihood_of(logits, inputs) < options.eta) & allowed)
+
+
+def _replaced(logits: SomeLogits, inputs: SomeCodes, cells: SomeCells) -> SomeCodes:
+    """The codes with the most probable ones at these cells."""
+    codes = inputs.clone()
+    codes[cells] = logits.movedim(1, -1)[cells].argmax(-1)
+    return codes
 
 
 @torch.no_grad()
@@ -128,17 +149,17 @@ def in_runs(
     likelihood = likelihood_of(logits, inputs)
     check_finite("the likelihoods of the codes", likelihood)
     shape, allowed = inputs.shape, may_change(likelihood, options)
-    codes = decide(logits, inputs, allowed, options).flatten(1)
+    codes = _replaced(logits, inputs, (likelihood < options.eta) & allowed).flatten(1)
     inputs, allowed, passes = inputs.flatten(1), allowed.flatten(1), torch.ones(len(inputs))
     num_cells = inputs.shape[1]
     changed = codes != inputs
     # Without any change the guess is confirmed as a whole, and the map needs no second pass.
-    active = changed.any(1).nonzero()[:, 0]
+    active = _moved_up(changed.any(1))
     cache = cache.of(active)
     settled = changed[active].int().argmax(1)
     last = (allowed[active] * torch.arange(num_cells, device=codes.device)).amax(1)
     while True:
-        going = (settled < last).nonzero()[:, 0]
+        going = _moved_up(settled < last)
         if not len(going):
             return Resampled(codes.view(shape), likelihood, passes)
         if len(going) < len(active):
@@ -160,3 +181,11 @@ def in_runs(
         codes[at] = wanted
         settled += torch.where(moved.any(1), moved.int().argmax(1) + 1, size)
         passes[active.cpu()] += size / num_cells
+
+
+def _moved_up(kept: Tensor) -> Tensor:
+    """Positions of what is kept, such that most of it stays where it is: the last fill the gaps."""
+    num = int(kept.sum())
+    positions = torch.arange(num, device=kept.device)
+    positions[~kept[:num]] = num + kept[num:].nonzero()[:, 0]
+    return positions
