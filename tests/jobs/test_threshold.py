@@ -1,6 +1,5 @@
-"""`vqad threshold`: its options, and its work on object storage."""
+"""`vqad threshold`: its options."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,7 @@ import pytest
 
 from jobs.options import UsageError, parse
 from jobs.threshold import ThresholdCommand
-from tests.support import small_detectors
 from tests.support.commands import Ended
-from tests.support.inspection_by_hand import again, inspect, job_at
-from vqad.detection import versions
-from vqad.inspection.job import InspectJob
 
 NEEDED = ("--models", "s3://m", "--category", "washer")
 
@@ -44,23 +39,3 @@ def test_a_number_of_images_without_a_night_ends_with_2(
     ended = vqad("threshold", "--models", tmp_path, "--category", "washer", "--per-night", 20)
     assert ended.code == 2
     assert "--per-night needs --from" in ended.err
-
-
-@pytest.mark.integration
-def test_on_object_storage_rows_are_judged_again_and_the_version_is_in_force(
-    vqad: Callable[..., Ended], bucket: str, tmp_path: Path
-) -> None:
-    small_detectors.draw(tmp_path / "archive", ("washer",))
-    models, output = f"{bucket}/models", f"{bucket}/night"
-    old = small_detectors.save_detector(models, "washer", str(tmp_path / "archive"))
-    job: InspectJob = again(job_at(tmp_path), models=models, output=output)
-    inspect(job)
-    arguments = ("threshold", "--models", models, "--category", "washer", "--from", output)
-    ended = vqad(*arguments, "--per-night", 2, "--apply", output, "--promote")
-    assert ended.code == 0, ended.err
-    summary = json.loads(ended.out.splitlines()[-1])
-    assert (summary["applied"]["updated"], summary["in_force"]) == (8, True)
-    assert versions.version_names(models, "washer") == [old, summary["version"]]
-    again_ended = vqad(*arguments, "--per-night", 2, "--apply", output, "--promote")
-    same = json.loads(again_ended.out.splitlines()[-1])
-    assert (same["version"], same["applied"]["updated"]) == (summary["version"], 0)
