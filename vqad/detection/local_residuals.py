@@ -61,8 +61,13 @@ def residuals(
     """Residuals of images, of the features that their context leaves and of both distances."""
     away = left - usual.mean
     parts = [
-        torch.asinh(away @ to_white),
-        torch.asinh(away / usual.deviation),
+        _asinh(away @ to_white),
+        _asinh(away / usual.deviation),
         torch.log1p(torch.from_numpy(np.moveaxis(distances, 0, -1))),
     ]
     return torch.cat(parts, -1).movedim(-1, 1)
+
+
+def _asinh(values: Tensor) -> Tensor:
+    # numpy's takes a tenth of the time of torch's, which goes from number to number.
+    return torch.from_numpy(np.arcsinh(values.numpy()))
