@@ -116,7 +116,7 @@ class Detector:
         with self._named_in_errors():
             found = self.evidence(batch)
             fields = self.witness_fields(found)
-            scores, maps = self._judged(found, fields)
+            scores, maps = self.judged(found, fields)
             for each in maps:
                 check_finite("the anomaly map's values", torch.from_numpy(each))
         changed = (found.codes != found.restored_codes).flatten(1).sum(1)
@@ -162,7 +162,7 @@ class Detector:
             found.local_fields, found.surprisals, found.differences, self.settings.usual
         )
 
-    def _judged(
+    def judged(
         self, found: Evidence, fields: list[dict[str, Field]]
     ) -> tuple[list[float], list[AnomalyMap]]:
         """Scores and maps; in the full form of the witnesses' fields."""

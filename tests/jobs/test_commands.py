@@ -113,7 +113,7 @@ def test_bench_inspect_measures_the_stages_and_both_wholes(vqad: Vqad, local_ray
     assert found["images"] == 20
     assert set(found["images_per_s"]) == {
         *("fetch", "decode", "encode", "prior, one pass", "resample"),
-        *("decode pair", "filter and score"),
+        *("decode pair", "filter", "score"),
     }
     share = found["pipeline_images_per_s"] / found["in_process_images_per_s"]
     assert found["pipeline_share"] == pytest.approx(share, abs=1e-3)  # rounded

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch.utils.flop_counter import FlopCounterMode
 
-from vqad.array_types import Codes, Images
+from vqad.array_types import AnomalyMap, Codes, Images
 from vqad.benchmarks.machine import Stopwatch
-from vqad.detection import anomaly_map, score
+from vqad.detection import anomaly_map
+from vqad.detection.evidence import Evidence
+from vqad.detection.local_statistics import Field
+from vqad.detection.segmented import segmented
 from vqad.detection.settings import GREY_LEVELS, Settings
-from vqad.detection.surprisal import Form, unknown
+from vqad.detection.surprisal import Form, readings, unknown
+from vqad.detection.witnesses import LOCAL, SEGMENTER
 from vqad.detector import Detector
 from vqad.images import decoding, listing
 from vqad.images.tensors import to_images, to_tensor
@@ -125,20 +131,55 @@ def stages(
 
 
 def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
-    size_px = detector.settings.vqvae.image_size_px
+    settings = detector.settings
     batch = batch.to(detector.device).contiguous(memory_format=torch.channels_last)
     with watch.timed("encode"):
         codes = detector.vqvae.encode(batch)
     with watch.timed("prior, one pass"):
-        detector.prior(codes)
+        detector.incremental_prior.begin(codes)
     with watch.timed("resample"):
         resampled = detector.resample(codes)
-    if detector.settings.form != "plain":
-        with watch.timed("other readings"):
-            detector.surprisals(batch, resampled.likelihood)
+    surprisals = []
+    if settings.form != "plain":
+        reads_twice = settings.turned_reading and len(readings(settings.kind)) > 1
+        with watch.timed("other readings" if reads_twice else "surprisal"):
+            surprisals = detector.surprisals(batch, resampled.likelihood)
     with watch.timed("decode pair"):
-        _, *pair = detector.changed_pairs(codes, resampled.codes)
-    with watch.timed("filter and score"):
-        for one, other in zip(*pair, strict=True):
-            smoothed = anomaly_map.smooth(anomaly_map.difference(one, other), input_size_px=size_px)
-            score.score(smoothed, minimum_area_px=detector.settings.minimum_area_px)
+        changed, *pair = detector.changed_pairs(codes, resampled.codes)
+    with watch.timed("filter"):
+        differences = _filtered(detector, len(batch), changed, pair)
+    found = Evidence(
+        codes=codes,
+        restored_codes=resampled.codes,
+        differences=differences,
+        surprisals=surprisals,
+        local_fields=_local_fields(detector, batch, watch) if settings.form == "full" else [],
+    )
+    with watch.timed("score"):
+        detector.judged(found, detector.witness_fields(found))
+
+
+def _filtered(
+    detector: Detector, num: int, changed: list[int], pair: list[ndarray]
+) -> list[AnomalyMap]:
+    size_px = detector.settings.vqvae.image_size_px
+    maps = [np.zeros((size_px, size_px), np.float32) for _ in range(num)]
+    for at, one, other in zip(changed, *pair, strict=True):
+        maps[at] = anomaly_map.smooth(anomaly_map.difference(one, other), input_size_px=size_px)
+    return maps
+
+
+def _local_fields(detector: Detector, batch: Images, watch: Stopwatch) -> list[dict[str, Field]]:
+    """`segmented.local_fields`, by stages."""
+    statistics, segmenter = detector.local_statistics, detector.segmenter
+    assert statistics is not None
+    with watch.timed("local features"):
+        features = statistics.features(batch.movedim(1, -1).cpu().numpy())
+    with watch.timed("local distances"):
+        distances = statistics.distances(features)
+        fields = [{LOCAL: field} for field in statistics.fields(distances)]
+    if segmenter is None:
+        return fields
+    with watch.timed("segmenter"):
+        found = segmented(segmenter, statistics.residuals(features, distances))
+    return [one | {SEGMENTER: field} for one, field in zip(fields, found, strict=True)]
