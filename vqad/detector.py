@@ -28,7 +28,7 @@ from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import DetectorError
-from vqad.model.finite import NotFiniteError, check_finite
+from vqad.model.finite import NotFiniteError, check_finite, is_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
@@ -272,7 +272,7 @@ class Detector:
                 f"images must be (batch, 3, {size_px}, {size_px}) for the {self.settings.category} "
                 f"detector, got {tuple(batch.shape)}"
             )
-        if not torch.isfinite(batch).all():
+        if not is_finite(batch):
             raise ValueError("images must be finite, RGB in [0, 1]")
 
     def save(self, models: str, beside: Mapping[str, bytes] | None = None, **how: Any) -> str:

@@ -35,8 +35,9 @@ class KeyValueCache:
         sources = maps[moved]
 
         def first(features: Tensor) -> Tensor:
-            if len(moved):
-                features[moved] = features[sources]
+            # Whole maps are copied as one; an assignment by positions goes from number to number.
+            for to, source in zip(moved.tolist(), features.index_select(0, sources), strict=True):
+                features[to] = source
             return features[: len(maps)]
 
         return KeyValueCache(*([first(each) for each in kind] for kind in vars(self).values()))
