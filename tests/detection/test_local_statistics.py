@@ -10,11 +10,12 @@ from safetensors.torch import load
 from vqad.detection import local_statistics
 from vqad.detection.area_score import (
     USUAL_SCORE,
+    AreaRule,
     UsualAreas,
     agreeing_map,
     area_score,
-    scaled_map,
     usual_areas,
+    wide_field,
 )
 from vqad.detection.image_context import fit_context, num_components
 from vqad.detection.local_features import FeatureOptions, features, is_grey
@@ -226,7 +227,7 @@ def test_usual_areas_that_no_score_can_be_made_with_are_refused(broken: dict) ->
 def test_the_score_of_an_agreeing_map_is_the_score_of_the_image(
     image_score: float, scale: float
 ) -> None:
-    raw = scaled_map(noise(1)[0], size_px=64, scale=scale)
+    raw = wide_field(noise(1)[0], size_px=64) * np.float32(scale)
     changed = agreeing_map(raw, image_score=image_score, minimum_area_px=16)
     assert score(changed, minimum_area_px=16) == np.float32(image_score)
     assert changed.dtype == np.float32
@@ -244,3 +245,22 @@ def test_a_map_without_anything_unusual_agrees_as_well() -> None:
     flat = np.zeros((64, 64), np.float32)
     changed = agreeing_map(flat, image_score=11.0, minimum_area_px=16)
     assert score(changed, minimum_area_px=16) == 11.0
+
+
+def test_a_map_has_one_scale_up_to_its_bend_and_another_above() -> None:
+    field, usual = noise(1)[0], usual_areas(noise(40))
+    wide = wide_field(field, size_px=64)
+    straight = AreaRule(usual=usual, scale=10.0).map_of(field, size_px=64)
+    np.testing.assert_array_equal(straight, wide * np.float32(10))
+    bent = AreaRule(usual=usual, scale=10.0, bend=12.0, scale_above=3.0).map_of(field, size_px=64)
+    low = straight <= 12
+    np.testing.assert_array_equal(bent[low], straight[low])
+    assert bent[~low] == pytest.approx(12 + 3 * (wide[~low] - 1.2), rel=1e-4)
+    order = np.argsort(straight, axis=None)
+    assert (np.diff(bent.ravel()[order]) >= 0).all()
+
+
+@pytest.mark.parametrize("broken", [{"scale": 0.0}, {"scale_above": np.inf}, {"bend": 0.0}])
+def test_scales_that_make_no_map_are_refused(broken: dict) -> None:
+    with pytest.raises(ValueError, match="must be above 0 and finite"):
+        AreaRule(**{"usual": usual_areas(noise(4)), "scale": 1.0, **broken})

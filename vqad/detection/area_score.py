@@ -26,6 +26,7 @@ USUAL_SCORE: Final = 10.0
 # Of the field's places; 2, 8, 32, 128 and 512 of 64 x 64.
 _SHARES: Final = (2 / 4096, 8 / 4096, 32 / 4096, 128 / 4096, 512 / 4096)
 _SMALLEST_LEVEL: Final = 1e-3  # of a field; 1 is the usual largest value of a normal image
+_LEAST_ABOVE: Final = 0.5  # deviations; of a threshold above `USUAL_SCORE`, for the map's scale
 # Of the score; larger values of a map are compressed to agree with it. With .9, a twelfth less of
 # the defects was marked.
 _KEPT: Final = 0.999
@@ -69,12 +70,9 @@ def _largest(field: Float32[ndarray, "rows cols"]) -> Float64[ndarray, " areas"]
     return np.array([values[:count].mean() for count in counts])
 
 
-def scaled_map(
-    field: Float32[ndarray, "rows cols"], *, size_px: int, scale: float = 1.0
-) -> AnomalyMap:
-    """The field as a map of the model's input, 0 where nothing is unusual."""
-    wide = cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
-    return wide.clip(0) * np.float32(scale)
+def wide_field(field: Float32[ndarray, "rows cols"], *, size_px: int) -> AnomalyMap:
+    """The field at the size of the model's input, 0 where nothing is unusual."""
+    return cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR).clip(0)
 
 
 def agreeing_map(
@@ -106,11 +104,26 @@ class AreaRule:
 
     usual: UsualAreas
     scale: float  # of the map, so that the threshold of the scores is one of the map as well
+    # From this value of the map on, another scale holds; detectors of an older program have none.
+    bend: float | None = None
+    scale_above: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a scale that makes no map."""
-        if not 0 < self.scale < np.inf:
-            raise ValueError(f"scale must be above 0 and finite, got {self.scale}")
+        """Refuse scales that make no map."""
+        for name in ("scale", "scale_above"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+        if self.bend is not None and not 0 < self.bend < np.inf:
+            raise ValueError(f"bend must be above 0 and finite, got {self.bend}")
+
+    def map_of(self, field: Float32[ndarray, "rows cols"], *, size_px: int) -> AnomalyMap:
+        """The map of a field, before it agrees with a score."""
+        wide = wide_field(field, size_px=size_px)
+        found = wide * np.float32(self.scale)
+        if self.bend is None:
+            return found
+        bent = (wide - np.float32(self.bend / self.scale)) * np.float32(self.scale_above)
+        return np.where(found > self.bend, bent.clip(0) + np.float32(self.bend), found)
 
 
 def fit_rule(
@@ -131,6 +144,11 @@ def fit_rule(
     ``copies`` are fields of harmless copies, those of each change together. They raise the
     threshold to the largest one of ``threshold_of_copies``, and nothing else: what is usual is that
     of the images, so that a few extreme copies hide no defect.
+
+    Above the threshold the map grows as the score does, by deviations: a region that is n times as
+    unusual as one at the threshold has n times the distance from `USUAL_SCORE`. With the scale of
+    below, a map's values were two to four times its image's score. Made to agree with it, they did
+    not compare between images: AU-PRO was .774 in place of .784 on five products.
     """
     usual = usual_areas(fields)
 
@@ -141,10 +159,16 @@ def fit_rule(
     threshold = max(
         [threshold_of(scores), *(threshold_of_copies(scores_of(some)) for some in copies)]
     )
-    maps = (scaled_map(field, size_px=size_px) for field in fields)
+    maps = (wide_field(field, size_px=size_px) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
-    scale = threshold / max(float(np.median(levels)), _SMALLEST_LEVEL)
-    return AreaRule(usual=usual, scale=scale), threshold, scores
+    level = max(float(np.median(levels)), _SMALLEST_LEVEL)
+    rule = AreaRule(
+        usual=usual,
+        scale=max(threshold, _SMALLEST_LEVEL) / level,
+        bend=max(threshold, _SMALLEST_LEVEL),
+        scale_above=max(threshold - USUAL_SCORE, _LEAST_ABOVE) / level,
+    )
+    return rule, threshold, scores
 
 
 def judged(
@@ -158,7 +182,7 @@ def judged(
     scores = [area_score(field, rule.usual) for field in fields]
     maps = [
         agreeing_map(
-            scaled_map(field, size_px=size_px, scale=rule.scale),
+            rule.map_of(field, size_px=size_px),
             image_score=image_score,
             minimum_area_px=minimum_area_px,
         )
