@@ -37,6 +37,7 @@ def test_another_scale_of_the_map_changes_no_score_and_is_of_another_fit(tmp_pat
     rule = detector.settings.area_rule
     assert rule is not None
     one = detector.save(models)
-    scaled = detector.with_settings(area_rule=replace(rule, scale=2 * rule.scale)).save(models)
+    other = replace(rule, scale=2 * rule.scale, scale_above=3 * rule.scale_above)
+    scaled = detector.with_settings(area_rule=other).save(models)
     assert have_same_scores(models, "washer", one, scaled)
     assert list(same_fit(models, "washer", one).thresholds) == [one]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from vqad.detection import saved_detector
+from vqad.detection.area_score import AreaRule
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detection.versions import version_names
@@ -59,8 +60,8 @@ def _of_maps(settings: Settings) -> dict[str, Any]:
 
 
 def _of_scores(settings: Settings) -> dict[str, Any]:
-    """The settings that scores depend on. The scale of the form full is of its maps alone."""
+    """The settings that scores depend on. The scales of the form full are of its maps alone."""
     rule = settings.area_rule
     if rule is not None:
-        settings = replace(settings, area_rule=replace(rule, scale=_ANY_SCALE))
+        settings = replace(settings, area_rule=AreaRule(usual=rule.usual, scale=_ANY_SCALE))
     return _of_maps(settings)
