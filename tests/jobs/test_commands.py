@@ -267,9 +267,12 @@ def test_baselines_and_ablations_are_measured_beside_the_method_whatever_the_lab
     assert rows["no bilateral filter"]["image_auroc"] == pytest.approx(
         rows[PLAIN]["image_auroc"], abs=0.1
     )
+    # Networks of few steps restore ampoules badly, so their distance from the input says little.
+    of_the_input = (*LOSSES, "input-output residuals")
+    assert set(of_the_input) <= set(rows)
     for method, row in rows.items():
         assert row["num_good"] == row["num_defect"] == 8
-        assert method in LOSSES or row["image_auroc"] > 0.5, method
+        assert method in of_the_input or row["image_auroc"] > 0.5, method
         assert (row["pixel_auroc"] is None) == (method == LIKELIHOOD)
     for name in ("figure6", "figure7-ampoule", "figure8"):
         picture = cv2.imread(str(tmp_path / "figures" / f"{name}.png"))
