@@ -15,15 +15,14 @@ from vqad.detection import calibrate, versions
 from vqad.detector import Detector
 from vqad.storage import output_layout, promotions
 
-# One slow test until it has run often enough on a busy machine.
-pytestmark = [pytest.mark.slow, *ON_RAY[1:]]
+pytestmark = ON_RAY
 
 CATEGORY = "fabric"
 NUM_DEFECTS, NUM_FALSE_ALARMS = 5, 3
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
+def places(local_ray: None, tmp_path: Path) -> dict[str, str]:
     """An archive of twenty images, and a detector whose threshold is too low by three images."""
     found = {name: str(tmp_path / name) for name in ("archive", "models", "output")}
     synthetic.draw_archive(
@@ -47,7 +46,7 @@ def places(tmp_path: Path) -> dict[str, str]:
 
 def night(places: dict[str, str], **options: Any) -> list[dict[str, Any]]:
     """Inspect, and return the rows with the largest scores first."""
-    inspect(**places, report=True, num_actors=1, **options)
+    inspect(**places, num_actors=1, **options)
     return sorted(verdicts(places["output"]), key=lambda row: -row["score"])
 
 
@@ -77,7 +76,7 @@ def test_three_confirmed_false_alarms_become_normal_and_five_defects_stay(
     # The maps of random networks are fainter than one grey level, the smallest threshold.
     monkeypatch.setattr(calibrate, "SMALLEST_THRESHOLD", 0.0)
     models, output = places["models"], places["output"]
-    before = night(places)
+    before = night(places, report=True)
     alarms = [row for row in before if row["verdict"] == "defect"]
     assert len(alarms) == NUM_DEFECTS + NUM_FALSE_ALARMS
     in_force = promotions.version_in_force(models, CATEGORY)
