@@ -214,14 +214,11 @@ class Detector:
 
         Unless ``filtered``, they are eq. 6 without the bilateral filter.
         """
+        changed, *pair = self.changed_pairs(codes, restored_codes)
         size_px = self.settings.vqvae.image_size_px
-        maps = [np.zeros((size_px, size_px), np.float32) for _ in codes]
-        changed, direct, restored = self.changed_pairs(codes, restored_codes)
-        for at, one, other in zip(changed, direct, restored, strict=True):
-            maps[at] = anomaly_map.difference(one, other)
-            if filtered:
-                maps[at] = anomaly_map.smooth(maps[at], input_size_px=size_px)
-        return maps
+        return anomaly_map.maps_of_pairs(
+            len(codes), changed, *pair, size_px=size_px, filtered=filtered
+        )
 
     def changed_pairs(
         self, codes: Codes, restored_codes: Codes

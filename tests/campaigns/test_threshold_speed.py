@@ -7,7 +7,6 @@ It needs 3 GB of disk, and a machine that does nothing else: the bound is for tw
 
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -15,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.support.stored_rows import stored_row
 from tests.training.test_full_form import fitted_washer
 from vqad import tables
-from vqad.detection import area_score, score
+from vqad.detection import area_score
 from vqad.detector import Detector
 from vqad.inspection import sink
 from vqad.inspection.set_threshold import set_threshold
@@ -66,25 +66,6 @@ def _write_night(output: str, detector: Detector) -> None:
 
 
 def _row(image: str, value: float, wide: np.ndarray, detector: Detector) -> tuple[dict, dict]:
-    settings = detector.settings
-    area = {"minimum_area_px": settings.minimum_area_px}
-    anomaly_map = area_score.agreeing_map(wide, image_score=value, **area)
-    sizes = {"source_width_px": 900, "source_height_px": 900}
-    regions = score.regions(anomaly_map, threshold=settings.threshold, **area, **sizes)
-    common = {"image": image, "category": "washer", "model_version": detector.version}
-    row = common | {
-        "verdict": score.verdict(value, settings.threshold),
-        "score": value,
-        "threshold": settings.threshold,
-        "codes_changed": 3,
-        "regions": [vars(each) for each in regions],
-        "width_px": 900,
-        "height_px": 900,
-        "error": "",
-        "error_detail": "",
-        "source_etag": "1",
-        "inspected_at": datetime.now(UTC),
-        "run": "night",
-    }
-    sizes = {"map_height_px": SIZE_PX, "map_width_px": SIZE_PX}
-    return row, common | sizes | {"anomaly_map": anomaly_map.ravel()}
+    area_px = detector.settings.minimum_area_px
+    anomaly_map = area_score.agreeing_map(wide, image_score=value, minimum_area_px=area_px)
+    return stored_row(image, value, anomaly_map, detector, source_px=900, run="night")

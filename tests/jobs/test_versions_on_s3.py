@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 from tests.support import marks
 from tests.support.commands import Ended
 from tests.support.random_detectors import detector_of
+from tests.support.stored_rows import stored_row
 from vqad import tables
-from vqad.detection import score
 from vqad.detector import Detector
 from vqad.inspection import sink, stored_reviews, verdict_rows
 from vqad.storage import files
@@ -40,24 +39,7 @@ def write_night(bucket: str, detector: Detector) -> None:
 def _row(image: str, value: float, detector: Detector) -> tuple[dict[str, Any], dict[str, Any]]:
     anomaly_map = np.zeros((MAP_PX, MAP_PX), np.float32)
     anomaly_map[4:8, 8:12] = value
-    size = {"source_width_px": SOURCE_PX, "source_height_px": SOURCE_PX}
-    common = {"image": image, "category": "washer", "model_version": detector.version}
-    row = common | {
-        "verdict": score.verdict(value, detector.settings.threshold),
-        "score": value,
-        "threshold": detector.settings.threshold,
-        "codes_changed": 1,
-        "regions": [vars(each) for each in detector.regions(anomaly_map, **size)],
-        "width_px": SOURCE_PX,
-        "height_px": SOURCE_PX,
-        "error": "",
-        "error_detail": "",
-        "source_etag": "1",
-        "inspected_at": datetime.now(UTC),
-        "run": "monday",
-    }
-    its_size = {"map_height_px": MAP_PX, "map_width_px": MAP_PX}
-    return row, common | its_size | {"anomaly_map": anomaly_map.ravel()}
+    return stored_row(image, value, anomaly_map, detector, source_px=SOURCE_PX, run="monday")
 
 
 def stored(bucket: str) -> dict[float, dict[str, Any]]:

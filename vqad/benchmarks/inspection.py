@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy import ndarray
 from torch.utils.flop_counter import FlopCounterMode
 
-from vqad.array_types import AnomalyMap, Codes, Images
+from vqad.array_types import Codes, Images
 from vqad.benchmarks.machine import Stopwatch
 from vqad.detection import anomaly_map
 from vqad.detection.evidence import Evidence
@@ -147,7 +145,9 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
     with watch.timed("decode pair"):
         changed, *pair = detector.changed_pairs(codes, resampled.codes)
     with watch.timed("filter"):
-        differences = _filtered(detector, len(batch), changed, pair)
+        differences = anomaly_map.maps_of_pairs(
+            len(batch), changed, *pair, size_px=settings.vqvae.image_size_px
+        )
     found = Evidence(
         codes=codes,
         restored_codes=resampled.codes,
@@ -157,16 +157,6 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
     )
     with watch.timed("score"):
         detector.judged(found, detector.witness_fields(found))
-
-
-def _filtered(
-    detector: Detector, num: int, changed: list[int], pair: list[ndarray]
-) -> list[AnomalyMap]:
-    size_px = detector.settings.vqvae.image_size_px
-    maps = [np.zeros((size_px, size_px), np.float32) for _ in range(num)]
-    for at, one, other in zip(changed, *pair, strict=True):
-        maps[at] = anomaly_map.smooth(anomaly_map.difference(one, other), input_size_px=size_px)
-    return maps
 
 
 def _local_fields(detector: Detector, batch: Images, watch: Stopwatch) -> list[dict[str, Field]]:

@@ -1,5 +1,7 @@
 """The anomaly map of two decodings: their difference, filtered (section 3.4, eq. 6)."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from jaxtyping import Float32
@@ -61,6 +63,27 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
         np.ascontiguousarray(anomaly_map[box]), 2 * radius, _SIGMA_COLOUR, _SIGMA_SPACE_PX * scale
     )
     return smoothed
+
+
+def maps_of_pairs(
+    num: int,
+    changed: Sequence[int],
+    direct: Float32[ndarray, "changed height width 3"],
+    restored: Float32[ndarray, "changed height width 3"],
+    *,
+    size_px: int,
+    filtered: bool = True,
+) -> list[AnomalyMap]:
+    """The maps of ``num`` images, exactly 0 but at the positions ``changed``, which have decodings.
+
+    Unless ``filtered``, they are eq. 6 without the bilateral filter.
+    """
+    maps = [np.zeros((size_px, size_px), np.float32) for _ in range(num)]
+    for at, one, other in zip(changed, direct, restored, strict=True):
+        maps[at] = difference(one, other)
+        if filtered:
+            maps[at] = smooth(maps[at], input_size_px=size_px)
+    return maps
 
 
 def bounding_box(anomaly_map: AnomalyMap, *, margin_px: int) -> Box:

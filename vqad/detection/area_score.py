@@ -162,10 +162,11 @@ def fit_rule(
     maps = (wide_field(field, size_px=size_px) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
     level = max(float(np.median(levels)), _SMALLEST_LEVEL)
+    bend = max(threshold, _SMALLEST_LEVEL)
     rule = AreaRule(
         usual=usual,
-        scale=max(threshold, _SMALLEST_LEVEL) / level,
-        bend=max(threshold, _SMALLEST_LEVEL),
+        scale=bend / level,
+        bend=bend,
         scale_above=max(threshold - USUAL_SCORE, _LEAST_ABOVE) / level,
     )
     return rule, threshold, scores

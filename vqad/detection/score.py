@@ -83,13 +83,6 @@ def predicted_mask(
     return anomaly_map > np.float64(threshold)
 
 
-def has_region(anomaly_map: AnomalyMap, threshold: float, *, minimum_area_px: int) -> bool:
-    """True if a component above the threshold has the minimum area: if `score` is above it."""
-    _check_area(minimum_area_px)
-    above = predicted_mask(anomaly_map, threshold)
-    return int(np.count_nonzero(above)) >= minimum_area_px <= _largest_area(above)
-
-
 def regions(
     anomaly_map: AnomalyMap,
     *,

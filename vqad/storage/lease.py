@@ -85,7 +85,7 @@ class Lease:
 
     def _write(self, changes: dict[str, Any]) -> bool:
         content = self._content | changes
-        data = _encoded(content)
+        data = json_objects.encoded(content)
         written = conditional_writes.write(self._uri, data, tag=self._tag)
         if written and (found := conditional_writes.read(self._uri)) and found[0] == data:
             self._content, self._tag = content, found[1]
@@ -119,7 +119,7 @@ def _acquired(output: str, run: str) -> Lease:
         found = conditional_writes.read(uri)
         waited = time.monotonic() >= give_up_s
         if found is None or _is_free(found[0]) or (waited and found == seen):
-            if conditional_writes.write(uri, _encoded(content), tag=found and found[1]):
+            if conditional_writes.write(uri, json_objects.encoded(content), tag=found and found[1]):
                 break
         elif waited:
             raise InUseError(
@@ -129,7 +129,7 @@ def _acquired(output: str, run: str) -> Lease:
         seen = seen or found
         time.sleep(LOOKED_AT_EVERY_S)
     held_now = conditional_writes.read(uri)
-    if held_now is None or held_now[0] != _encoded(content):
+    if held_now is None or held_now[0] != json_objects.encoded(content):
         raise InUseError(f"{output} is in use by {_holder_of(held_now)}")
     return Lease(output, content, held_now[1])
 
@@ -187,10 +187,6 @@ def _holder_of(found: tuple[bytes, str] | None) -> str:
 
 def _uri(output: str) -> str:
     return output_layout.lease(output)
-
-
-def _encoded(content: dict[str, Any]) -> bytes:
-    return json_objects.encoded(content)
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
