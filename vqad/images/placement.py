@@ -1,0 +1,158 @@
+"""Where a source image lies in the model's square input, and which of its pixels count.
+
+The input is square. `squash` stretches the image over all of it. `pad` keeps the aspect ratio: the
+image lies in the middle, and padding fills the rest. A region of interest leaves out a part of the
+image. Both are one thing here: some pixels of the input count, and the others take the colour of
+the nearest pixel that counts. So nothing that does not count can change what is found, and no edge
+appears at the border.
+
+A map that is stored covers exactly the source image, whatever its height and width are. It is 0
+where the image does not count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int64
+from numpy import ndarray
+
+from vqad.images.roi import RegionOfInterest, resized
+
+Resize = Literal["squash", "pad"]
+Size = tuple[int, int]  # width and height of a source image in pixels
+Counted = Bool[ndarray, "height width"]  # True for each pixel that counts
+Places = Bool[ndarray, "rows cols"]  # True for each place of a grid that counts
+
+_LEAST_SHARE: Final = 0.5  # of a place, that has to count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageForm:
+    """The form of the images that a detector takes."""
+
+    size_px: int  # of the model's square input
+    resize: Resize = "squash"
+
+    def shape_of(self, source: Size) -> tuple[int, int]:
+        """Height and width in the input of a source image."""
+        size_px = self.size_px
+        if self.resize == "squash" or source[0] == source[1]:
+            return size_px, size_px
+        width, height = (max(1, round(side * size_px / max(source))) for side in source)
+        # The padding is as wide on both sides, so that a half turn does not move it.
+        return height + (size_px - height) % 2, width + (size_px - width) % 2
+
+    def with_padding(self, pixels: ndarray) -> ndarray:
+        """The source's pixels (height, width, channels), resized, and padded to a square."""
+        height, width = self.shape_of((pixels.shape[1], pixels.shape[0]))
+        inner = resized(pixels, (height, width))
+        down, right = (self.size_px - height) // 2, (self.size_px - width) // 2
+        if not down and not right:
+            return inner
+        return cv2.copyMakeBorder(inner, down, down, right, right, cv2.BORDER_REPLICATE)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Placement:
+    """How a source image lies in the model's square input."""
+
+    size_px: int
+    shape: tuple[int, int]  # height and width of the image in the input, and of its map
+    inside: Counted | None  # of the map; None if all of it counts
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """The image's rows and columns in the input."""
+        starts = [(self.size_px - side) // 2 for side in self.shape]
+        rows, cols = (
+            slice(start, start + side) for start, side in zip(starts, self.shape, strict=True)
+        )
+        return rows, cols
+
+    @cached_property
+    def counted(self) -> Counted | None:
+        """The pixels of the input that count; None if all do."""
+        if self.inside is None and self.shape == (self.size_px, self.size_px):
+            return None
+        found = np.zeros((self.size_px, self.size_px), bool)
+        found[self.box] = True if self.inside is None else self.inside
+        return found
+
+    def cropped(self, square: ndarray) -> ndarray:
+        """The part of a map, or of a picture, of the input that covers the source image."""
+        return square[self.box] if self.shape != square.shape[:2] else square
+
+    def map_of(self, square: ndarray) -> ndarray:
+        """A map of the input as one of the source image, 0 where it does not count."""
+        found = self.cropped(square)
+        return found if self.inside is None else np.where(self.inside, found, np.float32(0))
+
+    def counted_places(self, grid: int) -> Places | None:
+        """The places of a square grid that count, at least one of them; None if all do."""
+        if self.counted is None:
+            return None
+        if grid not in self._places:
+            self._places[grid] = _counted_places(self.counted, grid)
+        return self._places[grid]
+
+    @cached_property
+    def _places(self) -> dict[int, Places]:
+        return {}
+
+    def filled(self, pixels: ndarray) -> ndarray:
+        """Pixels (size, size, channels) of which those that don't count have the nearest colour."""
+        if self.counted is None:
+            return pixels
+        return pixels.reshape(-1, *pixels.shape[2:])[self.nearest].reshape(pixels.shape)
+
+    @cached_property
+    def nearest(self) -> Int64[ndarray, " pixels"]:
+        """For each pixel of the input, the position in it of the nearest pixel that counts."""
+        assert self.counted is not None
+        _, labels = cv2.distanceTransformWithLabels(
+            (~self.counted).view(np.uint8),
+            cv2.DIST_L2,
+            cv2.DIST_MASK_5,
+            labelType=cv2.DIST_LABEL_PIXEL,
+        )
+        of_label = np.zeros(int(labels.max()) + 1, np.int64)
+        of_label[labels[self.counted]] = np.flatnonzero(self.counted)
+        found: ndarray = of_label[labels.ravel()]
+        return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Geometry:
+    """How the source images of a detector lie in its input, and which part of them counts."""
+
+    form: ImageForm
+    roi: RegionOfInterest | None = None
+
+    def placement(self, source: Size | None = None) -> Placement:
+        """The placement of an image of this size; None is one that is square."""
+        return _placement(self, source or (self.form.size_px, self.form.size_px))
+
+    def placements(self, num: int, sources: Sequence[Size] | None) -> list[Placement]:
+        """The placements of a batch of images, which are square if no sizes are given."""
+        if sources is None:
+            return [self.placement()] * num
+        if len(sources) != num:
+            raise ValueError(f"{num} images need as many source sizes, got {len(sources)}")
+        return [self.placement(each) for each in sources]
+
+
+@lru_cache(maxsize=256)  # a camera has one size, so that an archive has few
+def _placement(geometry: Geometry, source: Size) -> Placement:
+    shape = geometry.form.shape_of(source)
+    inside = geometry.roi.counted(shape) if geometry.roi else None
+    return Placement(size_px=geometry.form.size_px, shape=shape, inside=inside)
+
+
+def _counted_places(counted: Counted, grid: int) -> Places:
+    shares = cv2.resize(counted.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
+    found: Places = shares >= min(_LEAST_SHARE, float(shares.max()))
+    return found
