@@ -118,12 +118,27 @@ class AreaRule:
 
     def map_of(self, field: Float32[ndarray, "rows cols"], *, size_px: int) -> AnomalyMap:
         """The map of a field, before it agrees with a score."""
-        wide = wide_field(field, size_px=size_px)
+        return self.scaled(wide_field(field, size_px=size_px))
+
+    def scaled(self, wide: AnomalyMap) -> AnomalyMap:
+        """The map of a field that has the size of the map."""
         found = wide * np.float32(self.scale)
         if self.bend is None:
             return found
         bent = (wide - np.float32(self.bend / self.scale)) * np.float32(self.scale_above)
         return np.where(found > self.bend, bent.clip(0) + np.float32(self.bend), found)
+
+
+def rule_of(usual: UsualAreas, threshold: float, levels: Sequence[float]) -> AreaRule:
+    """The rule with the scales of the map; ``levels`` are the scores of normal images' fields."""
+    level = max(float(np.median(levels)), _SMALLEST_LEVEL)
+    bend = max(threshold, _SMALLEST_LEVEL)
+    return AreaRule(
+        usual=usual,
+        scale=bend / level,
+        bend=bend,
+        scale_above=max(threshold - USUAL_SCORE, _LEAST_ABOVE) / level,
+    )
 
 
 def fit_rule(
@@ -161,15 +176,7 @@ def fit_rule(
     )
     maps = (wide_field(field, size_px=size_px) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
-    level = max(float(np.median(levels)), _SMALLEST_LEVEL)
-    bend = max(threshold, _SMALLEST_LEVEL)
-    rule = AreaRule(
-        usual=usual,
-        scale=bend / level,
-        bend=bend,
-        scale_above=max(threshold - USUAL_SCORE, _LEAST_ABOVE) / level,
-    )
-    return rule, threshold, scores
+    return rule_of(usual, threshold, levels), threshold, scores
 
 
 def judged(

@@ -41,6 +41,15 @@ class ImageContext:
         return features - torch.einsum("nk,ijkc->nijc", components, self.weights)
 
 
+def no_context(num_channels: int) -> ImageContext:
+    """A context that explains nothing."""
+    return ImageContext(
+        centre=torch.zeros(num_channels),
+        axes=torch.zeros(num_channels, 1),
+        weights=torch.zeros(1, 1, 1, num_channels),
+    )
+
+
 def num_components(num_images: int) -> int:
     """As many as that many images can support."""
     return max(1, min(MOST_COMPONENTS, num_images // _IMAGES_PER_COMPONENT))

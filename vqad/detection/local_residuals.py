@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vqad.detection.local_features import FeatureOptions
 from vqad.detection.local_neighbours import LocalNeighbours
+from vqad.detection.shared_neighbours import SharedNeighbours
 
 _AROUND: Final = 2  # cells to each side whose variances are averaged
 _FLOOR: Final = 0.1  # of the variance over all places: a place of few images may hardly vary
@@ -37,8 +38,8 @@ class UsualPlaces:
     deviation: Float32[Tensor, "rows cols channels"]
 
 
-def usual_places(neighbours: LocalNeighbours) -> UsualPlaces:
-    """Measure the images of the bank."""
+def usual_places(neighbours: LocalNeighbours | SharedNeighbours) -> UsualPlaces:
+    """Measure the bank; a shared one has a single place, and so has what is usual."""
     bank = neighbours.bank.permute(3, 0, 1, 2) @ torch.linalg.inv(neighbours.to_white)
     variance = bank.var(0, correction=0).permute(2, 0, 1)[None]
     around = F.avg_pool2d(variance, 2 * _AROUND + 1, 1, _AROUND, count_include_pad=False)

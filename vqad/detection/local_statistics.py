@@ -21,11 +21,12 @@ from jaxtyping import Float32
 from numpy import ndarray
 from torch import Tensor, nn
 
-from vqad.detection.image_context import ImageContext, fit_context, num_components
+from vqad.detection.image_context import ImageContext, fit_context, no_context
 from vqad.detection.local_features import FeatureOptions, features
 from vqad.detection.local_gaussian import fit_gaussian
 from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
 from vqad.detection.local_residuals import UsualPlaces, residuals, usual_places
+from vqad.detection.shared_neighbours import MOST_SHARED, SharedNeighbours, fit_shared
 
 Field = Float32[ndarray, "grid grid"]  # places on each side
 
@@ -42,15 +43,15 @@ class LocalStatisticsConfig:
     """Sizes of fitted local statistics."""
 
     features: FeatureOptions
-    num_in_bank: int  # images
+    num_in_bank: int  # images; features where they are shared
     num_components: int  # of an image's context
+    shared: bool = False  # all places are compared with the same features, as those of tiles are
 
     def __post_init__(self) -> None:
         """Refuse sizes that nothing can be loaded into."""
-        if not 1 <= self.num_in_bank <= MOST_IN_BANK:
-            raise ValueError(
-                f"num_in_bank must be from 1 to {MOST_IN_BANK}, got {self.num_in_bank}"
-            )
+        most = MOST_SHARED if self.shared else MOST_IN_BANK
+        if not 1 <= self.num_in_bank <= most:
+            raise ValueError(f"num_in_bank must be from 1 to {most}, got {self.num_in_bank}")
         if self.num_components < 1:
             raise ValueError(f"num_components must be at least 1, got {self.num_components}")
 
@@ -69,7 +70,7 @@ class LocalStatistics(nn.Module):
     def __init__(self, config: LocalStatisticsConfig) -> None:
         super().__init__()
         self.config = config
-        grid, channels = config.features.grid, config.features.num_channels
+        grid, channels = 1 if config.shared else config.features.grid, config.features.num_channels
         num, components = config.num_in_bank, config.num_components
         shapes = {
             "centre": (channels,),
@@ -83,7 +84,7 @@ class LocalStatistics(nn.Module):
         for name, shape in shapes.items():
             dtype = torch.float16 if len(shape) > 2 else torch.float32
             self.register_buffer(name, torch.zeros(shape, dtype=dtype))
-        self._unpacked: tuple[ImageContext, LocalNeighbours] | None = None
+        self._unpacked: tuple[ImageContext, LocalNeighbours | SharedNeighbours] | None = None
         self._usual: UsualPlaces | None = None
 
     def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
@@ -123,13 +124,14 @@ class LocalStatistics(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         self._unpacked = self._usual = None  # they were made of the parts before
 
-    def _parts(self) -> tuple[ImageContext, LocalNeighbours]:
+    def _parts(self) -> tuple[ImageContext, LocalNeighbours | SharedNeighbours]:
         """The parts in single precision, made once."""
         if self._unpacked is None:
             metric = self.metric.float()
+            neighbours = SharedNeighbours if self.config.shared else LocalNeighbours
             self._unpacked = (
                 ImageContext(centre=self.centre, axes=self.axes, weights=self.weights.float()),
-                LocalNeighbours(
+                neighbours(
                     to_white=self.to_white,
                     bank=self.bank.float(),
                     precision=metric @ metric.mT,
@@ -139,18 +141,19 @@ class LocalStatistics(nn.Module):
 
 
 def fit(
-    found: Float32[Tensor, "num rows cols channels"], options: FeatureOptions, *, seed: int
+    found: Float32[Tensor, "num rows cols channels"],
+    options: FeatureOptions,
+    *,
+    seed: int,
+    shared: bool = False,
 ) -> LocalStatistics:
     """Fit to features of normal images. It is not standardised yet: see `standard_of`."""
-    deviation = found.flatten(0, 2).std(0).clamp(min=1e-6)
-    context = fit_context(found, deviation)
-    left = context.left(found)
-    gaussian = fit_gaussian(left)
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
-    bank = left[order[:MOST_IN_BANK].sort().values]
-    neighbours = fit_neighbours(bank, gaussian)
+    context, neighbours = (_fit_shared if shared else _fit_by_place)(found, seed)
     config = LocalStatisticsConfig(
-        features=options, num_in_bank=len(bank), num_components=num_components(len(found))
+        features=options,
+        num_in_bank=neighbours.bank.shape[-1],
+        num_components=context.axes.shape[1],
+        shared=shared,
     )
     statistics = LocalStatistics(config)
     statistics.load_state_dict(
@@ -165,6 +168,21 @@ def fit(
         }
     )
     return statistics
+
+
+def _fit_by_place(found: Tensor, seed: int) -> tuple[ImageContext, LocalNeighbours]:
+    deviation = found.flatten(0, 2).std(0).clamp(min=1e-6)
+    context = fit_context(found, deviation)
+    left = context.left(found)
+    gaussian = fit_gaussian(left)
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    bank = left[order[:MOST_IN_BANK].sort().values]
+    return context, fit_neighbours(bank, gaussian)
+
+
+def _fit_shared(found: Tensor, seed: int) -> tuple[ImageContext, SharedNeighbours]:
+    # Tiles of one image differ by what they show, so a tile as a whole explains nothing of it.
+    return no_context(found.shape[-1]), fit_shared(found, seed=seed)
 
 
 def standard_of(distances: Float32[ndarray, "2 num rows cols"]) -> Tensor:

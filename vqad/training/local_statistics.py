@@ -60,10 +60,12 @@ def fit_statistics(
     groups: Sequence[str],
     seed: int,
     num_copies: int = 0,
+    shared: bool = False,
 ) -> FittedStatistics:
     """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
 
-    ``num_copies`` of the images, at most all, have a harmless copy.
+    ``num_copies`` of the images, at most all, have a harmless copy. With ``shared``, all places
+    share one bank, and the exposure of a picture, which is one of several tiles, explains nothing.
 
     Raises ValueError where there are fewer than two groups.
     """
@@ -73,7 +75,7 @@ def fit_statistics(
     positions = [*images.tolist(), *copied.tolist()]
     # A generator of its own: the folds are the same with and without copies.
     copies = harmless_copies(pixels[copied], np.random.default_rng([seed, 1]))
-    options = _options([to_unit(pixels[at]) for at in images[_some(len(images))]])
+    options = _options([to_unit(pixels[at]) for at in images[_some(len(images))]], shared)
     pictures = chain((pixels[at] for at in images), copies)
     found = features_of((to_unit(each) for each in pictures), options)
     of_images = folds([groups[at] for at in images], rng)
@@ -81,12 +83,12 @@ def fit_statistics(
     dealt = [
         Fold(
             own=np.flatnonzero(fold_of == fold),
-            others=local_statistics.fit(found[fold_of != fold], options, seed=seed),
+            others=local_statistics.fit(found[fold_of != fold], options, seed=seed, shared=shared),
         )
         for fold in np.unique(fold_of)
     ]
     distances = _cross_fitted(found, dealt)
-    statistics = local_statistics.fit(found, options, seed=seed)
+    statistics = local_statistics.fit(found, options, seed=seed, shared=shared)
     statistics.standard.copy_(local_statistics.standard_of(distances[:, : len(images)]))
     return FittedStatistics(
         statistics=statistics,
@@ -104,11 +106,11 @@ def _some(num: int) -> Int64[ndarray, " some"]:
     return np.unique(np.linspace(0, num - 1, min(num, _LOOKED_AT)).round().astype(np.int64))
 
 
-def _options(pictures: Sequence[Picture]) -> FeatureOptions:
+def _options(pictures: Sequence[Picture], shared: bool) -> FeatureOptions:
     return FeatureOptions(
         image_size_px=len(pictures[0]),
         grey=is_grey(pictures),
-        exposure=differs_in_exposure(pictures),
+        exposure=not shared and differs_in_exposure(pictures),
     )
 
 
