@@ -85,7 +85,7 @@ def dry_run(job: TrainJob) -> dict[str, Any]:
     seconds = training.seconds_of(job, found, say)
     records = {one.category: one.record() | seconds.get(one.category, {}) for one in found}
     for category, record in records.items() if job.reviews else ():
-        record["reviewed"] = len(stored_reviews.false_alarms(job.reviews, category))
+        record["reviewed"] = len(stored_reviews.false_alarms(job.reviews, category, say))
         say(f"{category}: {record['reviewed']} confirmed false alarms would be learned from too")
     total = round(sum(each["seconds"] for each in seconds.values()), 1)
     return {"dry_run": True, "seconds": total, "categories": records}

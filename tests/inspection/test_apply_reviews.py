@@ -49,7 +49,7 @@ def test_reviews_are_stored_once_and_counted_with_their_night(
     again, _ = applied(tmp_path, *lines)
     assert again == summary | {"new": False}
     assert len(files.list_names(output_layout.reviews(str(tmp_path / "output")))) == 1
-    stored = stored_reviews.read(str(tmp_path / "output"))
+    stored = stored_reviews.read(str(tmp_path / "output"), print)
     assert {each.source_etag for each in stored.values()} == {
         row["source_etag"] for row in bolts[:5]
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.stored_rows import write_rejects
 from vqad.inspection import reviews, stored_reviews
 from vqad.inspection.reviews import ReviewError, latest_by_image, parse
 from vqad.storage import files, output_layout
@@ -31,6 +32,9 @@ def file_of(*lines: dict[str, Any]) -> bytes:
 
 def parsed(*lines: dict[str, Any]) -> list[reviews.Review]:
     return parse(file_of(*lines), "reviews.jsonl", now=NOW)
+
+
+def quiet(line: str) -> None: ...
 
 
 def test_a_line_of_the_page_is_read_and_stored_in_one_form() -> None:
@@ -120,13 +124,14 @@ def test_a_later_mark_replaces_an_earlier_one_in_any_order() -> None:
 
 def test_the_same_reviews_stored_twice_are_one_file(tmp_path: Path) -> None:
     output = str(tmp_path)
-    assert stored_reviews.read(output) == {}
+    assert stored_reviews.read(output, quiet) == {}
+    write_rejects(output, {LINE["image"]: "bolt", "s3://b/1.png": "bolt"})
     first = parsed({}, {"image": "s3://b/1.png", "mark": "defect"})
     assert stored_reviews.store(output, first)
     assert not stored_reviews.store(output, first[::-1])
     assert len(files.list_names(output_layout.reviews(output))) == 1
     assert stored_reviews.store(output, parsed({"mark": "unsure", "at": "2026-11-23T07:30:00Z"}))
-    found = stored_reviews.read(output)
+    found = stored_reviews.read(output, quiet)
     assert {image: each.mark for image, each in found.items()} == {
         LINE["image"]: "unsure",
         "s3://b/1.png": "defect",
@@ -137,15 +142,41 @@ def test_a_damaged_file_of_stored_reviews_is_named(tmp_path: Path) -> None:
     (tmp_path / "reviews").mkdir()
     (tmp_path / "reviews" / "0123.jsonl").write_bytes(b"{\n")
     with pytest.raises(ReviewError, match=r"reviews/0123.jsonl, line 1: it is not JSON"):
-        stored_reviews.read(str(tmp_path))
+        stored_reviews.read(str(tmp_path), quiet)
 
 
 def test_the_false_alarms_of_a_category_are_images_to_learn_from(tmp_path: Path) -> None:
     others = ({"image": f"s3://b/{mark}.png", "mark": mark} for mark in ("defect", "unsure"))
     nut = {"image": "s3://b/nut.png", "category": "nut"}
     stored_reviews.store(str(tmp_path), parsed({"source_etag": "tag"}, nut, *others))
-    (found,) = stored_reviews.false_alarms(str(tmp_path), "bolt")
+    images = (LINE["image"], "s3://b/defect.png", "s3://b/unsure.png")
+    write_rejects(str(tmp_path), dict.fromkeys(images, "bolt") | {"s3://b/nut.png": "nut"})
+    (found,) = stored_reviews.false_alarms(str(tmp_path), "bolt", quiet)
     assert (found.image, found.etag) == (LINE["image"], "tag")
     assert stored_reviews.output_of(f"{tmp_path}/reviews") == str(tmp_path)
     with pytest.raises(ReviewError, match="has no reviews; give an output to which vqad review"):
         stored_reviews.output_of(f"{tmp_path}/elsewhere")
+
+
+def test_a_file_put_there_by_hand_counts_only_for_images_with_a_verdict(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    later = {"mark": "defect", "at": "2026-11-23T07:30:00Z"}
+    by_hand = file_of({}, later | {"image": "s3://b/1.png"}, later | {"category": "nut"})
+    files.write_bytes(f"{output_layout.reviews(output)}/hand.jsonl", by_hand)
+    said: list[str] = []
+    assert stored_reviews.read(output, said.append) == {}  # no verdict at all
+    write_rejects(output, {LINE["image"]: "bolt", "s3://b/2.png": "nut"})
+    found = stored_reviews.read(output, said.append)
+    # A later line of another category does not take the place of the one that counts.
+    assert {image: each.mark for image, each in found.items()} == {LINE["image"]: "false_alarm"}
+    assert [line.partition(", the first: ")[0].split(" in ")[0] for line in said] == [
+        "warning: 3 reviews",
+        "warning: 2 reviews",
+    ]
+    assert said[1].endswith(
+        f"/reviews do not count, the first: s3://b/1.png has no verdict in {output}; "
+        "vqad review apply would have refused them"
+    )
+    said.clear()
+    assert stored_reviews.false_alarms(output, "nut", said.append) == []
+    assert f"{LINE['image']} is of the category bolt in {output}, not nut" in said[0]

@@ -74,7 +74,7 @@ def test_marks_a_threshold_and_versions_are_kept_on_object_storage(night: str, v
     assert reviewed.code == 0, reviewed.err
     counts = reviewed.summary["categories"]["washer"]
     assert (counts["normal"], counts["defects"], counts["unreviewed"]) == (3, 2, 3)
-    assert sorted(each.mark for each in stored_reviews.read(output).values()) == [
+    assert sorted(each.mark for each in stored_reviews.read(output, print).values()) == [
         "defect",
         "defect",
         "false_alarm",

@@ -1,11 +1,24 @@
 """Rows of verdicts and maps as an inspection stores them, without inspecting an image."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
+from vqad import tables
 from vqad.array_types import AnomalyMap
 from vqad.detection import score
 from vqad.detector import Detector
+from vqad.inspection import sink
+
+_REJECT = dict.fromkeys(tables.VERDICTS.names) | {
+    **dict.fromkeys(("error_detail", "model_version", "source_etag"), ""),
+    "verdict": "reject",
+    "regions": [],
+    "error": "unreadable",
+    "run": "run",
+}
 
 
 def stored_row(
@@ -42,3 +55,15 @@ def stored_row(
     }
     sizes = {"map_height_px": height_px, "map_width_px": width_px}
     return verdict, common | sizes | {"anomaly_map": anomaly_map.ravel()}
+
+
+def write_rejects(output: str, categories: Mapping[str, str]) -> None:
+    """Verdicts of these images, by their category: rejects, so there are no numbers and no maps."""
+    for category in sorted(set(categories.values())):
+        rows = [
+            _REJECT | {"image": image, "category": category, "inspected_at": datetime.now(UTC)}
+            for image, its_category in categories.items()
+            if its_category == category
+        ]
+        verdicts = pa.Table.from_pylist(rows, schema=tables.VERDICTS)
+        sink.write_part(output, verdicts, tables.MAPS.empty_table())

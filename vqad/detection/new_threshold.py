@@ -31,7 +31,7 @@ def save(
     """
     category = fit.settings.category
     replace(fit.settings, threshold=threshold)  # refuses what is no threshold
-    for name in reversed(list(fit.thresholds)):
+    for name in reversed(fit.versions):
         other = saved_detector.load_settings(models, category, name)
         if other.threshold == threshold and _is_same(other.found.threshold, found):
             return name

@@ -23,22 +23,22 @@ class SameFit:
 
     version: str
     settings: Settings
-    thresholds: dict[str, float]  # by version, this one included
+    versions: tuple[str, ...]  # names, this one included, the oldest first
 
 
 def same_fit(models: str, category: str, version: str) -> SameFit:
     """A version and those that give its scores and maps. Raises DetectorError."""
     settings, files = saved_detector.load_record(models, category, version)
     wanted = _of_maps(settings), files
-    thresholds = {version: settings.threshold}
+    found = {version}
     for name in version_names(models, category):
         try:
             other, its_files = saved_detector.load_record(models, category, name)
         except DetectorError:
             continue  # a broken version has given no verdict that could be judged again
         if (_of_maps(other), its_files) == wanted:
-            thresholds[name] = other.threshold
-    return SameFit(version=version, settings=settings, thresholds=thresholds)
+            found.add(name)
+    return SameFit(version=version, settings=settings, versions=tuple(sorted(found)))
 
 
 def have_same_scores(models: str, category: str, one: str, other: str) -> bool:

@@ -65,7 +65,7 @@ def apply_reviews(place: str, output: str, models: str, say: Say) -> Applied:
     for line in refused[:_MOST_SHOWN]:
         say(f"refused: {line}")
     is_new = stored_reviews.store(output, accepted)
-    known = stored_reviews.read(output)
+    known = stored_reviews.read(output, say)
     concerned = sorted({each.category for each in accepted})
     counts = {each: _counts(output, models, each, rows[each], known, say) for each in concerned}
     return Applied(num_applied=len(accepted), refused=refused, is_new=is_new, categories=counts)
@@ -84,17 +84,13 @@ def _checked(
     accepted, refused = [], []
     for each in found:
         row = rows.get(each.image)
-        if row is None:
-            refused.append(f"{each.image} has no verdict in {output}")
-        elif row["category"] != each.category:
-            refused.append(
-                f"{each.image} is of the category {row['category']} in {output}, not "
-                f"{each.category}"
-            )
-        else:
-            # Of a later run, the file may be another than the one that was looked at.
-            is_same_run = row["run"] == each.run
-            accepted.append(replace(each, source_etag=row["source_etag"] if is_same_run else ""))
+        reason = stored_reviews.problem(each, row["category"] if row else None, output)
+        if reason or row is None:
+            refused.append(reason)
+            continue
+        # Of a later run, the file may be another than the one that was looked at.
+        is_same_run = row["run"] == each.run
+        accepted.append(replace(each, source_etag=row["source_etag"] if is_same_run else ""))
     return accepted, refused
 
 

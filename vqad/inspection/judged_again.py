@@ -82,11 +82,11 @@ def _apply_to_part(output: str, part: str, fit: SameFit, holder: str) -> Applied
     todo = [
         at
         for at, version in enumerate(versions)
-        if version in fit.thresholds and version != fit.version
+        if version in fit.versions and version != fit.version
     ]
     counted = Applied(
         done_before=versions.count(fit.version),
-        by_other_detectors=sum(each not in fit.thresholds for each in versions),
+        by_other_detectors=sum(each not in fit.versions for each in versions),
     )
     if not todo:
         return counted

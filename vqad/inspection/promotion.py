@@ -52,7 +52,7 @@ def reasons_against(
     """
     if not output:
         return []
-    found = recall_check(output, models, category, version)
+    found = recall_check(output, models, category, version, say)
     for line in found.doubts(output):
         say(line)
     return found.reasons(output)

@@ -21,6 +21,7 @@ from vqad.images import sources
 from vqad.inspection import stages, stored_reviews, verdict_rows
 from vqad.inspection.reviewed_scores import is_outdated
 from vqad.inspection.reviews import Review
+from vqad.inspection.summary import Say
 from vqad.storage import files, output_layout
 
 Row = dict[str, Any]
@@ -56,9 +57,9 @@ class RecallCheck:
         ]
 
 
-def recall_check(output: str, models: str, category: str, version: str) -> RecallCheck:
+def recall_check(output: str, models: str, category: str, version: str, say: Say) -> RecallCheck:
     """Look at the confirmed defects of an output; raises ArchiveError and DetectorError."""
-    rows, unusable = confirmed_defects(output, category, stored_reviews.read(output))
+    rows, unusable = confirmed_defects(output, category, stored_reviews.read(output, say, category))
     num_confirmed = len(rows) + len(unusable)
     now = current_version(models, category) if has_detector(models, category) else ""
     if not rows:

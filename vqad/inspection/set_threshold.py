@@ -30,7 +30,7 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
         raise ValueError(f"--apply: {job.apply} has no verdicts; give the output of an inspection")
     with lease.held(job.apply, lease.new_run()) if job.apply else nullcontext() as held:
         done = ledger.read(job.apply) if job.apply else None  # refuses parts of a later program
-        chosen = choose(job, old)
+        chosen = choose(job, old, say)
         replace(old.settings, threshold=chosen.threshold)  # raises before anything is written
         for line in explained(chosen, old.settings.unit):
             say(line)

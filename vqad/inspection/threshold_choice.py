@@ -23,6 +23,7 @@ from vqad.detection.same_fit import SameFit
 from vqad.detection.settings import GREY_LEVELS
 from vqad.inspection import stored_reviews, verdict_rows
 from vqad.inspection.reviewed_scores import reviewed_scores
+from vqad.inspection.summary import Say
 from vqad.inspection.threshold_job import ThresholdJob
 
 # Scores of nights that a detector's record keeps for p-values: drawn at random if there are more.
@@ -51,9 +52,9 @@ class Choice:
     known: Known
 
 
-def choose(job: ThresholdJob, fit: SameFit) -> Choice:
+def choose(job: ThresholdJob, fit: SameFit, say: Say) -> Choice:
     """The threshold that a job asks for. Raises RateError, ValueError and ArchiveError."""
-    known = of_nights(job, fit) if job.nights else of_record(fit)
+    known = of_nights(job, fit, say) if job.nights else of_record(fit)
     smallest = calibrate.SMALLEST_THRESHOLD if fit.settings.unit == GREY_LEVELS else 0.0
     threshold, rule, asked = _threshold(job, known, smallest)
     promise = promise_of(known.scores, threshold) if len(known.scores) else None
@@ -105,16 +106,17 @@ def of_record(fit: SameFit) -> Known:
     return Known(scores=np.array(fit.settings.normal_scores, np.float32), source=source)
 
 
-def of_nights(job: ThresholdJob, fit: SameFit) -> Known:
+def of_nights(job: ThresholdJob, fit: SameFit, say: Say) -> Known:
     """The scores of a category's images in the outputs of nights. Raises ValueError."""
     found = []
     num_others = 0
     for output in job.nights:
         rows = _rows_of(output, job.category)
-        is_ours = pc.is_in(rows["model_version"], pa.array(list(fit.thresholds), pa.string()))
+        is_ours = pc.is_in(rows["model_version"], pa.array(fit.versions, pa.string()))
         ours = rows.filter(is_ours)
         num_others += pc.sum(pc.is_valid(rows.filter(pc.invert(is_ours))["score"])).as_py() or 0
-        found.append(reviewed_scores(ours, stored_reviews.read(output)))
+        reviews = stored_reviews.read(output, say, job.category)
+        found.append(reviewed_scores(ours, reviews))
     scores = np.concatenate([part for each in found for part in (each.normal, each.unreviewed)])
     if not len(scores):
         raise ValueError(

@@ -148,7 +148,7 @@ def _train_category(
     if not listed:
         return {"failed": f"no images in {uris.join(job.data, options.category)}"}
     try:
-        reviewed = _reviewed(job, options.category, listed)
+        reviewed = _reviewed(job, options.category, listed, events)
     except VqadError as error:
         return {"failed": str(error)}
     fingerprint = dataset.fingerprint([*listed, *reviewed])
@@ -185,13 +185,17 @@ def _train_category(
 
 
 def _reviewed(
-    job: TrainJob, category: str, listed: Sequence[listing.Listed]
+    job: TrainJob, category: str, listed: Sequence[listing.Listed], events: Any
 ) -> list[listing.Listed]:
     """Confirmed false alarms of the category that are not among its good images anyway."""
     if not job.reviews:
         return []
+
+    def say(line: str) -> None:
+        events.add.remote(Event(category=category, line=f"{category}: {line}"))
+
     known = {each.image for each in listed}
-    found = stored_reviews.false_alarms(job.reviews, category)
+    found = stored_reviews.false_alarms(job.reviews, category, say)
     return [each for each in found if each.image not in known]
 
 
