@@ -13,7 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
-VERDICTS_VERSION = "2"  # 1 had no p_value and no witnesses
+VERDICTS_VERSION = "3"  # 1 had no p_value and no witnesses, 1 and 2 no lengths of regions
 MAPS_VERSION = "1"
 PARTS_VERSION = "1"
 EVALUATION_VERSION = "3"  # 1 had no false_alarm_rate, 1 and 2 no recall
@@ -43,6 +43,13 @@ REGION = pa.struct(
         pa.field("height_px", pa.int32(), nullable=False),
         pa.field("area_px", pa.int32(), nullable=False),
         pa.field("peak", pa.float32(), nullable=False),
+    ]
+)
+
+REGION_MM = pa.struct(
+    [
+        pa.field(name, pa.float32(), nullable=False)
+        for name in ("x_mm", "y_mm", "width_mm", "height_mm", "area_mm2", "length_mm")
     ]
 )
 
@@ -91,10 +98,21 @@ _VERDICTS_2 = [
     pa.field("witnesses", pa.list_(pa.field("element", WITNESS, nullable=False))),
 ]
 
+_VERDICTS_3 = [
+    *_VERDICTS_2,
+    # The largest distance between two points of each region, in source image pixels, in the order
+    # of `regions`; null for a reject.
+    pa.field("region_lengths_px", pa.list_(pa.field("element", pa.float32(), nullable=False))),
+    # The regions in millimetres, in the same order; null where the detector's record does not say
+    # how many pixels a millimetre has.
+    pa.field("regions_mm", pa.list_(pa.field("element", REGION_MM, nullable=False))),
+]
+
 # One row per image. Regions are in source image pixels; for a reject the numbers are null.
 VERDICTS_BY_VERSION: Final = {
     "1": _verdicts("1", _VERDICTS_1),
-    VERDICTS_VERSION: _verdicts(VERDICTS_VERSION, _VERDICTS_2),
+    "2": _verdicts("2", _VERDICTS_2),
+    VERDICTS_VERSION: _verdicts(VERDICTS_VERSION, _VERDICTS_3),
 }
 VERDICTS = VERDICTS_BY_VERSION[VERDICTS_VERSION]
 

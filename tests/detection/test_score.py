@@ -12,7 +12,7 @@ from numpy import ndarray
 from skimage.morphology import area_opening
 
 from vqad.detection.anomaly_map import difference, smooth
-from vqad.detection.score import predicted_mask, regions, score, verdict
+from vqad.detection.score import components, predicted_mask, regions, score, verdict
 
 # Few levels, so that ties and plateaus abound.
 LEVELS = st.sampled_from([0.0, 0.5, 1.0, 7.25, 7.5, 300.0])
@@ -241,6 +241,38 @@ def test_the_peak_is_that_of_the_component_and_not_of_its_box() -> None:
         anomaly_map, threshold=1.0, minimum_area_px=1, source_width_px=5, source_height_px=5
     )
     assert [(region.peak, region.area_px) for region in found] == [(8, 1), (3, 16)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(anomaly_map=MAPS, width=st.integers(1, 60), height=st.integers(1, 60))
+def test_the_length_is_the_largest_distance_between_two_corners_of_its_pixels(
+    anomaly_map: ndarray, width: int, height: int
+) -> None:
+    scale = width / anomaly_map.shape[1], height / anomaly_map.shape[0]
+    some = components(anomaly_map, threshold=0.0, minimum_area_px=1)
+    found = regions(
+        anomaly_map,
+        threshold=0.0,
+        minimum_area_px=1,
+        source_width_px=width,
+        source_height_px=height,
+    )
+    for region, component in zip(found, some, strict=True):
+        ys, xs = np.nonzero(component.mask)
+        corners = np.concatenate([np.stack([xs + x, ys + y], 1) for x in (0, 1) for y in (0, 1)])
+        apart = (corners[:, None] - corners) * scale
+        assert region.length_px == pytest.approx(np.hypot(*apart.T).max(), rel=1e-6)
+
+
+def test_a_scratch_from_corner_to_corner_is_as_long_as_the_diagonal() -> None:
+    (region,) = regions(
+        np.eye(8, dtype=np.float32),
+        threshold=0.5,
+        minimum_area_px=8,
+        source_width_px=400,
+        source_height_px=300,
+    )
+    assert region.length_px == pytest.approx(500)
 
 
 def test_a_source_image_without_pixels_is_refused() -> None:

@@ -87,6 +87,24 @@ def test_coco_has_every_image_and_every_region(tmp_path: Path) -> None:
         assert each["score"] == image["score"]
 
 
+def test_coco_has_lengths_and_millimetres_where_the_verdicts_have_them(tmp_path: Path) -> None:
+    output = str(tmp_path / "output")
+    (row,) = drawn_night.write_night(
+        tmp_path / "archive", output, [Image(name="a/1.png", score=30)]
+    )
+    exported(output, "coco")
+    (found,) = coco_of(output)["annotations"]
+    assert "length_px" not in found
+    sizes = {"x_mm": 3, "y_mm": 1, "width_mm": 1.5, "height_mm": 1, "area_mm2": 1.5}
+    measured = {"region_lengths_px": [18.0], "regions_mm": [sizes | {"length_mm": 1.75}]}
+    table = pa.Table.from_pylist([row | measured], schema=tables.VERDICTS)
+    part = next(Path(output, "verdicts", "a").iterdir())
+    sink.rewrite_verdicts(output, f"a/{part.name}", table)
+    exported(output, "coco")
+    (found,) = coco_of(output)["annotations"]
+    assert found | sizes | {"length_px": 18, "length_mm": 1.75} == found
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 def test_pycocotools_reads_it_and_finds_the_masks_that_are_pngs(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco", reason="needs the extra test")

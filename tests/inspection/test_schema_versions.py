@@ -1,8 +1,9 @@
-"""An output of an older version goes on in it, and every reader opens both versions together."""
+"""An output of an older version goes on in it, and every reader opens all versions together."""
 
 import shutil
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ from vqad.storage import errors
 
 __all__ = ["home", "job", "moments"]
 
-NEW = ("p_value", "witnesses")
+NEWEST = tables.VERDICTS_VERSION
+NEW = {"2": ("p_value", "witnesses"), "3": ("region_lengths_px", "regions_mm")}
 
 
 def parts(job: InspectJob) -> list[Path]:
     return sorted(Path(job.output, "verdicts").rglob("part-*.parquet"))
 
 
-def make_older(parts: list[Path]) -> None:
-    """Write parts again as version 1 had them."""
-    schema = tables.VERDICTS_BY_VERSION["1"]
+def make_older(parts: list[Path], version: str = "1") -> None:
+    """Write parts again as a version had them."""
+    schema = tables.VERDICTS_BY_VERSION[version]
     for part in parts:
         table = pq.ParquetFile(part).read()
         pq.write_table(table.select(schema.names).cast(schema), part, compression="zstd")
@@ -63,14 +65,14 @@ def older(job: InspectJob) -> InspectJob:
 
 
 def test_versions_only_grow_at_the_end_with_columns_that_may_be_null() -> None:
-    older, newer = tables.VERDICTS_BY_VERSION.values()
-    assert newer.names[: len(older)] == older.names
-    assert newer.names[len(older) :] == list(NEW)
-    assert all(newer.field(name).nullable for name in NEW)
-    for version, schema in tables.VERDICTS_BY_VERSION.items():
-        assert tables.verdicts_version(schema) == version
-    assert tables.verdicts_version(older.append(newer.field("p_value"))) == "1"
-    assert tables.verdicts_version(newer.remove(0)) is None
+    assert list(tables.VERDICTS_BY_VERSION) == ["1", *NEW]
+    for older, (version, newer) in pairwise(tables.VERDICTS_BY_VERSION.items()):
+        assert newer.names == [*older[1].names, *NEW[version]]
+        assert all(newer.field(name).nullable for name in NEW[version])
+        assert tables.verdicts_version(newer) == version
+        some = older[1].append(newer.field(NEW[version][0]))
+        assert tables.verdicts_version(some) == older[0]
+    assert tables.verdicts_version(tables.VERDICTS.remove(0)) is None
 
 
 def test_a_new_output_has_the_new_columns(job: InspectJob) -> None:
@@ -81,9 +83,11 @@ def test_a_new_output_has_the_new_columns(job: InspectJob) -> None:
     found = rows(job)
     for row in found:
         assert row["witnesses"] is None  # of the plain form
+        assert row["regions_mm"] is None  # the detector knows no scale
         if row["verdict"] == "reject":
-            assert row["p_value"] is None
+            assert row["p_value"] is row["region_lengths_px"] is None
             continue
+        assert len(row["region_lengths_px"]) == len(row["regions"])
         # The scores of these images are recorded as those of the normal ones.
         others = [each["score"] for each in found if each["category"] == row["category"]]
         num_above = sum(each is not None and each >= row["score"] for each in others)
@@ -113,8 +117,8 @@ def test_a_run_goes_on_in_the_version_that_is_there_and_says_so(older: InspectJo
     assert plan.ledger.version == "1"
     lines = list(dry_run.describe(plan))
     assert lines[1] == (
-        "verdicts of version 1 are there, and the run goes on in it; for the columns of version 2 "
-        "give a new --output"
+        "verdicts of version 1 are there, and the run goes on in it; for the columns of version "
+        f"{NEWEST} give a new --output"
     )
     inspect(older)
     assert set(versions(older)) == {"1"}
@@ -163,18 +167,18 @@ def test_among_parts_of_both_versions_each_keeps_its_own(job: InspectJob) -> Non
     first, *others = parts(job)
     make_older([first])
     part = ledger.read(job.output).entries[rows(job)[-1]["image"]].part
-    # Only some rows of a part of version 2 are redone: the others keep their p-values.
+    # Only some rows of a newer part are redone: the others keep their p-values.
     one = again(job, redo="all", archive=rows(job)[-1]["image"], routing=Routing(category="washer"))
     plan = inspect(one)
     assert plan.ledger.version == "1"
-    assert versions(job) == ["1", *["2"] * len(others)]
+    assert versions(job) == ["1", *[NEWEST] * len(others)]
     redone = pq.ParquetFile(Path(job.output, "verdicts", part)).read().to_pylist()
     assert len({row["run"] for row in redone}) == 2
     assert all(row["p_value"] is not None for row in redone)
     # New parts have the oldest version: then no more parts come to differ from it.
     others[-1].unlink()
     inspect(job)
-    assert Counter(versions(job)) == {"1": 2, "2": len(others) - 1}
+    assert Counter(versions(job)) == {"1": 2, NEWEST: len(others) - 1}
     assert len(runs(job)) == 16
 
 
@@ -182,13 +186,13 @@ def test_parts_of_a_later_program_are_not_written_to(job: InspectJob) -> None:
     inspect(job)
     (part, *_) = parts(job)
     table = pq.ParquetFile(part).read()
-    later = {b"vqad.table": b"verdicts", b"vqad.schema_version": b"3"}
+    later = {b"vqad.table": b"verdicts", b"vqad.schema_version": b"9"}
     pq.write_table(table.replace_schema_metadata(later), part)
     before = part.read_bytes()
     with pytest.raises(errors.ArchiveError) as caught:
         make_plan(again(job, redo="all"))
     assert str(caught.value) == (
-        f"{part} has verdicts of version 3, this program knows 1 to 2; use the program "
+        f"{part} has verdicts of version 9, this program knows 1 to {NEWEST}; use the program "
         "that wrote it, or give another --output"
     )
     assert part.read_bytes() == before
@@ -240,18 +244,21 @@ OF_BOTH = (_pandas_of_both, _pyarrow_of_both, _duckdb_of_both, _polars_of_both)
 
 
 @pytest.mark.parametrize("older", [0, -1])
-def test_parts_of_both_versions_that_lie_in_one_folder_open_together(
+def test_parts_of_several_versions_that_lie_in_one_folder_open_together(
     job: InspectJob, older: int
 ) -> None:
     inspect(job)
     part = parts(job)[older]  # readers take the columns of the first part, unless told otherwise
     make_older([part])
-    num_older = len(pq.ParquetFile(part).read())
+    make_older([parts(job)[1]], "2")
+    assert sorted(set(versions(job))) == ["1", "2", NEWEST]
+    num_older = [len(pq.ParquetFile(each).read()) for each in (part, parts(job)[1])]
     for reader in OF_BOTH:
         found = reader(Path(job.output, "verdicts"))
         assert sorted(row["image"] for row in found) == sorted(runs(job))
         p_values = np.array([row["p_value"] for row in found], float)
-        assert np.isnan(p_values).sum() == num_older > 0
+        assert np.isnan(p_values).sum() == num_older[0] > 0
+        assert sum(row["region_lengths_px"] is None for row in found) == sum(num_older)
 
 
 def test_an_evaluation_reads_both_versions(job: InspectJob, tmp_path: Path) -> None:

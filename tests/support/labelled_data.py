@@ -59,7 +59,7 @@ def write_part(
         **dict.fromkeys(tables.VERDICTS.names, ""),
         **dict.fromkeys(("codes_changed", "width_px", "height_px", "source_bytes"), 1),
         **dict.fromkeys(("source_modified_at", "inspected_at"), 0),
-        **dict.fromkeys(("p_value", "witnesses")),
+        **dict.fromkeys(("p_value", "witnesses", "region_lengths_px", "regions_mm")),
         "category": category,
         "regions": [],
         "model_version": "v",

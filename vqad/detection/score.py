@@ -19,7 +19,7 @@ from vqad.detection.anomaly_map import Box, bounding_box
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A defective region: box, area and peak (grey levels), in pixels of the source image."""
+    """A defective region: box, area, length and peak (grey levels), in source image pixels."""
 
     x_px: int
     y_px: int
@@ -27,6 +27,7 @@ class Region:
     height_px: int
     area_px: int
     peak: float
+    length_px: float  # largest distance between two of its points
 
 
 def score(anomaly_map: AnomalyMap, *, minimum_area_px: int) -> float:
@@ -158,7 +159,19 @@ def _to_source(component: Component, *, shape: tuple[int, ...], source: tuple[in
         height_px=rows.stop - rows.start,
         area_px=max(1, round(component.area_px * area_scale)),
         peak=component.peak,
+        length_px=_length(component.mask, width=source[1] / shape[1], height=source[0] / shape[0]),
     )
+
+
+def _length(mask: Bool[ndarray, "rows cols"], *, width: float, height: float) -> float:
+    """The largest distance between two points of a region whose pixels have this size."""
+    rows = np.flatnonzero(mask.any(1))
+    # Both points are corners of a pixel that is the first or the last one of its row.
+    first, last = mask[rows].argmax(1), mask.shape[1] - mask[rows, ::-1].argmax(1)
+    xs = np.concatenate([first, last, first, last]) * width
+    ys = np.concatenate([rows, rows, rows + 1, rows + 1]) * height
+    hull = cv2.convexHull(np.stack([xs, ys], 1).astype(np.float32))[:, 0]
+    return float(np.linalg.norm(hull[:, None] - hull, axis=2).max())
 
 
 def _largest_area(mask: Bool[ndarray, "height width"]) -> int:

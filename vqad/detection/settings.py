@@ -21,10 +21,10 @@ from vqad.model.resample import ResampleOptions
 from vqad.model.segmenter import SegmenterConfig
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 6
+FORMAT_VERSION: Final = 7
 # 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
-# always the second reading.
-READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6)
+# always the second reading, 1 to 6 no px_per_mm.
+READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
 
 GREY_LEVELS: Final = "grey levels"
 # Of the form `full`: a guess. A defect of a million deviations would be a mistake.
@@ -50,6 +50,7 @@ class Settings:
     form: Form = "plain"  # the paper's map, or that joined with the surprisal of the codes
     usual: Usual | None = None  # surprisal of normal images; of the joined form
     turned_reading: bool = True  # the prior reads textures and rotatable objects twice
+    px_per_mm: float | None = None  # pixels of the source image in a millimetre, where it is known
     bits: int = 16  # significant bits of values in 16-bit files, which are divided by 2^bits - 1
     unit: str = GREY_LEVELS  # of maps, scores and threshold
     witnesses: tuple[Witness, ...] = ()  # of the form full, in the order of their weights
@@ -84,6 +85,8 @@ class Settings:
                 f"threshold must be in [0, {largest:.1f}), the {self.unit} of a score, "
                 f"got {self.threshold}"
             )
+        if self.px_per_mm is not None and not 0 < self.px_per_mm < math.inf:
+            raise ValueError(f"px_per_mm must be above 0, got {self.px_per_mm}")
         if self.bits not in (*decoding.CAMERA_BITS, 16):
             known = ", ".join(map(str, decoding.CAMERA_BITS))
             raise ValueError(f"bits must be one of {known} or 16, got {self.bits}")

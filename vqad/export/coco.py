@@ -67,7 +67,7 @@ class _Entries:
             number = self.counts["annotations"]
             ids = {"id": number, "image_id": image_id, "category_id": category_id}
             found = _annotation(row, region, masks[at] if masks else None)
-            _write(self.annotations, number, ids | found)
+            _write(self.annotations, number, ids | found | _lengths(row, at))
 
     def categories(self) -> list[dict[str, Any]]:
         return [
@@ -88,6 +88,13 @@ def _image(image_id: int, row: Row, archive: str) -> dict[str, Any]:
         "height": row["height_px"],
         **{name: row[name] for name in _COLUMNS},
     }
+
+
+def _lengths(row: Row, at: int) -> dict[str, float]:
+    """Length and size in millimetres of one region, where its row has them."""
+    pixels, millimetres = row["region_lengths_px"], row["regions_mm"]
+    found = {} if pixels is None else {"length_px": pixels[at]}
+    return found | ({} if millimetres is None else millimetres[at])
 
 
 def _annotation(row: Row, region: dict[str, Any], mask: SourceMask | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from vqad.detection.same_fit import SameFit
 from vqad.detection.settings import Settings
 from vqad.inspection import sink
 from vqad.inspection.part_maps import PartMaps
+from vqad.inspection.region_columns import region_columns
 from vqad.storage import files, lease, output_layout
 
 _NUM_WORKERS: Final = 4  # threads; each has one part in memory
@@ -147,7 +148,7 @@ def _judge(row: Row, maps: PartMaps, fit: SameFit) -> Row | None:
     judged = {
         "verdict": verdict,
         "threshold": threshold,
-        "regions": [vars(each) for each in found],
+        **region_columns(found, settings),
         "p_value": p_value(row["score"], fit.settings.normal_scores),
     }
     return common | {name: value for name, value in judged.items() if name in row}

@@ -16,6 +16,7 @@ from vqad import tables
 from vqad.detection import saved_detector, versions
 from vqad.detector import Detector
 from vqad.inspection.job import LATEST, shadow_pairs
+from vqad.inspection.region_columns import region_columns
 from vqad.storage.errors import VqadError
 
 # The columns of a verdict that depend on the detector.
@@ -23,7 +24,7 @@ OWN: Final = tuple(
     tables.VERDICTS.field(name)
     for name in (
         *("verdict", "score", "threshold", "codes_changed", "regions"),
-        *("model_version", "p_value", "witnesses"),
+        *("model_version", "p_value", "witnesses", "region_lengths_px", "regions_mm"),
     )
 )
 SHADOW: Final = pa.struct(OWN)
@@ -104,7 +105,7 @@ def judged(row: Mapping[str, Any], detector: Detector, found: Any, at: int) -> d
         "score": found.scores[at],
         "threshold": detector.settings.threshold,
         "codes_changed": found.codes_changed[at],
-        "regions": [vars(region) for region in regions],
+        **region_columns(regions, detector.settings),
         "model_version": detector.version,
         "p_value": found.p_values[at],
         "witnesses": _witnesses(found.shares[at]),
