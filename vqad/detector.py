@@ -10,7 +10,7 @@ files that do not match the hashes and sizes in the detector's record.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
 from vqad.detection import anomaly_map, area_score, saved_detector, score, surprisal, witnesses
-from vqad.detection.evidence import Evidence
+from vqad.detection.evidence import Evidence, Inspection
 from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.p_value import p_value
 from vqad.detection.saved_detector import Parts
@@ -28,6 +28,9 @@ from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import DetectorError
+from vqad.detection.whole_images import Whole, inspection_of, look_at
+from vqad.images.decoding import WholeImage
+from vqad.images.tiles import TileGrid
 from vqad.model.finite import NotFiniteError, check_finite, is_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
@@ -35,20 +38,6 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import Resampled, in_runs, likelihood_of
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """The result of inspecting a batch; every list has one entry per image."""
-
-    verdicts: list[str]  # normal or defect
-    scores: list[float]  # in the settings' unit, as the maps
-    p_values: list[float | None]  # of the scores among those of normal images; see `p_value`
-    shares: list[dict[str, float]]  # of each witness in the score; empty but in the full form
-    codes_changed: list[int]
-    anomaly_maps: list[AnomalyMap]
-    codes: Codes
-    restored_codes: Codes
 
 
 class Detector:
@@ -131,6 +120,18 @@ class Detector:
             codes=found.codes,
             restored_codes=found.restored_codes,
         )
+
+    def inspect_whole(
+        self, image: WholeImage, grid: TileGrid | None = None, *, batch_size: int = 16
+    ) -> tuple[Inspection, Whole]:
+        """Judge one image by its tiles; those of the settings, or of another grid.
+
+        At most ``batch_size`` tiles are inspected at once. Raises as `inspect` does, and ValueError
+        for an image that is smaller than a tile.
+        """
+        with self._named_in_errors():
+            whole = look_at(self, image, grid, batch_size=batch_size)
+            return inspection_of(whole, self.settings), whole
 
     @torch.inference_mode()
     def evidence(self, batch: Images) -> Evidence:
@@ -246,7 +247,9 @@ class Detector:
         return score.regions(
             anomaly_map,
             threshold=self.settings.threshold,
-            minimum_area_px=self.settings.minimum_area_px,
+            minimum_area_px=self.settings.minimum_map_area_px(
+                anomaly_map.shape, source_px=(source_width_px, source_height_px)
+            ),
             source_width_px=source_width_px,
             source_height_px=source_height_px,
         )

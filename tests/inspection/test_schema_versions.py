@@ -18,7 +18,8 @@ import torch
 
 from tests.support.inspection_by_hand import again, home, inspect, job, moments, rows, runs
 from vqad import tables
-from vqad.detector import Detector, Inspection
+from vqad.detection.evidence import Inspection
+from vqad.detector import Detector
 from vqad.evaluation import results
 from vqad.images.routing import Routing
 from vqad.inspection import dry_run, ledger, sink

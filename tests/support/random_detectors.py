@@ -14,10 +14,11 @@ from torch import Tensor
 
 from tests.model.test_vqvae import CONFIG, model_of
 from tests.training.test_networks import PRIOR, drawn_pixels
+from vqad.detection.evidence import Inspection
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detection.weights import DetectorError
-from vqad.detector import Detector, Inspection
+from vqad.detector import Detector
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import ResampleOptions

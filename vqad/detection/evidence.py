@@ -1,4 +1,4 @@
-"""What a detector finds in a batch of images before it judges them."""
+"""What a detector finds in a batch of images, before and after it judges them."""
 
 from dataclasses import dataclass
 
@@ -16,3 +16,17 @@ class Evidence:
     differences: list[AnomalyMap]  # eq. 6, filtered; grey levels
     surprisals: list[Surprisal]  # nats; empty in the plain form
     local_fields: list[dict[str, Field]]  # of what needs no network; none but in the full form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """The result of inspecting a batch; every list has one entry per image."""
+
+    verdicts: list[str]  # normal or defect
+    scores: list[float]  # in the settings' unit, as the maps
+    p_values: list[float | None]  # of the scores among those of normal images; see `p_value`
+    shares: list[dict[str, float]]  # of each witness in the score; empty but in the full form
+    codes_changed: list[int]
+    anomaly_maps: list[AnomalyMap]
+    codes: Codes
+    restored_codes: Codes

@@ -28,7 +28,7 @@ from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
 from vqad.detection.local_residuals import UsualPlaces, residuals, usual_places
 from vqad.detection.shared_neighbours import MOST_SHARED, SharedNeighbours, fit_shared
 
-Field = Float32[ndarray, "grid grid"]  # places on each side
+Field = Float32[ndarray, "grid_rows grid_cols"]  # of places; square, but for a whole image of tiles
 
 MOST_IN_BANK: Final = 64  # images; 50 and 100 of them did alike on the products that were tried
 _WEIGHTS: Final = (1 / 3, 2 / 3)  # of L and M

@@ -15,6 +15,7 @@ from vqad.detection.surprisal import LARGEST_DIFFERENCE, Form, Usual
 from vqad.detection.weights import DetectorError
 from vqad.detection.witnesses import Witness, weights
 from vqad.images import decoding
+from vqad.images.tiles import Tiling
 from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
@@ -23,7 +24,7 @@ from vqad.model.vqvae import VQVAEConfig
 
 FORMAT_VERSION: Final = 7
 # 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
-# always the second reading, 1 to 6 no px_per_mm.
+# always the second reading, 1 to 6 neither px_per_mm nor tiles.
 READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
 
 GREY_LEVELS: Final = "grey levels"
@@ -57,6 +58,7 @@ class Settings:
     local_statistics: LocalStatisticsConfig | None = None  # of the form full
     area_rule: AreaRule | None = None  # of the form full
     segmenter: SegmenterConfig | None = None  # of the form full, where it has one
+    tiling: Tiling | None = None  # of the source images; None if each is looked at as a whole
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 
@@ -69,6 +71,18 @@ class Settings:
         """
         crossed = self.found.cross_fitted_scores if self.form == "full" else []
         return self.found.night_scores or crossed or self.found.held_out_scores
+
+    def minimum_map_area_px(self, shape: tuple[int, ...], *, source_px: tuple[int, int]) -> int:
+        """The minimum area in pixels of a map of (height, width) ``shape``.
+
+        ``source_px`` are width and height of the source image. The map of an image with tiles may
+        be smaller than all its tiles at the size of the model's input.
+        """
+        if self.tiling is None:
+            return self.minimum_area_px
+        side = self.tiling.tile_px / self.vqvae.image_size_px  # px of the source, of an input pixel
+        inputs = source_px[0] * source_px[1] / side**2
+        return max(1, round(self.minimum_area_px * shape[0] * shape[1] / inputs))
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no sensible verdict."""
@@ -98,6 +112,8 @@ class Settings:
                 raise ValueError(
                     f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
                 )
+        if self.tiling is not None and self.form == "joined":
+            raise ValueError("the form joined takes no tiles: use plain or full")
         if self.form != "plain":
             self._check_usual()
         if self.form == "full":

@@ -24,6 +24,7 @@ from vqad.images.bmp_masks import decode_masked, masks_of
 from vqad.images.headers import Header, ImageError, pillow_warnings, probe
 from vqad.images.jpeg_end import ends_early
 from vqad.images.orientation import turned_upright
+from vqad.images.roi import resized
 
 # Guesses: ten times the pixels of a large industrial camera, and their size at 16 bits a channel.
 MAX_PIXELS: Final = 100_000_000
@@ -85,6 +86,52 @@ def decode(
     header = _header(data, max_pixels, max_bytes)
     with memory.DECODING.reserved(memory.decoding_bytes(header)):
         return _decode(data, header, size_px, with_values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeImage:
+    """An image in its own size, of which tiles are cut. Its pixels are in memory once."""
+
+    source: Integer[np.ndarray, "height width 3"]  # uint8 or uint16
+    is_rgb: bool  # else BGR: only tiles are converted, because a converted copy would be a second
+    values: SourceValues | None = None  # if asked for
+
+    @property
+    def height_px(self) -> int:
+        """Rows, after EXIF rotation."""
+        return self.source.shape[0]
+
+    @property
+    def width_px(self) -> int:
+        """Columns, after EXIF rotation."""
+        return self.source.shape[1]
+
+    def tile(self, top: int, left: int, *, tile_px: int, size_px: int) -> Pixels:
+        """A square of the image at the model's input size, RGB."""
+        return self._resized(self.source[top : top + tile_px, left : left + tile_px], size_px)
+
+    def small(self, size_px: int) -> Pixels:
+        """All of the image, squashed to a square, RGB."""
+        return self._resized(self.source, size_px)
+
+    def _resized(self, part: np.ndarray, size_px: int) -> Pixels:
+        pixels = resized(part, (size_px, size_px))
+        return pixels if self.is_rgb else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def decode_whole(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    with_values: bool = False,
+) -> WholeImage:
+    """Decode one image file in its own size; raises ``ImageError``."""
+    header = _header(data, max_pixels, max_bytes)
+    with memory.DECODING.reserved(memory.decoding_bytes(header)):
+        source = _source(data, header)
+        values = _values(source) if with_values else None
+    return WholeImage(source=source, is_rgb=_is_by_pillow(header), values=values)
 
 
 def decode_source(data: bytes) -> UInt8[np.ndarray, "height width 3"]:

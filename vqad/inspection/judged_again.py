@@ -141,7 +141,7 @@ def _judge(row: Row, maps: PartMaps, fit: SameFit) -> Row | None:
         found = score.regions(
             anomaly_map,
             threshold=threshold,
-            minimum_area_px=settings.minimum_area_px,
+            minimum_area_px=_area_px(anomaly_map, row, settings),
             source_width_px=row["width_px"],
             source_height_px=row["height_px"],
         )
@@ -159,5 +159,10 @@ def _map_of(row: Row, maps: PartMaps, settings: Settings) -> AnomalyMap | None:
     found = maps.of(row["image"])
     if found is None or settings.form != "full":
         return found
-    level = score.score(found, minimum_area_px=settings.minimum_area_px)
+    level = score.score(found, minimum_area_px=_area_px(found, row, settings))
     return found if level == row["score"] else None
+
+
+def _area_px(anomaly_map: AnomalyMap, row: Row, settings: Settings) -> int:
+    source_px = row["width_px"], row["height_px"]
+    return settings.minimum_map_area_px(anomaly_map.shape, source_px=source_px)
