@@ -16,6 +16,7 @@ from tests.support.random_detectors import assert_refused, detector_of, replace_
 from vqad import detector
 from vqad.detection import weights
 from vqad.detection.saved_categories import current_version, saved_categories
+from vqad.detection.settings import FORMAT_VERSION
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.storage.folder_names import readable_name
@@ -102,8 +103,11 @@ def test_a_detector_of_the_first_format_is_of_the_plain_form(models: str, saved:
 
 
 def test_another_format_version_is_refused_with_both(models: str, saved: Path) -> None:
-    rewrite(saved, lambda record: record.update(format_version=7))
-    message = f"{saved} has format version 7, this program reads 1 to 6; train again"
+    newer = FORMAT_VERSION + 1
+    rewrite(saved, lambda record: record.update(format_version=newer))
+    message = (
+        f"{saved} has format version {newer}, this program reads 1 to {FORMAT_VERSION}; train again"
+    )
     assert_refused(models, message)
 
 
