@@ -20,7 +20,8 @@ class _Remembering:
     """A prior that repeats a pass only if a code has changed since the last one."""
 
     def __init__(self, prior: PixelSNAIL) -> None:
-        self.prior, self.codes, self.logits = prior, torch.empty(0), torch.empty(0)
+        self.prior = prior
+        self.codes = self.logits = torch.empty(0, device=prior.embedding.weight.device)
 
     def __call__(self, codes: Codes) -> Logits:
         if not torch.equal(self.codes, codes):

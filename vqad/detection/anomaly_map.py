@@ -6,16 +6,19 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
+from torch import Tensor
 
 from vqad.array_types import AnomalyMap
+from vqad.detection import image_threads
+from vqad.detection.bilateral import bilateral
 from vqad.model.finite import NotFiniteError
 
 # The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper has no numbers for it; these
 # are chosen for this project, and distances scale with the size.
 _REFERENCE_SIZE_PX = 256
 _RADIUS_PX = 10
-_SIGMA_SPACE_PX = 75
-_SIGMA_COLOUR = 75  # grey levels, at any size
+_SIGMA_SPACE_PX = 75.0
+_SIGMA_COLOUR = 75.0  # grey levels, at any size
 
 # Pixels that the widest vector registers process at once. The filter rounds the remaining pixels at
 # the end of a row differently.
@@ -32,13 +35,17 @@ def difference(
     Raises NotFiniteError if a decoding is not finite: such a map would pass for normal.
     """
     anomaly_map = np.linalg.norm(restored - direct, axis=2) * np.float32(255)
-    if not np.isfinite(anomaly_map).all():
-        num_broken = np.count_nonzero(~np.isfinite(anomaly_map))
+    _check_finite(anomaly_map)
+    return anomaly_map
+
+
+def _check_finite(maps: ndarray) -> None:
+    if not np.isfinite(maps).all():
+        num_broken = np.count_nonzero(~np.isfinite(maps))
         raise NotFiniteError(
-            f"the decodings are not finite at {num_broken} of {anomaly_map.size} pixels; "
+            f"the decodings are not finite at {num_broken} of {maps.size} pixels; "
             "train the detector again, or inspect in float32"
         )
-    return anomaly_map
 
 
 def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
@@ -52,24 +59,29 @@ def smooth(anomaly_map: AnomalyMap, *, input_size_px: int) -> AnomalyMap:
     smoothed = np.zeros_like(anomaly_map)
     if not anomaly_map.any():
         return smoothed
-    scale = input_size_px / _REFERENCE_SIZE_PX
-    radius = max(1, round(_RADIUS_PX * scale))
+    radius, sigma_space_px = _radius_and_sigma(input_size_px)
     # The result has to equal in bits that of filtering the whole map. Nothing spreads further than
     # the radius. But the filter rounds differently within another radius of the edges of its input,
     # and at the ends of vectors: hence the margin. And unless the box is the whole map, it has a
     # pixel that is zero, so the range of values, which the filter's table depends on, is the same.
     box = bounding_box(anomaly_map, margin_px=2 * radius + _LANES_PX)
     smoothed[box] = cv2.bilateralFilter(
-        np.ascontiguousarray(anomaly_map[box]), 2 * radius, _SIGMA_COLOUR, _SIGMA_SPACE_PX * scale
+        np.ascontiguousarray(anomaly_map[box]), 2 * radius, _SIGMA_COLOUR, sigma_space_px
     )
     return smoothed
+
+
+def _radius_and_sigma(input_size_px: int) -> tuple[int, float]:
+    """Radius and sigma in space of the filter, in pixels."""
+    scale = input_size_px / _REFERENCE_SIZE_PX
+    return max(1, round(_RADIUS_PX * scale)), _SIGMA_SPACE_PX * scale
 
 
 def maps_of_pairs(
     num: int,
     changed: Sequence[int],
-    direct: Float32[ndarray, "changed height width 3"],
-    restored: Float32[ndarray, "changed height width 3"],
+    direct: Float32[Tensor, "changed height width 3"],
+    restored: Float32[Tensor, "changed height width 3"],
     *,
     size_px: int,
     filtered: bool = True,
@@ -79,11 +91,31 @@ def maps_of_pairs(
     Unless ``filtered``, they are eq. 6 without the bilateral filter.
     """
     maps = [np.zeros((size_px, size_px), np.float32) for _ in range(num)]
-    for at, one, other in zip(changed, direct, restored, strict=True):
-        maps[at] = difference(one, other)
-        if filtered:
-            maps[at] = smooth(maps[at], input_size_px=size_px)
+    of_pairs = _on_gpu if direct.is_cuda else _on_cpu
+    if len(changed):
+        for at, found in zip(changed, of_pairs(direct, restored, size_px, filtered), strict=True):
+            maps[at] = found
     return maps
+
+
+def _on_cpu(direct: Tensor, restored: Tensor, size_px: int, filtered: bool) -> Sequence[AnomalyMap]:
+    def of_pair(one: ndarray, other: ndarray) -> AnomalyMap:
+        found = difference(one, other)
+        return smooth(found, input_size_px=size_px) if filtered else found
+
+    return image_threads.of_each(of_pair, direct.numpy(), restored.numpy())
+
+
+def _on_gpu(direct: Tensor, restored: Tensor, size_px: int, filtered: bool) -> Sequence[AnomalyMap]:
+    maps = (restored - direct).norm(dim=-1) * 255
+    if filtered:
+        radius_px, sigma_space_px = _radius_and_sigma(size_px)
+        maps = bilateral(
+            maps, radius_px=radius_px, sigma_colour=_SIGMA_COLOUR, sigma_space_px=sigma_space_px
+        )
+    found = maps.cpu().numpy()
+    _check_finite(found)
+    return list(found)
 
 
 def bounding_box(anomaly_map: AnomalyMap, *, margin_px: int) -> Box:

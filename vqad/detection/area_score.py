@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
-from vqad.detection import score
+from vqad.detection import image_threads, score
 
 UNIT: Final = "deviations of normal images, from 10"
 USUAL_SCORE: Final = 10.0
@@ -187,13 +187,11 @@ def judged(
     minimum_area_px: int,
 ) -> tuple[list[float], list[AnomalyMap]]:
     """The score of each field, and the map that agrees with it."""
-    scores = [area_score(field, rule.usual) for field in fields]
-    maps = [
-        agreeing_map(
-            rule.map_of(field, size_px=size_px),
-            image_score=image_score,
-            minimum_area_px=minimum_area_px,
-        )
-        for field, image_score in zip(fields, scores, strict=True)
-    ]
-    return scores, maps
+
+    def of_field(field: Float32[ndarray, "rows cols"]) -> tuple[float, AnomalyMap]:
+        found = area_score(field, rule.usual)
+        wide = rule.map_of(field, size_px=size_px)
+        return found, agreeing_map(wide, image_score=found, minimum_area_px=minimum_area_px)
+
+    both = image_threads.of_each(of_field, fields)
+    return [found for found, _ in both], [anomaly_map for _, anomaly_map in both]

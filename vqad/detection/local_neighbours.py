@@ -64,7 +64,7 @@ class LocalNeighbours:
         return white_distance, local_distance
 
     def _nearest(self, white: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
-        found = torch.full((2, *white.shape[:3]), torch.inf)
+        found = torch.full((2, *white.shape[:3]), torch.inf, device=white.device)
         for (down, right), local_lengths in self._local_lengths.items():
             (rows, cols), (bank_rows, bank_cols) = _overlap(self.bank.shape, down, right)
             for at, row in enumerate(range(rows.start, rows.stop)):

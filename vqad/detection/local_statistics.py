@@ -21,6 +21,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from torch import Tensor, nn
 
+from vqad.detection import image_threads
 from vqad.detection.image_context import ImageContext, fit_context, no_context
 from vqad.detection.local_features import FeatureOptions, features
 from vqad.detection.local_gaussian import fit_gaussian
@@ -88,14 +89,14 @@ class LocalStatistics(nn.Module):
         self._usual: UsualPlaces | None = None
 
     def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
-        """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
-        return features_of(pictures, self.config.features)
+        """Features (num, rows, cols, channels) of pictures, RGB in [0, 1], on the own device."""
+        return features_of(pictures, self.config.features).to(self.centre.device)
 
     def distances(self, found: Float32[Tensor, "num rows cols channels"]) -> ndarray:
         """Smoothed distances L and M, (2, num, rows, cols), of features."""
         context, neighbours = self._parts()
         both = neighbours.distances(context.left(found))
-        return np.stack([[smooth(field) for field in one.numpy()] for one in both])
+        return np.stack([[smooth(field) for field in one.cpu().numpy()] for one in both])
 
     @torch.inference_mode()
     def residuals(
@@ -111,7 +112,7 @@ class LocalStatistics(nn.Module):
 
     def fields(self, distances: Float32[ndarray, "2 num rows cols"]) -> list[Field]:
         """One field of each image from its distances."""
-        mean, deviation, largest = self.standard.numpy().T[..., None, None, None]
+        mean, deviation, largest = self.standard.cpu().numpy().T[..., None, None, None]
         standardised = (distances - mean) / deviation / largest
         weights = np.array(_WEIGHTS, np.float32)[:, None, None, None]
         return list((weights * standardised).sum(0))
@@ -123,6 +124,10 @@ class LocalStatistics(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._unpacked = self._usual = None  # they were made of the parts before
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "LocalStatistics":
+        self._unpacked = self._usual = None  # the parts move to another device
+        return super()._apply(*args, **kwargs)
 
     def _parts(self) -> tuple[ImageContext, LocalNeighbours | SharedNeighbours]:
         """The parts in single precision, made once."""
@@ -204,7 +209,8 @@ def mean_deviation_largest(
 
 def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:
     """Features (num, rows, cols, channels) of pictures, RGB in [0, 1]."""
-    return torch.from_numpy(np.stack([features(one, options) for one in pictures]))
+    found = image_threads.of_each(lambda one: features(one, options), pictures)
+    return torch.from_numpy(np.stack(found))
 
 
 def smooth(field: Field) -> Field:

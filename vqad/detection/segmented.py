@@ -30,4 +30,4 @@ def segmented(
     segmenter: Segmenter, residuals: Float32[Tensor, "num channels rows cols"]
 ) -> list[Field]:
     """One field of each image, its smoothed logits; ``segmenter`` is in evaluation mode."""
-    return [smooth(logits) for logits in segmenter(residuals).numpy()]
+    return [smooth(logits) for logits in segmenter(residuals).cpu().numpy()]

@@ -35,7 +35,11 @@ class KeyValueCache:
         sources = maps[moved]
 
         def first(features: Tensor) -> Tensor:
-            # Whole maps are copied as one; an assignment by positions goes from number to number.
+            if features.is_cuda:
+                features[moved] = features.index_select(0, sources)
+                return features[: len(maps)]
+            # On a CPU whole maps are copied as one; an assignment by positions goes from number to
+            # number.
             for to, source in zip(moved.tolist(), features.index_select(0, sources), strict=True):
                 features[to] = source
             return features[: len(maps)]

@@ -35,6 +35,7 @@ from vqad.training.loop import (
 )
 
 BATCH_SIZE = 16  # images per pass without gradients
+_BATCH_SIZE_ON_GPU = 256
 
 
 class OnDisk:
@@ -190,12 +191,13 @@ def code_maps(
     model.eval()
     every = variations(kind) if jitter == NO_JITTER else None
     num_rounds = num_variations if every is None else min(num_variations, every)
-    starts = [(n, at) for n in range(num_rounds) for at in range(0, len(pixels), BATCH_SIZE)]
+    step = _batch_size(pixels.device)
+    starts = [(n, at) for n in range(num_rounds) for at in range(0, len(pixels), step)]
     size = model.config.latent_size
     maps = torch.zeros(num_rounds * len(pixels), size, size, dtype=torch.int64)
     maps = maps.to(pixels.device)
     for n, at in starts[data_parallel.part_of(len(starts))]:
-        images = _batch(pixels[at : at + BATCH_SIZE])
+        images = _batch(pixels[at : at + step])
         first = n * len(pixels) + at
         if every is None:
             images = augment(images, kind, generator_of(seed, first), jitter)
@@ -242,7 +244,7 @@ def prior_nats(model: PixelSNAIL, maps: Codes) -> float:
     """Mean negative log-likelihood of a code, in nats."""
     model.eval()
     total = torch.zeros((), device=maps.device)
-    for chunk in maps[data_parallel.part_of(len(maps))].split(BATCH_SIZE):
+    for chunk in maps[data_parallel.part_of(len(maps))].split(_batch_size(maps.device)):
         if len(chunk):
             with autocast(maps.device):
                 total += model.loss(chunk) * len(chunk)
@@ -252,8 +254,13 @@ def prior_nats(model: PixelSNAIL, maps: Codes) -> float:
 
 def batches(pixels: Pixels) -> Iterator[tuple[int, Images]]:
     """Images of decoded pixels in batches, each with the position of its first image."""
-    for at in range(0, len(pixels), BATCH_SIZE):
-        yield at, _batch(pixels[at : at + BATCH_SIZE])
+    step = _batch_size(pixels.device)
+    for at in range(0, len(pixels), step):
+        yield at, _batch(pixels[at : at + step])
+
+
+def _batch_size(device: torch.device) -> int:
+    return _BATCH_SIZE_ON_GPU if device.type == "cuda" else BATCH_SIZE
 
 
 def _batch(pixels: Tensor) -> Images:
