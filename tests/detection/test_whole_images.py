@@ -18,7 +18,7 @@ from vqad.detection.local_residuals import num_channels
 from vqad.detection.local_statistics import Field, LocalStatisticsConfig
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import unknown
-from vqad.detection.whole_images import inspection_of, look_at, map_size
+from vqad.detection.whole_images import MapSize, Whole, inspection_of, look_at
 from vqad.detection.witnesses import LOCAL, WEIGHTS, Witness
 from vqad.images.decoding import WholeImage, decode_whole
 from vqad.images.tensors import to_images, to_tensor
@@ -30,6 +30,14 @@ TILING = Tiling(tile_px=48, overlap_px=12)
 
 def image_of(pixels: np.ndarray) -> WholeImage:
     return WholeImage(source=pixels, is_rgb=True)
+
+
+def size_of(whole: Whole, settings: Settings) -> MapSize:
+    return whole_images.map_size(
+        whole.grid,
+        size_px=settings.vqvae.image_size_px,
+        minimum_area_px=settings.minimum_area_px,
+    )
 
 
 def drawn(height_px: int, width_px: int) -> np.ndarray:
@@ -118,7 +126,7 @@ def test_a_defect_across_seams_is_one_region(form: str, plain: Settings, full: S
     whole = look_at(Bright(settings), image_of(pixels))
     found = inspection_of(whole, settings)
     (anomaly_map,) = found.anomaly_maps
-    size = map_size(whole.grid, settings)
+    size = size_of(whole, settings)
     assert found.verdicts == ["defect"]
     (region,) = score.regions(
         anomaly_map,
@@ -160,7 +168,7 @@ def test_a_large_map_is_reduced_by_the_largest_values(
         whole = look_at(Bright(settings), image_of(pixels))
         found = inspection_of(whole, settings)
         monkeypatch.undo()
-        (anomaly_map,), size = found.anomaly_maps, map_size(whole.grid, settings)
+        (anomaly_map,), size = found.anomaly_maps, size_of(whole, settings)
         assert anomaly_map.size <= 3000
         assert found.verdicts == exact.verdicts == ["defect"]
         assert found.scores[0] == pytest.approx(exact.scores[0], rel=0.2)

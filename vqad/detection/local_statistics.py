@@ -36,7 +36,7 @@ _WEIGHTS: Final = (1 / 3, 2 / 3)  # of L and M
 _SMOOTHING_CELLS: Final = 0.75
 # Of normal images that are all equal, whose distances are all 0; those of photographs are several.
 _SMALLEST_DEVIATION: Final = 1e-3
-_SMALLEST_LARGEST: Final = 1.0  # deviations
+SMALLEST_LARGEST: Final = 1.0  # deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def mean_deviation_largest(
     """Mean and deviation over normal images, and the usual largest value in deviations above it."""
     mean, deviation = float(fields.mean()), max(float(fields.std()), smallest_deviation)
     largest = float(np.median(((fields - mean) / deviation).max((1, 2))))
-    return mean, deviation, max(largest, _SMALLEST_LARGEST)
+    return mean, deviation, max(largest, SMALLEST_LARGEST)
 
 
 def features_of(pictures: Iterable[ndarray], options: FeatureOptions) -> Tensor:

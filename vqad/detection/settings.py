@@ -80,9 +80,12 @@ class Settings:
         """
         if self.tiling is None:
             return self.minimum_area_px
-        side = self.tiling.tile_px / self.vqvae.image_size_px  # px of the source, of an input pixel
-        inputs = source_px[0] * source_px[1] / side**2
-        return max(1, round(self.minimum_area_px * shape[0] * shape[1] / inputs))
+        return self.tiling.area_in_map(
+            self.minimum_area_px,
+            size_px=self.vqvae.image_size_px,
+            shape=shape,
+            source_px=source_px,
+        )
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no sensible verdict."""

@@ -39,7 +39,9 @@ BATCH_SIZE: Final = 16  # tiles that are inspected at once
 class TileInspector(Protocol):
     """A detector, as far as tiles need it."""
 
-    settings: Settings
+    @property
+    def settings(self) -> Settings:
+        """The size of its input, and the bits of 16-bit files."""
 
     def evidence(self, batch: Images) -> Evidence:
         """What it finds in a batch of tiles."""
@@ -159,13 +161,16 @@ class MapSize:
         return cv2.resize(field, (cols, rows), interpolation=cv2.INTER_LINEAR).clip(0)
 
 
-def map_size(grid: TileGrid, settings: Settings) -> MapSize:
-    """The size of the map of an image with these tiles."""
-    shape = grid.shape(grid.places_of_map(settings.vqvae.image_size_px))
-    source_px = grid.width_px, grid.height_px
-    return MapSize(
-        shape=shape, minimum_area_px=settings.minimum_map_area_px(shape, source_px=source_px)
+def map_size(grid: TileGrid, *, size_px: int, minimum_area_px: int) -> MapSize:
+    """The size of the map of an image with these tiles.
+
+    ``size_px`` is the side of the model's input, ``minimum_area_px`` that of a defect in it.
+    """
+    shape = grid.shape(grid.places_of_map(size_px))
+    area_px = grid.tiling.area_in_map(
+        minimum_area_px, size_px=size_px, shape=shape, source_px=(grid.width_px, grid.height_px)
     )
+    return MapSize(shape=shape, minimum_area_px=area_px)
 
 
 def strongest(whole: Field, *, places: int) -> Float32[np.ndarray, "places places"]:
@@ -183,7 +188,11 @@ def places_of(whole: Field, grid: TileGrid) -> int:
 
 def judged(whole: Whole, settings: Settings) -> tuple[float, AnomalyMap]:
     """The score of an image, and the map that agrees with it."""
-    size = map_size(whole.grid, settings)
+    size = map_size(
+        whole.grid,
+        size_px=settings.vqvae.image_size_px,
+        minimum_area_px=settings.minimum_area_px,
+    )
     if settings.form == "plain":
         found = whole.fields[DIFFERENCE]
         return score.score(found, minimum_area_px=size.minimum_area_px), found

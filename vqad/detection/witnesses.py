@@ -21,7 +21,7 @@ import numpy as np
 
 from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal
-from vqad.detection.local_statistics import Field, mean_deviation_largest
+from vqad.detection.local_statistics import SMALLEST_LARGEST, Field, mean_deviation_largest
 from vqad.detection.surprisal import CellMap, Surprisal, Usual
 
 LOCAL: Final = "local statistics"
@@ -88,6 +88,24 @@ def measure_witness(name: str, fields: Sequence[Field], *, weight: float) -> Wit
         mean=mean,
         deviation=deviation,
         largest=largest,
+    )
+
+
+def measure_large(name: str, fields: Sequence[Field], *, weight: float) -> Witness:
+    """A witness by its fields of whole images, each looked at alone: they may be large."""
+    num = sum(field.size for field in fields)
+    mean = sum(float(field.sum(dtype=np.float64)) for field in fields) / num
+    squares = sum(
+        float(np.square(field - np.float32(mean)).sum(dtype=np.float64)) for field in fields
+    )
+    deviation = max(float(np.sqrt(squares / num)), _FLOORS[name])
+    largest = float(np.median([(float(field.max()) - mean) / deviation for field in fields]))
+    return Witness(
+        name=name,
+        weight=weight,
+        mean=mean,
+        deviation=deviation,
+        largest=max(largest, SMALLEST_LARGEST),
     )
 
 

@@ -8,7 +8,8 @@ given by masks. ``vqad.images.headers`` first refuses files that are incomplete 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -119,19 +120,29 @@ class WholeImage:
         return pixels if self.is_rgb else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def decode_whole(
+@contextmanager
+def opened_whole(
     data: bytes,
     *,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     with_values: bool = False,
-) -> WholeImage:
-    """Decode one image file in its own size; raises ``ImageError``."""
+) -> Iterator[WholeImage]:
+    """Decode one image file in its own size; raises ``ImageError``.
+
+    Its memory counts in the budget of this process while the block runs.
+    """
     header = _header(data, max_pixels, max_bytes)
     with memory.DECODING.reserved(memory.decoding_bytes(header)):
         source = _source(data, header)
         values = _values(source) if with_values else None
-    return WholeImage(source=source, is_rgb=_is_by_pillow(header), values=values)
+        yield WholeImage(source=source, is_rgb=_is_by_pillow(header), values=values)
+
+
+def decode_whole(data: bytes) -> WholeImage:
+    """Decode one image file in its own size; raises ``ImageError``."""
+    with opened_whole(data) as image:
+        return image
 
 
 def decode_source(data: bytes) -> UInt8[np.ndarray, "height width 3"]:

@@ -52,6 +52,18 @@ class Tiling:
             f"{self.tile_px}; train with a smaller --tile-px"
         )
 
+    def area_in_map(
+        self, area_px: int, *, size_px: int, shape: tuple[int, ...], source_px: tuple[int, int]
+    ) -> int:
+        """An area in pixels of the model's input, as one in pixels of a whole image's map.
+
+        ``size_px`` is the side of that input, ``source_px`` width and height of the image. The map
+        may be smaller than all tiles at the size of the input.
+        """
+        side = self.tile_px / size_px  # of a pixel of the input, in pixels of the source
+        inputs = source_px[0] * source_px[1] / side**2
+        return max(1, round(area_px * shape[0] * shape[1] / inputs))
+
     def grid(self, height_px: int, width_px: int, *, shift_px: int = 0) -> "TileGrid":
         """The tiles of an image of this size. Raises ValueError if it is smaller than a tile.
 

@@ -77,6 +77,7 @@ class FittedSegmenter:
 
     segmenter: Segmenter
     fields: list[Field]
+    by_fold: list[Segmenter]  # fitted to the other folds; where there are none, the one above
 
 
 def fit_segmenter(
@@ -96,16 +97,19 @@ def fit_segmenter(
     by_fold = _examples(local, pixels, learned, options.num_painted, rng)
     segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
     saw = {local.positions[at] for at in learned}  # a copy is as well known as its image
-    fields = {}
+    fields, of_others = {}, list[Segmenter]()
     for n, fold in enumerate(local.folds):
         others = [each for m, each in enumerate(by_fold) if m != n and len(each.defects)]
         unseen = segmenter
         if others and len(by_fold[n].defects):
             unseen = _fitted(_together(others), options.fit, rng, seed=seed)
+        of_others.append(unseen)
         for at in fold.own.tolist():
             one = unseen if local.positions[at] in saw else segmenter
             fields[at] = _field(one, local, fold, at)
-    return FittedSegmenter(segmenter=segmenter, fields=[fields[at] for at in sorted(fields)])
+    return FittedSegmenter(
+        segmenter=segmenter, fields=[fields[at] for at in sorted(fields)], by_fold=of_others
+    )
 
 
 def _field(segmenter: Segmenter, local: FittedStatistics, fold: Fold, at: int) -> Field:
