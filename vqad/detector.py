@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 
 from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
-from vqad.detection import anomaly_map, area_score, saved_detector, score, surprisal, witnesses
+from vqad.detection import (
+    anomaly_map,
+    area_score,
+    saved_detector,
+    score,
+    stored_map,
+    surprisal,
+    witnesses,
+)
 from vqad.detection.evidence import Evidence, Inspection
 from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.p_value import p_value
@@ -112,6 +120,11 @@ class Detector:
             scores, maps = self.judged(found, fields)
             for each in maps:
                 check_finite("the anomaly map's values", torch.from_numpy(each))
+        # Here, so that regions are those of the map as it is stored, at any later threshold too.
+        maps = [
+            stored_map.as_stored(each, image_score=value)
+            for each, value in zip(maps, scores, strict=True)
+        ]
         changed = (found.codes != found.restored_codes).flatten(1).sum(1)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],

@@ -113,7 +113,10 @@ def check_complete(output: str, expected: dict[str, str]) -> Counter[str]:
 
 
 def check_same(output: str, other: str) -> None:
-    """Check that two outputs have the same results, scores and maps within 1e-3 grey levels."""
+    """Check that two outputs have the same results, scores within 1e-3 grey levels.
+
+    Maps may differ by a step of `detection.stored_map`, of a value that lies between two of them.
+    """
     for table in output_layout.TABLES:
         pairs = zip(table_of(output, table), table_of(other, table), strict=True)
         for row, twin in pairs:
@@ -122,9 +125,11 @@ def check_same(output: str, other: str) -> None:
             if row.get("regions"):
                 boxes = [[{**each, "peak": 0} for each in its["regions"]] for its in (row, twin)]
                 assert boxes[0] == boxes[1], row["image"]
-            for name in ("score", "anomaly_map"):
-                if row.get(name) is not None:
-                    np.testing.assert_allclose(row[name], twin[name], atol=1e-3)
+            if row.get("score") is not None:
+                np.testing.assert_allclose(row["score"], twin["score"], atol=1e-3)
+            if row.get("anomaly_map") is not None:
+                bounds = {"atol": 1 / 32 + 1e-3, "rtol": 1 / 256}
+                np.testing.assert_allclose(row["anomaly_map"], twin["anomaly_map"], **bounds)
 
 
 # Disturbing a run.

@@ -130,7 +130,8 @@ def test_more_surprise_never_lowers_the_map() -> None:
 def test_a_joined_detector_judges_the_image_and_what_the_prior_says_of_both_readings() -> None:
     detector, images = joined_detector(), pictures()
     found = detector.inspect(images)
-    plain = detector.with_settings(form="plain").inspect(images)
+    plain = detector.with_settings(form="plain")
+    scores, maps = detector.judged(detector.evidence(images), [])
     eta = detector.settings.resample.eta
     with torch.no_grad():
         likelihoods = []
@@ -138,14 +139,14 @@ def test_a_joined_detector_judges_the_image_and_what_the_prior_says_of_both_read
             codes = detector.vqvae.encode(nth_symmetry(images, n))
             likelihoods.append(likelihood_of(detector.prior(codes), codes))
     both = surprisal.surprisal(likelihoods, "rotatable_object", eta=eta)
-    for joint, difference, each, score in zip(
-        found.anomaly_maps, plain.anomaly_maps, both, found.scores, strict=True
-    ):
+    differences = plain.evidence(images).differences
+    for joint, difference, each, score in zip(maps, differences, both, scores, strict=True):
         expected = joined(difference, each, detector.settings.usual, eta=eta)
         assert joint == pytest.approx(expected, abs=1e-2)
         assert score == detector.score_of(joint)
         assert (joint != difference).any()
-    assert torch.equal(found.restored_codes, plain.restored_codes)
+    assert found.scores == scores
+    assert torch.equal(found.restored_codes, plain.inspect(images).restored_codes)
 
 
 def test_without_the_turned_reading_the_surprisal_is_that_of_the_first() -> None:

@@ -11,6 +11,7 @@ import torch
 from tests.evaluation.test_measure import measured_of
 from tests.training.test_full_form import PIXELS, broken, fitted_washer, images
 from vqad.detection.area_score import area_score, usual_areas
+from vqad.detection.stored_map import as_stored
 from vqad.detection.witnesses import WEIGHTS_WITH_SEGMENTER, Witness, join_fields
 from vqad.detector import Detector
 from vqad.evaluation import methods, witness_ablations
@@ -87,7 +88,11 @@ def test_all_witnesses_together_are_the_detector_itself(
     result = witness_ablations.inspect(washer, {"all": as_fitted}, images(broken()))["all"]
     expected = washer.inspect(images(broken()))
     assert result.scores == expected.scores
-    np.testing.assert_array_equal(result.maps, expected.anomaly_maps)
+    stored = [
+        as_stored(each, image_score=value)
+        for each, value in zip(result.maps, result.scores, strict=True)
+    ]
+    np.testing.assert_array_equal(stored, expected.anomaly_maps)
 
 
 def test_a_witness_alone_is_scored_by_its_own_field(

@@ -180,12 +180,9 @@ def test_a_detector_of_an_older_program_has_no_segmenter_and_judges_as_before(
 
 def test_the_paper_s_form_of_a_full_detector_is_that_of_its_networks(washer: Detector) -> None:
     plain = washer.with_settings(form="plain", unit=GREY_LEVELS, threshold=1.0)
-    codes, restored = (
-        plain.inspect(images(PIXELS[:4])).codes,
-        washer.inspect(images(PIXELS[:4])).restored_codes,
-    )
-    expected = washer.anomaly_maps(codes, restored)
-    np.testing.assert_array_equal(plain.inspect(images(PIXELS[:4])).anomaly_maps, expected)
+    found, other = (each.evidence(images(PIXELS[:4])) for each in (plain, washer))
+    expected = washer.anomaly_maps(found.codes, other.restored_codes)
+    np.testing.assert_array_equal(plain.judged(found, [])[1], expected)
 
 
 def test_near_copies_are_scored_by_statistics_that_saw_neither(

@@ -27,6 +27,6 @@ class Inspection:
     p_values: list[float | None]  # of the scores among those of normal images; see `p_value`
     shares: list[dict[str, float]]  # of each witness in the score; empty but in the full form
     codes_changed: list[int]
-    anomaly_maps: list[AnomalyMap]
+    anomaly_maps: list[AnomalyMap]  # with the precision of `stored_map`
     codes: Codes
     restored_codes: Codes

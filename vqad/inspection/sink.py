@@ -14,7 +14,7 @@ if the run is killed there, both remain until the next run removes the one with 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,7 @@ from vqad.storage.output_layout import Table
 
 LARGEST_PART_BYTES: Final = 2**31
 NO_VERDICTS: Final = tables.VERDICTS.empty_table()
+_MAP: Final = "anomaly_map"
 
 
 def write_part(
@@ -180,8 +181,22 @@ def write_table(uri: str, table: pa.Table) -> None:
     """Write a table as one Parquet file, which appears whole."""
     # Encoded in memory first, so that one write makes the whole file.
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
+    with_map = _MAP in table.column_names
+    pq.write_table(table, buffer, compression="zstd", **(_map_encoding(table) if with_map else {}))
     files.write_bytes(uri, buffer.getvalue().to_pybytes())
+
+
+def _map_encoding(table: pa.Table) -> dict[str, Any]:
+    """Of a table with maps, whose values have few significant bits (`detection.stored_map`).
+
+    With the bytes of the values apart, those that are alike lie together: a third fewer bytes, in
+    less time than with a dictionary. The higher level of zstd takes another 5 % to 12 %.
+    """
+    return {
+        "column_encoding": {f"{_MAP}.list.element": "BYTE_STREAM_SPLIT"},
+        "use_dictionary": [name for name in table.column_names if name != _MAP],
+        "compression_level": 3,
+    }
 
 
 def remove_orphans(output: str) -> int:
