@@ -24,6 +24,7 @@ from vqad.detection.evidence import Evidence, Inspection
 from vqad.detection.local_statistics import Field
 from vqad.detection.p_value import p_value
 from vqad.detection.settings import Settings
+from vqad.detection.stored_map import as_stored
 from vqad.detection.witnesses import DIFFERENCE, join_fields
 from vqad.images import decoding
 from vqad.images.appearance import MEASURES, Appearance, appearance
@@ -212,7 +213,7 @@ def inspection_of(whole: Whole, settings: Settings) -> Inspection:
         p_values=[p_value(image_score, settings.normal_scores)],
         shares=[shares],
         codes_changed=[int((whole.codes != whole.restored_codes).sum())],
-        anomaly_maps=[anomaly_map],
+        anomaly_maps=[as_stored(anomaly_map, image_score=image_score)],
         codes=whole.codes,
         restored_codes=whole.restored_codes,
     )
