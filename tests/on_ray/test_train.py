@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import marks
 from tests.support.commands import Ended
 from tests.support.finished_inspection import ON_RAY
 from tests.support.s3_server import S3Server
+from tests.support.stored_rows import write_rejects
 from tests.support.training_runs import INTERVAL_STEPS, NUM_STEPS, Night, night
 from vqad import synthetic
+from vqad.detection import versions
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.saved_categories import current_version
 from vqad.detector import Detector
 from vqad.images import listing
 from vqad.images.tensors import to_images, to_tensor
+from vqad.inspection import reviews, stored_reviews
 from vqad.training import dataset
 from vqad.training.good_images import good_images
 
@@ -264,17 +268,34 @@ def test_only_calibrate_joins_the_surprise_to_a_detector_of_the_first_format(
     assert len(found[1].inspect(to_images(to_tensor(pixels))).verdicts) == len(test) > 0
 
 
-def test_what_is_finished_is_trained_again_only_with_redo(trained: Trained, tmp_path: Path) -> None:
+def confirmed_false_alarm(trained: Trained, output: Path) -> str:
+    """Store a review of a good test image of the ampoule; returns the image."""
+    image = listing.list_images(str(trained.data / "ampoule" / "test" / "good"))[0].image
+    row = {"image": image, "category": "ampoule", "run": "r", "model_version": "v", "score": 9.0}
+    write_rejects(str(output), {image: "ampoule"})
+    line = marks.save(output.parent / "lines", [marks.line_of(row, "false_alarm")])
+    stored_reviews.store(str(output), reviews.parse(line.read_bytes(), "lines"))
+    return image
+
+
+def test_what_is_finished_is_trained_again_with_redo_and_learns_reviewed_images_unpromoted(
+    trained: Trained, tmp_path: Path
+) -> None:
     models = tmp_path / "models"
     shutil.copytree(trained.models, models)
-    versions = [current_version(str(models), "ampoule")]
+    image = confirmed_false_alarm(trained, tmp_path / "output")
+    in_force = current_version(str(models), "ampoule")
     line = ("--data", trained.data, "--models", models, "--categories", "ampoule", *RUN)
-    for more, expected in (((), "skipped"), (("--redo",), "trained")):
-        with night(*line, GIVEN[2], *more, home=tmp_path, NIGHT_CPUS="1") as running:
+    more = ("--redo", "--reviews", tmp_path / "output", "--no-promote")
+    for options, expected in (((), "skipped"), (more, "trained")):
+        with night(*line, GIVEN[2], *options, home=tmp_path, NIGHT_CPUS="1") as running:
             ended = running.end()
         assert ended.code == 0, ended.err
         assert ended.summary[expected] == ["ampoule"]
-        versions.append(current_version(str(models), "ampoule"))
-    assert versions[0] == versions[1] != versions[2]
-    # The weights' hash is the end of the name: one seed, one detector.
-    assert versions[0][-8:] == versions[2][-8:]
+        assert current_version(str(models), "ampoule") == in_force
+    newest = versions.newest_version(str(models), "ampoule")
+    assert newest == ended.summary["categories"]["ampoule"]["version"] != in_force
+    found = Detector.load(str(models), "ampoule", version=newest).settings.found
+    assert found.reviewed == [image]
+    assert image not in found.held_out
+    assert found.num_images == trained.found("ampoule").num_images + 1
