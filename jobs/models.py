@@ -150,16 +150,28 @@ def show(options: ShowCommand) -> tuple[dict[str, Any], int]:
         "unit": settings.unit,
         "eta": settings.resample.eta,
         "minimum_area_px": settings.minimum_area_px,
+        **_areas(settings),
         "images": settings.found.num_images,
         "held_out": len(settings.found.held_out),
         "trained_by": settings.found.run,
         "calibrated_from": settings.found.calibrated_from,
     }
     for name, value in shown.items():
-        say(f"{name:16} {value}")
+        say(f"{name:22} {value}")
     for change in log:
         say(_log_line(change))
     return shown | {"log": [_logged(each) for each in log]}, 0
+
+
+def _areas(settings: Any) -> dict[str, float | None]:
+    """The minimum area in other units, and the scale; None where they are not known."""
+    scale, pixel_px = settings.px_per_mm, settings.found.map_pixel_area_px
+    area_px = pixel_px and round(settings.minimum_area_px * pixel_px, 1)
+    return {
+        "minimum_area_source_px": area_px,
+        "minimum_area_mm2": area_px / scale**2 if area_px and scale else None,
+        "px_per_mm": scale,
+    }
 
 
 def _log_line(change: Any) -> str:

@@ -12,7 +12,7 @@ from jobs.command import run, say
 from jobs.options import Kinds, LocalPath, Names, Options, UsageError
 from vqad.storage import writable
 from vqad.storage.errors import work_begun
-from vqad.training.options import TrainJob, TrainOptions
+from vqad.training.options import MINIMUM_AREAS, TrainJob, TrainOptions
 
 _FLAGS: Any = declared.flags(TrainJob, TrainOptions)
 PerCategory: Any = declared.per_category(TrainOptions)
@@ -122,4 +122,6 @@ def options_of(category: str, options: TrainCommand) -> TrainOptions:
     own = {name: value for name, value in table if value is not None}
     in_table = {category: own["kind"]} if "kind" in own else {}
     own["kind"] = given_kind(category, in_table | options.kind)
+    if own.keys() & set(MINIMUM_AREAS):  # of any unit: it comes before that for all categories
+        own = dict.fromkeys(MINIMUM_AREAS) | own
     return declared.made(TrainOptions, options, category=category, **own)

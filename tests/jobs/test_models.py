@@ -61,6 +61,7 @@ def test_promote_and_rollback_change_one_file_and_are_shown_in_the_log(
     assert Detector.load(str(models), "washer").version == older
     shown = vqad("models", "show", *of_washer)
     assert (shown.summary["version"], shown.summary["in_force"]) == (older, True)
+    assert (shown.summary["minimum_area_px"], shown.summary["minimum_area_mm2"]) == (4, None)
     steps = [(e["who"], e["action"], e["to"], e["why"]) for e in shown.summary["log"]]
     assert steps[1:] == [("ann", "promote", newer, "w"), ("bob", "rollback", older, "")]
     assert f"bob rollback, {newer} -> {older}" in shown.err

@@ -73,6 +73,8 @@ def test_good_images_of_three_products_have_no_warning(
         "washer": [],
     }
     washer = summary["categories"]["washer"]
+    assert "washer: the smallest defect that can be found has 16 pixels of the map, " in said
+    assert washer["minimum_area_px"] == 16
     assert (washer["images"], washer["read"], washer["held_out"]) == (NUM, NUM, 2)
     assert washer["seconds"] > 0
     assert "washer: 64 x 64 pixels" in said

@@ -68,6 +68,25 @@ def recalibrated(trained: tuple[str, str]) -> FitRecord:
     return Detector.load(models, "washer").settings.found
 
 
+def test_a_minimum_area_of_the_image_and_the_scale_stay_until_others_are_given(
+    trained: tuple[str, str],
+) -> None:
+    data, models = trained
+    asked = {"form": "plain", "minimum_area_source_px": 9, "px_per_mm": 2.0}
+    for options in (asked, {"form": "plain"}):
+        assert recalibrate(data, models, replace(OPTIONS, **options), cpus=1, gpus=0.0)[
+            "calibrated"
+        ]
+        settings = Detector.load(models, "washer").settings
+        assert (settings.minimum_area_px, settings.px_per_mm) == (9, 2.0)
+        assert settings.found.map_pixel_area_px == 1  # the images are as large as the map
+        assert settings.found.options["minimum_area_source_px"] == 9
+    recalibrate(data, models, replace(OPTIONS, minimum_area_px=4), cpus=1, gpus=0.0)
+    settings = Detector.load(models, "washer").settings
+    assert (settings.minimum_area_px, settings.px_per_mm) == (4, 2.0)
+    assert settings.found.options["minimum_area_source_px"] is None
+
+
 def test_images_that_the_fit_left_out_as_masks_are_left_out_again(trained: tuple[str, str]) -> None:
     data, models = trained
     settings = Detector.load(models, "washer").settings

@@ -62,6 +62,8 @@ class FitRecord:
     num_copies: int = 0  # images that were copies of others, equal or nearly
     # URIs of confirmed false alarms that were learned from beside the good images.
     reviewed: list[str] = field(default_factory=list)
+    # Pixels of the image that a pixel of the map covers, of the median training image.
+    map_pixel_area_px: float | None = None
     calibrated_from: str = ""  # the version whose networks a recalibration took over
     # What the normal images look like, with which later nights are compared.
     normal: NormalStatistics | None = None

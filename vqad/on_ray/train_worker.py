@@ -99,12 +99,14 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
         bits=found.bits,
         device=device,
         reviewed={each.image for each in task.reviewed},
+        sizes_px=found.sizes_px,
     )
     if training.found_kind:
         task.say(training.found_kind.describe())
     num, held_out = len(found.names), len(training.held_out)
     num_left_out = len(found.unreadable) + len(found.suspicious)
     task.say(f"{num} images, {held_out} of them held out, {num_left_out} left out")
+    task.say(training.minimum_area.describe())
     _resume(task, training)
     saving = Checkpoints(training, task.checkpoint_seconds)
     for record in training.records():

@@ -22,6 +22,7 @@ from vqad.model.resample import ResampleOptions
 from vqad.model.vqvae import VQVAE
 from vqad.training import eta_search, full_form
 from vqad.training.full_form import NormalImages
+from vqad.training.minimum_area import MinimumArea
 from vqad.training.options import TrainOptions
 from vqad.training.presets import preset_of
 
@@ -38,6 +39,7 @@ class Calibration:
     prior: PixelSNAIL
     held_out: Tensor  # decoded pixels (num, size, size, 3), on the networks' device
     options: TrainOptions
+    minimum_area: MinimumArea
     form: Form
     bits: int  # significant bits of values in 16-bit files
     normal: NormalImages | None = None  # all of them; of the form full
@@ -45,8 +47,10 @@ class Calibration:
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
         eta, auroc = self._eta()
+        pixel = self.minimum_area.pixel
         fitted = replace(
             fitted,
+            map_pixel_area_px=pixel.area_px if pixel else None,
             eta_found_by="given" if auroc is None else "painted rectangles",
             eta_pixel_auroc=auroc,
         )
@@ -151,7 +155,7 @@ class Calibration:
         found: FitRecord | None = None,
     ) -> Detector:
         """A detector of these networks; before calibration, with a usual surprisal of nothing."""
-        vqvae, area_px = self.vqvae.config, self.options.minimum_area_px
+        vqvae = self.vqvae.config
         if form == "joined":
             usual = usual or surprisal.unknown(vqvae.latent_size)
         settings = Settings(
@@ -161,7 +165,8 @@ class Calibration:
             prior=self.prior.config,
             resample=ResampleOptions(eta=eta),
             threshold=threshold,
-            minimum_area_px=vqvae.cell_area_px if area_px is None else area_px,
+            minimum_area_px=self.minimum_area.area_px,
+            px_per_mm=self.minimum_area.px_per_mm,
             form=form,
             usual=usual,
             bits=self.bits,

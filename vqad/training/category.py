@@ -16,6 +16,7 @@ from torch import Tensor
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.surprisal import Form
 from vqad.detector import Detector
+from vqad.images.placement import ImageForm, Size
 from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
@@ -25,6 +26,7 @@ from vqad.training.found_kind import find_kind
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
+from vqad.training.minimum_area import map_pixel, minimum_area
 from vqad.training.networks import (
     OnDisk,
     Pixels,
@@ -54,17 +56,25 @@ class Training:
         bits: int = 16,
         device: torch.device | str = "cpu",
         reviewed: Collection[str] = (),
+        sizes_px: Sequence[Size] = (),
     ) -> None:
         """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``.
 
         They were read from files whose 16-bit values have ``bits`` significant bits. ``reviewed``
         are the names of confirmed false alarms. They are learned from and never held out, and set
-        no threshold: each is one of the most unusual images of thousands.
+        no threshold: each is one of the most unusual images of thousands. ``sizes_px`` are width
+        and height of the files.
         """
         self.reviewed = frozenset(reviewed)
         self.options = options
         self.bits = bits
         self.preset = PRESETS[options.preset]
+        form = ImageForm(size_px=self.preset.vqvae.image_size_px)
+        self.minimum_area = minimum_area(
+            options,
+            map_pixel(sizes_px, form.shape_of),
+            default_px=self.preset.vqvae.cell_area_px,
+        )
         held = self._held_out(names, pixels)
         # None if it is given. It follows from data and seed, so a restart finds the same kind.
         self.found_kind = None if options.kind else find_kind(names, pixels, seed=options.seed)
@@ -157,6 +167,7 @@ class Training:
             prior=self.prior,
             held_out=self.held_out,
             options=self.options,
+            minimum_area=self.minimum_area,
             bits=self.bits,
             form=self.form,
             normal=self._normal() if self.form == "full" else None,

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from vqad.images import listing
+from vqad.images.placement import ImageForm
 from vqad.model.kinds import Kind
 from vqad.storage.errors import VqadError
 from vqad.storage.uris import relative
@@ -19,6 +20,7 @@ from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
 from vqad.training.good_images import good_images
+from vqad.training.minimum_area import MinimumArea, map_pixel, minimum_area
 from vqad.training.odd_images import Small
 from vqad.training.options import TrainJob, TrainOptions
 from vqad.training.presets import preset_of
@@ -38,6 +40,7 @@ class Foreseen:
     num_read: int = 0
     num_held_out: int = 0
     kind: Kind = "object"
+    minimum_area: MinimumArea | None = None
     warnings: list[str] = field(default_factory=list)
     failed: str = ""  # why it could not be fitted
     pixels: np.ndarray | None = None  # a few images, to time the fit with
@@ -53,6 +56,7 @@ class Foreseen:
             "read": self.num_read,
             "held_out": self.num_held_out,
             "kind": self.kind,
+            **(self.minimum_area.record() if self.minimum_area else {}),
             "warnings": self.warnings,
         }
 
@@ -99,6 +103,10 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     say(f"{one.category}: {one.num_held_out} images would be held out")
     _find_kind(one, options, found, say)
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
+    sizes = preset_of(options.preset).vqvae
+    pixel = map_pixel(found.sizes_px, ImageForm(size_px=sizes.image_size_px).shape_of)
+    one.minimum_area = minimum_area(options, pixel, default_px=sizes.cell_area_px)
+    say(f"{one.category}: {one.minimum_area.describe()}")
     one.warnings += _warnings(job.data, found, copies)
     one.small, one.pixels = odd_images.small_pictures(found.pixels), found.pixels[:16].copy()
 

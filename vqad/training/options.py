@@ -8,6 +8,7 @@ checks of an options object do.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from typing import Any, Literal
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
 KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
+# The options that set the smallest area of a defect, each in a unit of its own.
+MINIMUM_AREAS = ("minimum_area_px", "minimum_area_source_px", "minimum_area_mm2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,30 @@ class TrainOptions:
             "help": "smallest area of a defect, in pixels of the model's input; default: the area "
             "of one latent cell",
             "per_category": "smallest area of a defect, in pixels of the model's input",
+        },
+    )
+    minimum_area_source_px: int | None = field(
+        default=None,
+        metadata={
+            "help": "smallest area of a defect, in pixels of the image, in place of "
+            "--minimum-area-px; the size of the training images converts it; default: none",
+            "per_category": "smallest area of a defect, in pixels of the image",
+        },
+    )
+    minimum_area_mm2: float | None = field(
+        default=None,
+        metadata={
+            "help": "smallest area of a defect, in square millimetres, in place of "
+            "--minimum-area-px; needs --px-per-mm; default: none",
+            "per_category": "smallest area of a defect, in square millimetres; needs px_per_mm",
+        },
+    )
+    px_per_mm: float | None = field(
+        default=None,
+        metadata={
+            "help": "pixels of the image in one millimetre; verdicts then have regions in "
+            "millimetres too; default: not known",
+            "per_category": "pixels of the image in one millimetre",
         },
     )
     eta: float | Literal["auto"] = field(
@@ -90,8 +117,7 @@ class TrainOptions:
         from vqad.training.presets import preset_of
 
         preset_of(self.preset)  # refuses a name that is not there
-        if self.minimum_area_px is not None and self.minimum_area_px < 1:
-            raise ValueError(f"minimum_area_px must be at least 1, got {self.minimum_area_px}")
+        self._check_areas()
         if self.eta != "auto":
             ResampleOptions(eta=self.eta)
             if self.eta < SMALLEST_ETA:
@@ -109,6 +135,22 @@ class TrainOptions:
         if self.good_pattern is not None:
             good_images.check_pattern(self.good_pattern)
 
+    def _check_areas(self) -> None:
+        given = [name for name in MINIMUM_AREAS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} are given, and each sets the smallest area of a defect; "
+                "leave out all but one"
+            )
+        for name in (*MINIMUM_AREAS, "px_per_mm"):
+            value = getattr(self, name)
+            if name.endswith("_px") and value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.minimum_area_mm2 is not None and self.px_per_mm is None:
+            raise ValueError("minimum_area_mm2 needs px_per_mm: how many pixels a millimetre has")
+
     @property
     def known_kind(self) -> KindName:
         """The kind, where it is given or has been found."""
@@ -119,7 +161,9 @@ class TrainOptions:
         """The options as plain values, for hashes that must be the same in all versions."""
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
-        later = {"good_pattern": None}
+        later = dict.fromkeys(
+            ("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm")
+        )
         options = asdict(self)
         if self.threshold_quantile is None:
             options["threshold_quantile"] = 1.0  # the default of all forms that there were

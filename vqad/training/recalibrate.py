@@ -10,14 +10,17 @@ import torch
 from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images.listing import Listed
+from vqad.images.placement import ImageForm
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
 from vqad.training import dataset, holdout, normal_statistics, promise
 from vqad.training.calibration import Calibration
+from vqad.training.dataset import Examples
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
-from vqad.training.options import TrainOptions, recorded_options
+from vqad.training.minimum_area import map_pixel, minimum_area
+from vqad.training.options import MINIMUM_AREAS, TrainOptions, recorded_options
 
 
 def recalibrate(
@@ -28,7 +31,7 @@ def recalibrate(
     The new version is put in force if ``promote``.
 
     Its networks, its held-out images and its record of the fit stay as they are. Eta and quantile
-    are those of ``asked``, and so are minimum area and form where ``asked`` has them.
+    are those of ``asked``, and so are minimum area, scale and form where ``asked`` has them.
     """
     start_s = time.monotonic()
     torch.set_num_threads(cpus)
@@ -37,7 +40,13 @@ def recalibrate(
         options = _options(old, asked)
         form = options.form or old.settings.form
         held_out, others = holdout.split(data, old.settings)
-        pixels = _held_out_pixels(held_out, old.settings)
+        found = _held_out(held_out, old.settings)
+        pixels = found.pixels
+        area = minimum_area(
+            options,
+            map_pixel(found.sizes_px, ImageForm(size_px=old.vqvae.config.image_size_px).shape_of),
+            default_px=old.vqvae.config.cell_area_px,
+        )
         normal = None
         if form == "full":
             normal = _normal(held_out, others, pixels, old.settings, options.seed)
@@ -49,17 +58,18 @@ def recalibrate(
         prior=old.prior,
         held_out=to_tensor(pixels).to(old.device),
         options=options,
+        minimum_area=area,
         bits=old.settings.bits,
         form=form,
         normal=normal,
     )
-    found = old.settings.found
+    fitted = old.settings.found
     record = replace(
-        found,
+        fitted,
         options=asdict(options),
         calibrated_from=old.version,
         # A detector of an older program has none.
-        normal=found.normal
+        normal=fitted.normal
         or normal_statistics.measure(old.vqvae, calibration.held_out, None, seed=options.seed),
     )
     detector = calibration.detector(record)
@@ -86,14 +96,14 @@ def normal_images(data: str, settings: Settings, *, seed: int) -> NormalImages:
     Raises ValueError if a held-out image is missing or can't be read.
     """
     held_out, others = holdout.split(data, settings)
-    return _normal(held_out, others, _held_out_pixels(held_out, settings), settings, seed)
+    return _normal(held_out, others, _held_out(held_out, settings).pixels, settings, seed)
 
 
-def _held_out_pixels(held_out: list[Listed], settings: Settings) -> np.ndarray:
+def _held_out(held_out: list[Listed], settings: Settings) -> Examples:
     found = dataset.read(held_out, size_px=settings.vqvae.image_size_px, bits=settings.bits)
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
-    return found.pixels
+    return found
 
 
 def _normal(
@@ -115,15 +125,22 @@ def _normal(
 def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
     """The options of the fit, with those that are asked for in a calibration."""
     fitted = recorded_options(detector.settings.found.options, asked.category)
-    area_px = asked.minimum_area_px
     return replace(
         fitted,
         kind=detector.settings.kind,
         eta=asked.eta,
         threshold_quantile=asked.threshold_quantile,
-        minimum_area_px=fitted.minimum_area_px if area_px is None else area_px,
         form=asked.form or detector.settings.form,
+        **_areas(fitted, asked),
     )
+
+
+def _areas(fitted: TrainOptions, asked: TrainOptions) -> dict[str, Any]:
+    """Minimum area and scale, each as it is asked for, else as it was fitted."""
+    is_asked = any(getattr(asked, name) is not None for name in MINIMUM_AREAS)
+    found = {name: getattr(asked if is_asked else fitted, name) for name in MINIMUM_AREAS}
+    scale = fitted.px_per_mm if asked.px_per_mm is None else asked.px_per_mm
+    return found | {"px_per_mm": scale}
 
 
 def _beside(models: str, old: Detector) -> dict[str, bytes]:
