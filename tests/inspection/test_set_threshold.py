@@ -6,20 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.inspection.test_reviewed_scores import reviews_of
 from tests.support.inspection_by_hand import rows
-from tests.support.washer_night import job, scores_of, setting
+from tests.support.washer_night import job, of_the_form_plain, scores_of, setting
 from vqad.detection import saved_detector, versions
 from vqad.detection.calibrate import SMALLEST_THRESHOLD
 from vqad.detection.false_alarms import RateError
 from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
-from vqad.inspection import stored_reviews
+from vqad.inspection import product_parts, stored_reviews
 from vqad.inspection.job import InspectJob
 from vqad.inspection.set_threshold import set_threshold
 from vqad.inspection.threshold_job import ThresholdJob
+from vqad.storage import files, output_layout, uris
 
 __all__ = ["job"]  # a fixture
 
@@ -114,6 +116,27 @@ def test_a_value_that_is_no_threshold_is_refused_before_anything_is_written(
     assert saved_detector.load_settings(
         job.models, "washer", versions.version_names(job.models, "washer")[0]
     )
+
+
+@of_the_form_plain
+def test_product_parts_follow_the_new_verdicts(job: InspectJob) -> None:
+    archive = uris.absolute(job.archive)
+    pattern = r"([^/]+)/[^/]+$"  # the folder
+    made = product_parts.make(job.output, pattern, archive, lambda: None)
+    assert made.verdicts["defect"] > 0
+    highest, parts = scores_of(job)[-1], Path(job.output, "parts", "washer", "parts.parquet")
+    before = parts.read_bytes()
+    setting(job, value=highest + 1, apply=job.output)
+    assert parts.read_bytes() == before  # the latest run was not asked for parts
+    asked = {"archive": archive, "part_pattern": pattern}
+    record = output_layout.latest_run_record(job.output)
+    files.write_bytes(record, json.dumps({"asked": asked}).encode())
+    setting(job, value=highest + 2, apply=job.output)
+    found = {row["part"]: row["verdict"] for row in pq.read_table(parts).to_pylist()}
+    assert len(found) == made.verdicts.total()
+    # The file that is no image is in the folder of good ones.
+    assert found.pop("good") == "reject"
+    assert set(found.values()) == {"normal"}
 
 
 def test_a_place_without_verdicts_is_refused(job: InspectJob, tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vqad import tables
 from vqad.inspection import sink, verdict_rows
-from vqad.storage import files, output_layout, uris
+from vqad.inspection.run_record import RunRecord, read_record
+from vqad.storage import errors, files, output_layout, uris
 
 _ORDER = {"defect": 0, "reject": 1, "normal": 2}  # the worst first
 _COLUMNS = ["image", "category", "verdict", "score", "threshold", "run"]
@@ -36,6 +39,53 @@ class PartCounts:
         """For the summary and run.json."""
         counts = {verdict: self.verdicts[verdict] for verdict in ("normal", "defect", "reject")}
         return counts | {"unmatched_images": self.unmatched}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartNames:
+    """How the images of an output get the names of their parts."""
+
+    pattern: re.Pattern[str]
+    archive: str  # URI: names are found in the paths below it
+
+    def of(self, image: str) -> str:
+        """The name of an image's part; "" if it is in none."""
+        return part_of(image, self.pattern, self.archive)
+
+
+def names_of(record: RunRecord) -> PartNames | None:
+    """The names of parts as a run was asked for; None if it was not asked for parts."""
+    try:
+        pattern = re.compile(record.asked("part_pattern"))
+    except re.error:  # somebody has changed the record
+        return None
+    if not pattern.groups:
+        return None
+    return PartNames(pattern=pattern, archive=record.asked("archive"))
+
+
+def read(output: str) -> dict[str, pa.Table]:
+    """The parts of each category. What can't be read as a table of parts is passed over."""
+    root = output_layout.product_parts_folder(output)
+    found = {}
+    for folder in files.list_names(root) if files.exists(root) else ():
+        uri = output_layout.product_parts(output, folder)
+        try:
+            data = files.read_bytes(uri, max_bytes=sink.LARGEST_PART_BYTES)
+            table = pq.read_table(pa.BufferReader(data)).select(tables.PARTS.names)
+            (category,) = pc.unique(table["category"]).to_pylist()
+        except (errors.FetchError, ValueError, KeyError, OSError):
+            continue
+        found[category] = table
+    return found
+
+
+def make_again(output: str, check: Callable[[], None]) -> PartCounts | None:
+    """Make the table again as the latest run did; None if that was not asked for parts."""
+    names = names_of(read_record(output))
+    if names is None:
+        return None
+    return make(output, names.pattern.pattern, names.archive, check)
 
 
 def make(output: str, pattern: str, archive: str, check: Callable[[], None]) -> PartCounts:

@@ -8,7 +8,7 @@ from typing import Any
 from vqad.detection import new_threshold, versions
 from vqad.detection.same_fit import SameFit, same_fit
 from vqad.detection.saved_categories import current_version
-from vqad.inspection import judged_again, ledger, sink
+from vqad.inspection import judged_again, ledger, product_parts, sink
 from vqad.inspection.judged_again import Applied
 from vqad.inspection.promotion import RefusedError, reasons_against
 from vqad.inspection.summary import Say
@@ -58,6 +58,8 @@ def set_threshold(job: ThresholdJob, say: Say) -> dict[str, Any]:
 
 def _applied(output: str, new: SameFit, held: lease.Lease, say: Say) -> Applied:
     applied = judged_again.apply(output, new, held)
+    if product_parts.make_again(output, held.check):
+        say("the table of parts is made again")
     say(
         f"{applied.updated} rows are judged again: {applied.to_normal} are normal now and "
         f"{applied.to_defect} defects"

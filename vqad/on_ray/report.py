@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import ray
 
+from vqad.inspection.run_record import read_record
 from vqad.inspection.summary import Say
 from vqad.on_ray import contact_sheets, failures, session
 from vqad.report import cards, contents, page
@@ -49,7 +50,7 @@ def make_report(job: ReportJob, say: Say) -> Report:
     """
     start_s = time.monotonic()
     found = survey(job)
-    models = job.models or contents.read_record(job.output).asked("models")
+    models = job.models or read_record(job.output).asked("models")
     with session.connected(), errors.work_begun(), failures.explained("give a smaller --cards"):
         before = contents.pictures_before(job.output)
         batches = cards.batches(found.rows, num_restored=job.restored, size=_CARDS_PER_TASK)
@@ -65,7 +66,7 @@ def make_report(job: ReportJob, say: Say) -> Report:
 
 def _write_sheets(job: ReportJob, found: Survey, models: str, say: Say) -> None:
     """Contact sheets of the most severe images of the latest run, if any are asked for."""
-    run = contents.read_record(job.output).run or max(found.totals.runs)
+    run = read_record(job.output).run or max(found.totals.runs)
     rows = [row for row in found.rows if row["run"] == run and row["score"] is not None]
     # A sheet has one detector per category: that of the category's most severe image.
     versions: dict[str, str] = {}

@@ -1,68 +1,24 @@
 """The contents of the page: what the template is given, from verdicts, cards and run records."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
 
 import vqad
 from vqad.inspection import history, shadow_comparison
+from vqad.inspection.run_record import RunRecord, read_record, text, texts
 from vqad.report import page_data, plots
 from vqad.report.cards import Card
 from vqad.report.job import ReportJob
 from vqad.report.survey import Survey
-from vqad.storage import files, json_objects, models_layout, output_layout
-from vqad.storage.errors import ArchiveError, FetchError, VqadError
+from vqad.storage import files, models_layout, output_layout
+from vqad.storage.errors import ArchiveError, VqadError
 
 _LARGEST_RECORD_BYTES: Final = 16 * 2**20
 _MOST_DISAGREEMENTS: Final = 200  # that are listed (a guess): more than anybody looks at
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """What is recorded of the latest run; every entry may be missing."""
-
-    values: dict[str, Any]
-
-    @property
-    def run(self) -> str:
-        """The name of the run."""
-        return _text(self.values.get("run"))
-
-    def asked(self, name: str) -> str:
-        """An option of the run, "" if it was not given."""
-        asked = self.values.get("asked")
-        return _text(asked.get(name)) if isinstance(asked, dict) else ""
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Versions of the programs."""
-        return _texts(self.values.get("versions"))
-
-    @property
-    def model_versions(self) -> dict[str, str]:
-        """Versions of the detectors by category."""
-        return _texts(self.values.get("model_versions"))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
-
-
-def read_record(output: str) -> RunRecord:
-    """The record of the latest run; an empty one if there is none yet."""
-    try:
-        uri = output_layout.latest_run_record(output)
-        found = json_objects.decoded(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
-    except (FetchError, ValueError):
-        found = {}
-    return RunRecord(values=found)
 
 
 def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -> dict[str, Any]:
@@ -71,6 +27,7 @@ def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -
     earlier, problem = _earlier(job, record)
     nights = _nights(earlier, record)
     run = record.run or max(survey.totals.runs, default="")
+    parts = survey.groups.counts if survey.groups else {}
     return {
         "when": page_data.when(run),
         "run": run,
@@ -84,6 +41,8 @@ def values(job: ReportJob, models: str, survey: Survey, cards: Sequence[Card]) -
         "notes": _notes(survey, record, problem),
         "compared": _compared(record),
         "totals": survey.totals,
+        "parts": parts,
+        "all_parts": sum(parts.values(), Counter()),
         "panels": page_data.panels(survey, nights, record.values),
         "has_nights": len(nights) > 1,
         "reasons": page_data.REASONS,
@@ -115,6 +74,7 @@ def _data(
         if card.row["model_version"]
     }
     unit_of = {each: _unit(models, *each) for each in sorted(units)}
+    part_of = survey.groups.of_images([card.row for card in cards]) if survey.groups else {}
     return {
         "id": page_data.identity(output),
         "run": run,
@@ -125,6 +85,7 @@ def _data(
                 card,
                 unit=unit_of.get((card.row["category"], card.row["model_version"]), ""),
                 archive=record.asked("archive"),
+                part=part_of.get(card.row["image"]),
             )
             for card in cards
         ],
@@ -138,7 +99,7 @@ def _unit(models: str, category: str, version: str) -> str:
     try:
         uri = models_layout.record(models_layout.version(models, category, version))
         found = json.loads(files.read_bytes(uri, max_bytes=_LARGEST_RECORD_BYTES))
-        return _text(found["settings"].get("unit", "grey levels"))
+        return text(found["settings"].get("unit", "grey levels"))
     except (VqadError, ValueError, KeyError, TypeError, AttributeError):
         return ""
 
@@ -168,7 +129,7 @@ def _earlier(job: ReportJob, record: RunRecord) -> tuple[list[dict[str, Any]], s
 
 def _nights(earlier: Sequence[dict[str, Any]], record: RunRecord) -> list[plots.Night]:
     """The earlier nights, oldest first, and the latest run."""
-    found = [plots.night_of(each, page_data.when(_text(each.get("run")))) for each in earlier]
+    found = [plots.night_of(each, page_data.when(text(each.get("run")))) for each in earlier]
     latest = plots.night_of(record.values, page_data.when(record.run), is_latest=True)
     return [*reversed(found), latest]
 
@@ -184,7 +145,7 @@ def _notes(survey: Survey, record: RunRecord, problem: str) -> list[tuple[str, s
             f"{len(survey.damaged)} parts of the verdicts can't be read, such as "
             f"{survey.damaged[0]}; their images are not counted here"
         )
-    not_compared = _texts(record.values.get("not_compared"))
+    not_compared = texts(record.values.get("not_compared"))
     if not_compared and len(set(not_compared.values())) == 1:
         (reason,) = set(not_compared.values())
         notes.append(f"not compared with earlier nights: {reason}")

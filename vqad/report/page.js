@@ -5,6 +5,7 @@ const CARDS_PER_PAGE = 100;
 const filters = byId("filters");
 let found = data.cards;  // the cards that match, in their order
 let page = 0;
+let parts = new Map();  // the cards of each part; empty if they are not shown by part
 
 // ---- cards ----------------------------------------------------------------------------------
 
@@ -70,12 +71,20 @@ function factsOf(card) {
   if (card.error) facts.push(`${data.reasons[card.error] ?? card.error}${card.detail ? ` (${card.detail})` : ""}`);
   if (card.why.length) facts.push(`Why: ${card.why.map(([name, share]) => `${name} ${percent(share)}`).join(", ")}`);
   if (card.p !== null) facts.push(`${figure(100 * card.p)} % of normal images score as high`);
-  const size = regionOf(card);
-  if (size) facts.push(`${card.regions.length} region${card.regions.length > 1 ? "s" : ""}, the largest ${size.toLocaleString("en")} pixels`);
+  if (regionOf(card)) facts.push(`${card.regions.length} region${card.regions.length > 1 ? "s" : ""}, the largest ${sizeOfLargest(card)}`);
   for (const kind of ["map", "restored"]) if (card.missing[kind]) facts.push(`${kind === "map" ? "Anomaly map" : "Restored picture"}: ${card.missing[kind]}`);
   if (card.threshold !== null) facts.push(`threshold ${figure(card.threshold)}${card.unit ? ` ${card.unit}` : ""}`);
   facts.push(`inspected ${card.at} UTC${card.version ? ` by ${card.version}` : ""}`);
   return facts.map((fact) => element("p", { class: "facts" }, fact));
+}
+
+function sizeOfLargest(card) {
+  const size = regionOf(card);
+  const at = card.regions.findIndex((region) => region[4] === size);
+  const found = [`${size.toLocaleString("en")} pixels`];
+  if (card.lengths[at]) found.push(`${figure(card.lengths[at])} pixels long`);
+  if (card.mm[at]) found.push(`${figure(card.mm[at][0])} mm², ${figure(card.mm[at][1])} mm long`);
+  return found.join(", ");
 }
 
 function headOf(card) {
@@ -87,6 +96,7 @@ function headOf(card) {
     head.append(element("span", {}, card.error));
   }
   head.append(element("bdi", { class: "tag" }, card.category));
+  if (card.part) head.append(element("bdi", { class: "tag" }, `part ${card.part[0]}`));
   if (card.borderline) head.append(element("span", { class: "tag" }, "borderline"));
   return head;
 }
@@ -178,7 +188,33 @@ function compared(name) {
 function apply() {
   const wanted = Object.fromEntries(new FormData(filters));
   found = data.cards.filter((card) => matches(card, wanted)).sort(compared(wanted.sort));
+  parts = new Map();
+  if (wanted.parts) {
+    for (const card of found) parts.set(partOf(card), [...(parts.get(partOf(card)) ?? []), card]);
+    found = [...parts.values()].flat();
+  }
   showPage(0);
+}
+
+// ---- parts: images of one part are beside each other, in the place of the first of them ------
+
+const partOf = (card) => JSON.stringify([card.category, card.part?.[0] ?? null]);
+
+function headingOf(card) {
+  const shown = parts.get(partOf(card)).length;
+  if (!card.part) return element("h3", { class: "part" }, `In no part: ${shown} image${shown > 1 ? "s" : ""} of ${card.category}`);
+  const [name, verdict, images, rejects] = card.part;
+  const facts = [card.category, `${images} image${images > 1 ? "s" : ""}`];
+  if (rejects) facts.push(`${rejects} of them not inspected`);
+  if (shown < images) facts.push(`${shown} of them here`);
+  return element("h3", { class: `part ${verdict}` }, element("span", { class: "verdict" }, verdict),
+    element("span", {}, "Part ", element("bdi", {}, name)), element("small", {}, facts.join(", ")));
+}
+
+// A part that goes on from the page before has its heading again.
+function withHeadings(cards) {
+  return cards.flatMap((card, at) => parts.size && (at === 0 || partOf(cards[at - 1]) !== partOf(card))
+    ? [headingOf(card), cardOf(card)] : [cardOf(card)]);
 }
 
 function showPage(number) {
@@ -186,7 +222,7 @@ function showPage(number) {
   page = Math.min(Math.max(0, number), pages - 1);
   const first = page * CARDS_PER_PAGE;
   const shown = found.slice(first, first + CARDS_PER_PAGE);
-  byId("cards").replaceChildren(...shown.map(cardOf));
+  byId("cards").replaceChildren(...withHeadings(shown));
   const range = `Cards ${first + 1} to ${first + shown.length} of ${found.length}.`;
   byId("shown").textContent = found.length
     ? `${range} ${data.cards.length.toLocaleString("en")} of ${data.images.toLocaleString("en")} images have a card.`

@@ -70,8 +70,10 @@ def panels(survey: Survey, found: Sequence[Night], record: dict[str, Any]) -> li
     ]
 
 
-def card_data(card: Card, *, unit: str, archive: str) -> dict[str, Any]:
-    """One card, as the page's script reads it."""
+def card_data(
+    card: Card, *, unit: str, archive: str, part: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One card, as the page's script reads it; ``part`` is the row of the image's product part."""
     row = card.row
     return {
         **{name: row[name] for name in ("image", "category", "verdict", "error", "run")},
@@ -88,6 +90,12 @@ def card_data(card: Card, *, unit: str, archive: str) -> dict[str, Any]:
             [region[f"{side}_px"] for side in ("x", "y", "width", "height", "area")]
             for region in row["regions"]
         ],
+        "lengths": [_number(each) for each in row["region_lengths_px"] or ()],
+        "mm": [
+            [_number(each["area_mm2"]), _number(each["length_mm"])]
+            for each in row["regions_mm"] or ()
+        ],
+        "part": part and list(part.values()),
         "size": [row["width_px"], row["height_px"]],
         "at": f"{row['inspected_at']:%Y-%m-%d %H:%M:%S}",
         "p": _number(row.get("p_value")),

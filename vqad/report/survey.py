@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqad.inspection import verdict_rows
+from vqad.inspection.run_record import read_record
 from vqad.report.choice import Candidates
 from vqad.report.job import ReportJob
+from vqad.report.part_groups import PartGroups, part_groups, whole_parts
 from vqad.report.totals import Totals
 from vqad.storage import files, output_layout
 from vqad.storage.errors import ArchiveError
@@ -18,6 +20,7 @@ class Survey:
     totals: Totals
     rows: list[dict[str, Any]]  # of all cards, the most severe first, rejects last
     damaged: list[str]  # parts of the table that can't be read
+    groups: PartGroups | None  # the images by product part, if the latest run was asked for parts
 
 
 def survey(job: ReportJob) -> Survey:
@@ -34,12 +37,19 @@ def survey(job: ReportJob) -> Survey:
             found.add(of_category)
     if not totals.images:
         raise ArchiveError(f"{job.output} has no readable verdicts; inspect an archive into it")
-    return Survey(totals=totals, rows=_chosen(job, candidates), damaged=damaged)
+    groups = part_groups(job.output, read_record(job.output))
+    rows = _chosen(job, candidates, groups)
+    return Survey(totals=totals, rows=rows, damaged=damaged, groups=groups)
 
 
-def _chosen(job: ReportJob, candidates: dict[str, Candidates]) -> list[dict[str, Any]]:
+def _chosen(
+    job: ReportJob, candidates: dict[str, Candidates], groups: PartGroups | None
+) -> list[dict[str, Any]]:
     num_cards = job.cards_of(len(candidates))
-    found = [row for each in candidates.values() for row in each.chosen(num_cards)]
+    chosen = {category: each.chosen(num_cards) for category, each in candidates.items()}
+    found = [row for rows in chosen.values() for row in rows]
+    if groups:
+        found = whole_parts(job.output, chosen, groups, num_cards=num_cards)
     by_image = {row["image"]: row for row in sorted(found, key=lambda row: row["inspected_at"])}
     # An image that moved to another category may have two rows; the later one counts.
     return sorted(by_image.values(), key=by_severity)
