@@ -15,7 +15,8 @@ from jobs.command import choose, run, say
 from jobs.options import Options, Uri, UsageError
 from vqad.training.options import FormName, PresetName
 
-# Images on which each stage is timed by itself; whole pipelines are timed on all images. A guess.
+# Images on which each stage is timed by itself, at least two batches; whole pipelines are timed on
+# all images. A guess.
 NUM_FOR_STAGES = 64
 
 
@@ -125,7 +126,8 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
             detector = inspection.with_some_changes(
                 detector, inspection.encode(detector, few, len(few))
             )
-        some, size = listed[:NUM_FOR_STAGES], options.batch_size
+        size = options.batch_size
+        some = listed[: max(NUM_FOR_STAGES, 2 * size)]
         inspection.whole(detector, listed[:size], batch_size=size)  # to warm up
         stages, flops = inspection.stages(detector, some, batch_size=size)
         before = inspection.whole(detector, listed, batch_size=size)

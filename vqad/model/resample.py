@@ -55,6 +55,9 @@ class Incremental(Protocol):
 
 # Cells in a run. Short runs waste fewer cells after a wrong guess, long ones need fewer calls.
 RUN_WIDTH = 32
+# On a GPU calls count for more: with 64 cells, an H200 resampled 23 % more images of a batch of 256
+# in a second than with 32, and 45 % more of a batch of 64.
+_RUN_WIDTH_ON_GPU = 64
 
 # The likelihoods of so many cells are computed at once: their logits fit into a core's cache.
 _CELLS_AT_ONCE = 1024
@@ -133,7 +136,7 @@ def _replaced(logits: SomeLogits, inputs: SomeCodes, cells: SomeCells) -> SomeCo
 
 @torch.no_grad()
 def in_runs(
-    prior: Incremental, inputs: Codes, options: ResampleOptions, *, width: int = RUN_WIDTH
+    prior: Incremental, inputs: Codes, options: ResampleOptions, *, width: int | None = None
 ) -> Resampled:
     """Resample in runs of ``width`` cells; every map is at its own place.
 
@@ -145,6 +148,7 @@ def in_runs(
     in their context, so the next run starts there. A map is done once its last changeable cell is
     settled.
     """
+    width = width or (_RUN_WIDTH_ON_GPU if inputs.is_cuda else RUN_WIDTH)
     logits, cache = prior.begin(inputs)
     likelihood = likelihood_of(logits, inputs)
     check_finite("the likelihoods of the codes", likelihood)
