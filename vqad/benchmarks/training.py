@@ -18,13 +18,7 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training.dry_run import Foreseen
 from vqad.training.holdout import SHARE_HELD_OUT
-from vqad.training.loop import (
-    FitOptions,
-    Fitting,
-    Record,
-    choose_convolutions,
-    reduced_precision,
-)
+from vqad.training.loop import FitOptions, Fitting, Record, reduced_precision
 from vqad.training.networks import code_maps, encode, fit_prior, fit_vqvae
 from vqad.training.options import TrainJob
 from vqad.training.presets import PRESETS, Preset
@@ -49,7 +43,6 @@ def measure(preset_name: str, pixels: np.ndarray, *, kind: Kind, num_steps: int)
     """Time ``num_steps`` steps of each fit, after as many to warm up, on these pixels."""
     preset = PRESETS[preset_name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    choose_convolutions(device)
     every = to_tensor(pixels).to(device)
     torch.manual_seed(0)
     vqvae, prior = VQVAE(preset.vqvae).to(device), PixelSNAIL(preset.prior).to(device)

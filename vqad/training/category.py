@@ -25,7 +25,7 @@ from vqad.training.calibration import Calibration
 from vqad.training.found_kind import find_kind
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
-from vqad.training.loop import Fitting, Record, choose_convolutions
+from vqad.training.loop import Fitting, Record
 from vqad.training.minimum_area import map_pixel, minimum_area
 from vqad.training.networks import (
     OnDisk,
@@ -65,7 +65,6 @@ class Training:
         no threshold: each is one of the most unusual images of thousands. ``sizes_px`` are width
         and height of the files.
         """
-        choose_convolutions(torch.device(device))
         self.reviewed = frozenset(reviewed)
         self.options = options
         self.bits = bits

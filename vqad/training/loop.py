@@ -126,12 +126,6 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=reduced_precision(device))
 
 
-def choose_convolutions(device: torch.device) -> None:
-    """On a GPU, let cuDNN time its kernels and take the fastest: a fit repeats the same sizes."""
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-
-
 def descend(fitting: Fitting, loss: Tensor, options: FitOptions, weight: float = 1.0) -> Tensor:
     """Take one optimizer step with the scheduled learning rate; returns the whole batch's loss.
 
