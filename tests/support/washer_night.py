@@ -15,7 +15,10 @@ from vqad.inspection.job import InspectJob
 from vqad.inspection.set_threshold import set_threshold
 from vqad.inspection.threshold_job import ThresholdJob
 
-VERDICT = ("image", "verdict", "score", "threshold", "regions", "p_value", "model_version")
+VERDICT = (
+    *("image", "verdict", "score", "threshold", "regions", "p_value", "model_version"),
+    *("region_lengths_px", "regions_mm"),
+)
 
 
 @cache
@@ -23,7 +26,7 @@ def _inspected(home: Path) -> Path:
     """Eight washers and a file that is no image, inspected by a detector of each form."""
     small_detectors.draw(home / "archive", ("washer",))
     small_detectors.save_detector(str(home / "plain"), "washer", str(home / "archive"))
-    fitted_washer().save(str(home / "full"))
+    fitted_washer().with_settings(px_per_mm=4.0).save(str(home / "full"))
     (home / "archive" / "washer" / "test" / "good" / "broken.png").write_bytes(b"none")
     for form in ("plain", "full"):
         inspect(again(job_at(home), models=str(home / form), output=str(home / f"night-{form}")))
