@@ -29,6 +29,7 @@ from vqad.detector import Detector
 from vqad.images import manifests
 from vqad.images.listing import Listed
 from vqad.images.routing import Routing, router
+from vqad.inspection.array_columns import table_of
 from vqad.inspection.plan import ShardWork
 from vqad.inspection.shard_stage import read_shard
 from vqad.inspection.stages import DECODED, decode_bytes
@@ -68,7 +69,7 @@ def _changed(reader: str, random_: random.Random) -> bytes:
 def _row(row: dict[str, Any]) -> str:
     """Check that the row fits into the table; returns its error word or "read"."""
     listed = {"image": "x", "category": "x", "source_etag": "", "source_bytes": 0, "part": ""}
-    table = pa.Table.from_pylist([listed | row], schema=DECODED)
+    table = table_of([listed | row], DECODED)
     return _word(table.to_pylist()[0])
 
 

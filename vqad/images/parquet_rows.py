@@ -22,6 +22,7 @@ from vqad.images.shard_contents import (
     first_look,
     reading_on,
 )
+from vqad.images.value_buffers import value_buffers
 
 # One row at a time: a value is stored once however many rows repeat it, so that a few kilobytes
 # can become sixteen images of a gigabyte each in a batch of sixteen.
@@ -126,4 +127,5 @@ def _text_of(column: pa.Array) -> str:
 
 def _bytes_of(column: pa.Array) -> pa.Buffer:
     """The one value of a column of bytes, without a copy; no bytes if it is null."""
-    return column[0].as_buffer() or pa.py_buffer(b"")
+    (found,) = value_buffers(column)
+    return found or pa.py_buffer(b"")

@@ -10,7 +10,7 @@ from vqad.array_types import Images
 def to_images(pixels: Tensor) -> Images:
     """Images in [0, 1] of pixels (batch, height, width, 3): uint8, or int32 of 16-bit values."""
     largest = 255 if pixels.dtype == torch.uint8 else 65535
-    return pixels.movedim(-1, 1).float().div(largest)
+    return pixels.movedim(-1, 1).float().div_(largest)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from vqad.images import listing, memory, shards
 from vqad.inspection import shard_records, sink
+from vqad.inspection.array_columns import table_of
 from vqad.inspection.plan import ShardWork
 from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.stages import DECODED, decode_bytes, rejected
@@ -45,7 +46,7 @@ class _Units:
 
 
 def _unit(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=DECODED)
+    return table_of(rows, DECODED)
 
 
 @dataclass(kw_only=True)

@@ -25,6 +25,7 @@ from vqad.images import decoding, headers, memory
 from vqad.images.appearance import MEASURES, appearance
 from vqad.images.tensors import to_images, to_tensor
 from vqad.inspection import shadow, sink
+from vqad.inspection.array_columns import rows_of, table_of
 from vqad.inspection.detector_cache import DetectorCache
 from vqad.inspection.plan import TODO
 from vqad.storage import errors, files, lease
@@ -65,9 +66,7 @@ def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) 
     rows = listed.to_pylist()
     with ThreadPoolExecutor(num_threads) as pool:
         decoded = list(pool.map(lambda row: _decode_one(row, sizes_px), rows))
-    return pa.Table.from_pylist(
-        [row | one for row, one in zip(rows, decoded, strict=True)], schema=DECODED
-    )
+    return table_of([row | one for row, one in zip(rows, decoded, strict=True)], DECODED)
 
 
 def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]:
@@ -95,7 +94,7 @@ def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[s
     except headers.ImageError as error:
         return rejected(error.error, error.detail)
     return {
-        "pixels": decoded.pixels.tobytes(),
+        "pixels": decoded.pixels,
         "bits": decoded.pixels.dtype.itemsize * 8,
         "width_px": decoded.source_width_px,
         "height_px": decoded.source_height_px,
@@ -136,14 +135,14 @@ class Inspector:
 
     def inspect(self, decoded: pa.Table) -> pa.Table:
         """Verdict rows, each with its map, or null where no map is to be written."""
-        rows = decoded.to_pylist()
+        rows = list(rows_of(decoded))
         result = [self._reject(row) for row in rows if row["error"]]
         decoded_rows = [row for row in rows if not row["error"]]
         decoded_rows.sort(key=lambda row: row["category"])
         for category, group in groupby(decoded_rows, key=lambda row: row["category"]):
             for batch in _chunks(list(group), self.options.batch_size):
                 result += self._inspect(category, batch)
-        return pa.Table.from_pylist(result, schema=INSPECTED)
+        return table_of(result, INSPECTED)
 
     def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         start_s = time.monotonic()
@@ -167,7 +166,7 @@ class Inspector:
             **shadow.judged(row, detector, found, at),
             "map_height_px": anomaly_map.shape[0],
             "map_width_px": anomaly_map.shape[1],
-            "anomaly_map": anomaly_map.ravel() if keep else None,
+            "anomaly_map": anomaly_map if keep else None,
         }
 
     def _shadows(
@@ -196,7 +195,7 @@ class Inspector:
 
 
 def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor:
-    """Images (batch, 3, size, size) in [0, 1] from the rows' bytes."""
+    """Images (batch, 3, size, size) in [0, 1] from the rows' pixels."""
     size_px = settings.vqvae.image_size_px
     pixels = [
         np.frombuffer(row["pixels"], np.uint8 if row["bits"] == 8 else np.uint16).reshape(
@@ -240,9 +239,9 @@ def write(inspected: pa.Table, *, output: str, version: str, holder: str = "") -
     if holder:
         lease.confirm(output, holder)
     keys = inspected.group_by(["category", "part"]).aggregate([]).to_pylist()
-    done = pa.concat_tables(
-        [_write_rows(_rows_of(inspected, key), output, version) for key in keys]
-    )
+    # The usual unit has one key, and its maps need no copy.
+    parts = [inspected] if len(keys) == 1 else [_rows_of(inspected, key) for key in keys]
+    done = pa.concat_tables([_write_rows(each, output, version) for each in parts])
     share_s = (time.monotonic() - start_s) / max(1, len(done))
     return done.append_column("write_seconds", pa.array([share_s] * len(done), pa.float32()))
 
@@ -265,7 +264,8 @@ def _write_rows(rows: pa.Table, output: str, version: str) -> pa.Table:
 
 def _write(output: str, part: str, rows: pa.Table, version: str) -> str:
     verdicts = rows.select(tables.VERDICTS.names).cast(tables.VERDICTS)
-    with_map = rows.filter(rows["anomaly_map"].is_valid())
+    has_all = not rows["anomaly_map"].null_count
+    with_map = rows if has_all else rows.filter(rows["anomaly_map"].is_valid())
     maps = with_map.select(tables.MAPS.names).cast(tables.MAPS)
     second = shadow.verdicts_of(rows)
     if part:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from vqad.images.value_buffers import value_buffers
 from vqad.on_ray import failures
 from vqad.on_ray.failures import Failure
 
@@ -53,8 +54,8 @@ def done(packed: Any, stage: Callable[[pa.Table], Iterator[pa.Table]]) -> Iterat
 
 
 def _unpacked(packed: Any) -> Iterator[pa.Table]:
-    for value in packed["unit"]:
-        yield pa.ipc.open_stream(value.as_buffer()).read_all()
+    for data in value_buffers(packed["unit"]):
+        yield pa.ipc.open_stream(data).read_all()
 
 
 def _is_failure(unit: pa.Table) -> bool:
