@@ -34,5 +34,7 @@ SomeLikelihood = Float[Tensor, "batch *cells"]
 SomeCells = Bool[Tensor, "batch *cells"]
 # 8-bit grey levels in [0, 441.7]; 0 means that nothing changed, and no code was a surprisal.
 AnomalyMap = Float32[ndarray, "height width"]
+# One of several maps, each of the height and width that its image has in the model's input.
+OwnMap = Float32[ndarray, "_ _"]
 # Decoded picture, RGB; 8 or 16 bits a channel as in its source.
 Pixels = Integer[ndarray, "height width 3"]

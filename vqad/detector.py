@@ -8,8 +8,7 @@ On storage a detector is a folder of JSON and safetensors. Loading executes no c
 files that do not match the hashes and sizes in the detector's record.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqad.array_types import AnomalyMap, Codes, Images, Likelihood
+from vqad.array_types import AnomalyMap, Codes, Images, Likelihood, OwnMap
 from vqad.detection import (
     anomaly_map,
     area_score,
@@ -35,11 +34,14 @@ from vqad.detection.saved_detector import Parts
 from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
-from vqad.detection.weights import DetectorError
+from vqad.detection.weights import named_in_errors
 from vqad.detection.whole_images import Whole, inspection_of, look_at
+from vqad.images import tensors
 from vqad.images.decoding import WholeImage
+from vqad.images.placement import Geometry, Placement, Size, places_of
+from vqad.images.roi import RegionOfInterest
 from vqad.images.tiles import TileGrid
-from vqad.model.finite import NotFiniteError, check_finite, is_finite
+from vqad.model.finite import check_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
 from vqad.model.pixelsnail import PixelSNAIL
@@ -59,6 +61,7 @@ class Detector:
         *,
         local_statistics: LocalStatistics | None = None,
         segmenter: Segmenter | None = None,
+        roi: RegionOfInterest | None = None,
         version: str = "",
     ) -> None:
         self.vqvae = vqvae.eval()
@@ -66,7 +69,10 @@ class Detector:
         self.settings = settings
         self.local_statistics = local_statistics
         self.segmenter = segmenter and segmenter.eval().requires_grad_(False)
+        self.geometry = Geometry(form=settings.image_form, roi=roi)
         self.version = version
+        if (roi and roi.source_px) != settings.roi_source_px:
+            raise ValueError("the detector's settings and its region of interest do not agree")
         if settings.form == "full" and local_statistics is None:
             raise ValueError("the full form needs fitted local statistics")
         if settings.form == "full" and settings.segmenter and segmenter is None:
@@ -105,17 +111,20 @@ class Detector:
             prior=self.prior,
             local_statistics=self.local_statistics,
             segmenter=self.segmenter,
+            roi=self.geometry.roi,
         )
 
     @torch.inference_mode()
-    def inspect(self, batch: Images) -> Inspection:
+    def inspect(self, batch: Images, sources: Sequence[Size] | None = None) -> Inspection:
         """Encode, resample, decode what changed, and judge images (batch, 3, size, size).
 
+        ``sources`` are width and height of the source images, which a detector that keeps the
+        aspect ratio needs; None are square ones. Maps cover the source images.
         All is computed in float32, so that verdicts do not depend on a machine's number formats.
         Raises DetectorError if the networks compute numbers that are not finite.
         """
-        with self._named_in_errors():
-            found = self.evidence(batch)
+        with named_in_errors(self.settings.category, self.version):
+            found = self.evidence(batch, self.geometry.placements(len(batch), sources))
             fields = self.witness_fields(found)
             scores, maps = self.judged(found, fields)
             for each in maps:
@@ -125,14 +134,14 @@ class Detector:
             stored_map.as_stored(each, image_score=value)
             for each, value in zip(maps, scores, strict=True)
         ]
-        changed = (found.codes != found.restored_codes).flatten(1).sum(1)
+        changed = tensors.counted(found.codes != found.restored_codes, found.placements)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
             scores=scores,
             p_values=[p_value(each, self.settings.normal_scores) for each in scores],
-            shares=[witnesses.shares(each, self.settings.witnesses) for each in fields]
+            shares=witnesses.shares_of(fields, self.settings.witnesses, found.placements)
             or [{} for _ in scores],
-            codes_changed=changed.tolist(),
+            codes_changed=changed.flatten(1).sum(1).tolist(),
             anomaly_maps=maps,
             codes=found.codes,
             restored_codes=found.restored_codes,
@@ -146,30 +155,33 @@ class Detector:
         At most ``batch_size`` tiles are inspected at once. Raises as `inspect` does, and ValueError
         for an image that is smaller than a tile.
         """
-        with self._named_in_errors():
+        with named_in_errors(self.settings.category, self.version):
             whole = look_at(self, image, grid, batch_size=batch_size)
             return inspection_of(whole, self.settings), whole
 
     @torch.inference_mode()
-    def evidence(self, batch: Images) -> Evidence:
-        """Encode, resample, decode what changed, and compute the surprisal for the joined form."""
-        self._check(batch)
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+    def evidence(self, batch: Images, placements: Sequence[Placement] | None = None) -> Evidence:
+        """Encode, resample, decode what changed, and compute what the form needs beside.
+
+        ``placements`` say where the source images lie in the input; None are square.
+        """
+        tensors.check_images(batch, self.settings.vqvae.image_size_px, self.settings.category)
+        form = self.settings.form
+        placements = placements or self.geometry.placements(len(batch), None)
+        batch = tensors.filled(batch, placements).to(self.device)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         codes = self.vqvae.encode(batch)
         resampled = self.resample(codes)
         return Evidence(
+            placements=placements,
             codes=codes,
             restored_codes=resampled.codes,
-            differences=self.anomaly_maps(codes, resampled.codes),
-            surprisals=self.surprisals(batch, resampled.likelihood)
-            if self.settings.form != "plain"
+            differences=self.anomaly_maps(codes, resampled.codes, placements=placements),
+            surprisals=self.surprisals(batch, resampled.likelihood) if form != "plain" else [],
+            local_fields=local_fields(self.local_statistics, self.segmenter, batch, placements)
+            if form == "full"
             else [],
-            local_fields=self._local_fields(batch) if self.settings.form == "full" else [],
         )
-
-    def _local_fields(self, batch: Images) -> list[dict[str, Field]]:
-        assert self.local_statistics is not None
-        return local_fields(self.local_statistics, self.segmenter, batch)
 
     def witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
         """The fields of the witnesses, by name, of each image; none but in the full form."""
@@ -177,16 +189,23 @@ class Detector:
             return []
         assert self.settings.usual is not None
         return witnesses.fields_of(
-            found.local_fields, found.surprisals, found.differences, self.settings.usual
+            found.local_fields,
+            found.surprisals,
+            found.differences,
+            self.settings.usual,
+            places_of(found.placements, self.settings.vqvae.latent_size),
         )
 
     def judged(
         self, found: Evidence, fields: list[dict[str, Field]]
-    ) -> tuple[list[float], list[AnomalyMap]]:
+    ) -> tuple[list[float], list[OwnMap]]:
         """Scores and maps; in the full form of the witnesses' fields."""
         settings = self.settings
         if settings.form != "full":
-            maps = self.joined_maps(found)
+            maps = [
+                its.map_of(each)
+                for its, each in zip(found.placements, self.joined_maps(found), strict=True)
+            ]
             return [self.score_of(each) for each in maps], maps
         assert settings.area_rule is not None
         return area_score.judged(
@@ -194,6 +213,7 @@ class Detector:
             settings.area_rule,
             size_px=settings.vqvae.image_size_px,
             minimum_area_px=settings.minimum_area_px,
+            placements=found.placements,
         )
 
     def surprisals(self, batch: Images, likelihood: Likelihood) -> list[Surprisal]:
@@ -207,15 +227,13 @@ class Detector:
         return surprisal.surprisal(likelihoods, self.settings.kind, eta=self.settings.resample.eta)
 
     def joined_maps(self, found: Evidence) -> list[AnomalyMap]:
-        """The maps that are scored: the differences, in the joined form with the surprisal."""
+        """The differences, in the joined form with the surprisal; of the model's input."""
         if self.settings.form == "plain":
             return found.differences
         usual, eta = self.settings.usual, self.settings.resample.eta
         assert usual is not None
-        return [
-            surprisal.joined(difference, each, usual, eta=eta)
-            for difference, each in zip(found.differences, found.surprisals, strict=True)
-        ]
+        cells = places_of(found.placements, self.settings.vqvae.latent_size)
+        return surprisal.joined_maps(found.differences, found.surprisals, usual, eta, cells)
 
     def score_of(self, anomaly_map: AnomalyMap) -> float:
         """The score of one map, in grey levels."""
@@ -226,16 +244,22 @@ class Detector:
         return in_runs(self.incremental_prior, codes, self.settings.resample)
 
     def anomaly_maps(
-        self, codes: Codes, restored_codes: Codes, *, filtered: bool = True
+        self,
+        codes: Codes,
+        restored_codes: Codes,
+        *,
+        filtered: bool = True,
+        placements: Sequence[Placement] | None = None,
     ) -> list[AnomalyMap]:
         """Maps of the difference between both decodings, exactly 0 for an image without a change.
 
-        Unless ``filtered``, they are eq. 6 without the bilateral filter.
+        Unless ``filtered``, they are eq. 6 without the bilateral filter. They are of the model's
+        input, and pixels that don't count by ``placements`` have no difference.
         """
         changed, *pair = self.changed_pairs(codes, restored_codes)
         size_px = self.settings.vqvae.image_size_px
         return anomaly_map.maps_of_pairs(
-            len(codes), changed, *pair, size_px=size_px, filtered=filtered
+            len(codes), changed, *pair, size_px=size_px, filtered=filtered, placements=placements
         )
 
     def changed_pairs(
@@ -270,27 +294,6 @@ class Detector:
             source_width_px=source_width_px,
             source_height_px=source_height_px,
         )
-
-    @contextmanager
-    def _named_in_errors(self) -> Iterator[None]:
-        """Turn an error about numbers into one that says which detector has to be replaced."""
-        try:
-            yield
-        except NotFiniteError as error:
-            raise DetectorError(
-                f"the {self.settings.category} detector, version {self.version or 'not saved'}, "
-                f"cannot judge: {error}; restore an older version, or train again"
-            ) from error
-
-    def _check(self, batch: Tensor) -> None:
-        size_px = self.settings.vqvae.image_size_px
-        if batch.ndim != 4 or batch.shape[1:] != (3, size_px, size_px):
-            raise ValueError(
-                f"images must be (batch, 3, {size_px}, {size_px}) for the {self.settings.category} "
-                f"detector, got {tuple(batch.shape)}"
-            )
-        if not is_finite(batch):
-            raise ValueError("images must be finite, RGB in [0, 1]")
 
     def save(self, models: str, beside: Mapping[str, bytes] | None = None, **how: Any) -> str:
         """Save a new version in ``models`` and put it in force; returns the version.

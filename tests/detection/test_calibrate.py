@@ -118,7 +118,7 @@ def test_no_scores_and_no_quantile_give_no_threshold() -> None:
 @pytest.mark.parametrize("size_px", [64, 256])
 def test_painted_rectangles_are_black_or_grey_and_one_percent_of_the_area(size_px: int) -> None:
     images = np.random.default_rng(1).uniform(0.6, 1, (24, size_px, size_px, 3)).astype(np.float32)
-    pictures, masks = painted(images, seed=0)
+    pictures, masks = map(np.stack, painted(images, seed=0))
     assert masks.shape == (24, size_px, size_px)
     assert masks.dtype == bool
     np.testing.assert_allclose(masks.mean((1, 2)), 0.01, rtol=0.1)
@@ -133,13 +133,13 @@ def test_painted_rectangles_are_black_or_grey_and_one_percent_of_the_area(size_p
 
 def test_painting_follows_from_the_seed() -> None:
     images = np.ones((4, 32, 32, 3), np.float32)
-    one, same, other = (painted(images, seed=seed)[1] for seed in (0, 0, 1))
+    one, same, other = (np.stack(painted(images, seed=seed)[1]) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 
 
 def test_even_a_picture_of_few_pixels_gets_its_rectangle() -> None:
-    masks = painted(np.ones((3, 4, 4, 3), np.float32), seed=0)[1]
+    masks = np.stack(painted(np.ones((3, 4, 4, 3), np.float32), seed=0)[1])
     assert (masks.sum((1, 2)) >= 1).all()
 
 

@@ -16,8 +16,13 @@ from tests.support.labelled_data import (
     write_picture,
     write_tests,
 )
+from vqad.evaluation.canvas import Canvas, canvas_of
 from vqad.evaluation.ground_truth import read_mask, read_truth, resized
 from vqad.evaluation.labelled_images import labelled_images
+
+
+def at_shape(shape: tuple[int, int], images: list[str]) -> Canvas:
+    return canvas_of([shape] * len(images), [(40, 30)] * len(images), None)
 
 
 def palette_png() -> bytes:
@@ -114,7 +119,7 @@ def test_a_pixel_is_defective_if_any_part_of_it_is_covered() -> None:
 def test_masks_come_at_the_shape_of_the_maps_and_good_images_have_none(tmp_path: Path) -> None:
     images = write_tests(tmp_path)
     write_masks(tmp_path, ["crack/0_mask.png", "crack/1_mask.png"])
-    truth = read_truth(labelled_images(str(tmp_path), "part"), images, SHAPE)
+    truth = read_truth(labelled_images(str(tmp_path), "part"), images, at_shape(SHAPE, images))
     assert truth.defect_types == ["crack", "crack", "good"]
     assert truth.masks.sum((1, 2)).tolist() == [4, 4, 0]
     assert truth.masks[0, 2:4, 2:4].all()
@@ -126,7 +131,7 @@ def test_a_defective_image_with_an_empty_mask_is_reported(tmp_path: Path) -> Non
     images = write_tests(tmp_path)
     write_masks(tmp_path, ["crack/0_mask.png"])
     write_picture(tmp_path / "part" / "ground_truth" / "crack" / "1_mask.png", BLACK)
-    truth = read_truth(labelled_images(str(tmp_path), "part"), images, SHAPE)
+    truth = read_truth(labelled_images(str(tmp_path), "part"), images, at_shape(SHAPE, images))
     assert truth.empty == [images[1]]
 
 
@@ -135,12 +140,14 @@ def test_several_masks_of_one_image_are_joined(tmp_path: Path) -> None:
     folder = tmp_path / "part" / "ground_truth" / "crack" / "0"
     write_picture(folder / "000.png", mask_pixels())
     write_picture(folder / "001.png", mask_pixels()[::-1])
-    truth = read_truth(labelled_images(str(tmp_path), "part"), images, SOURCE_SHAPE)
+    truth = read_truth(
+        labelled_images(str(tmp_path), "part"), images, at_shape(SOURCE_SHAPE, images)
+    )
     np.testing.assert_array_equal(truth.masks[0], (mask_pixels() | mask_pixels()[::-1]) > 0)
 
 
 def test_without_a_folder_of_masks_there_are_labels_alone(tmp_path: Path) -> None:
     images = write_tests(tmp_path)
-    truth = read_truth(labelled_images(str(tmp_path), "part"), images, SHAPE)
+    truth = read_truth(labelled_images(str(tmp_path), "part"), images, at_shape(SHAPE, images))
     assert truth.masks is None
     assert truth.is_defect.tolist() == [True, True, False]

@@ -17,6 +17,7 @@ from vqad.evaluation.markdown import text
 from vqad.evaluation.measure import RESAMPLING, Measured
 from vqad.evaluation.methods import LocalMethod
 from vqad.evaluation.metrics import Metrics
+from vqad.images.placement import Geometry, ImageForm
 from vqad.images.tensors import to_images, to_tensor
 from vqad.synthetic import draw
 from vqad.training.options import TrainOptions
@@ -73,9 +74,10 @@ def test_saved_and_loaded_it_gives_the_same_maps(fitted: LocalBaseline, tmp_path
     assert loaded.settings == fitted.settings
     images = to_images(to_tensor(broken()))
     assert np.array_equal(loaded.inspect(images)[1], fitted.inspect(images)[1])
-    method = LocalMethod(str(tmp_path / "one"))
-    inspect, image_input = method.loaded()
-    assert (list(inspect(images)), image_input.size_px) == ([LOCAL], 32)
+    method = LocalMethod(str(tmp_path / "one"), Geometry(form=ImageForm(size_px=32)))
+    inspect, taken = method.loaded()
+    assert list(inspect(images, [(32, 32)] * len(images))) == [LOCAL]
+    assert taken.form.size_px == 32
     assert method.thresholds() == {LOCAL: fitted.settings.threshold}
 
 

@@ -34,6 +34,8 @@ def inspected_of(truth: Truth, seed: int = 0) -> Inspected:
             maps[at, 2:6, 2 : 3 + at] = 50
     return Inspected(
         images=truth.images,
+        sizes_px=[(20, 20)] * len(maps),
+        shapes=[each.shape for each in maps],
         scores=maps.max((1, 2)).astype(float),
         maps=maps,
         threshold=1.0,

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from tests.evaluation.test_measure import measured_of
 from tests.training.test_full_form import PIXELS, broken, fitted_washer, images
@@ -132,10 +131,10 @@ def test_the_threshold_rests_on_statistics_that_did_not_see_the_image(
 def test_the_evidence_of_a_batch_is_computed_once(
     washer: Detector, method: WitnessMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[torch.Tensor] = []
+    calls: list[tuple[object, ...]] = []
     evidence = Detector.evidence
     monkeypatch.setattr(
-        Detector, "evidence", lambda self, batch: calls.append(batch) or evidence(self, batch)
+        Detector, "evidence", lambda self, *batch: calls.append(batch) or evidence(self, *batch)
     )
     witness_ablations.inspect(washer, method.variants, images(broken()))
     assert len(calls) == 1

@@ -107,6 +107,9 @@ def test_as_many_source_sizes_are_needed_as_there_are_images() -> None:
 
 
 def test_a_region_fits_images_of_its_aspect_ratio() -> None:
-    region = region_of(np.ones((40, 80), bool))
-    assert region.fits((160, 80))
-    assert not region.fits((160, 90))
+    form = ImageForm(size_px=32, roi_source_px=(80, 40))
+    assert form.refusal((160, 81)) == form.refusal((53, 27)) == form.refusal((80, 40)) == ""
+    assert form.refusal((160, 90)) == (
+        "160 x 90 pixels, but the region of interest is of images of 80 x 40"
+    )
+    assert ImageForm(size_px=32).refusal((160, 90)) == ""

@@ -7,6 +7,7 @@ import pytest
 from tests.inspection.test_shadow import save_other
 from tests.support.inspection_by_hand import again, home, job
 from vqad.detection.weights import DetectorError
+from vqad.images.placement import ImageForm
 from vqad.inspection import shadow
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
@@ -25,10 +26,10 @@ def test_latest_is_the_newest_version_that_is_not_in_force(job: InspectJob) -> N
 
 def test_a_shadow_of_another_size_is_refused_and_left_out_of_latest(job: InspectJob) -> None:
     version = save_other(job, "fabric")
-    in_force, size_px = {"fabric": "one"}, {"fabric": 64}
+    in_force, forms = {"fabric": "one"}, {"fabric": ImageForm(size_px=64)}
     with pytest.raises(shadow.ShadowError, match=r"takes images of 32 pixels, the one in force 64"):
-        shadow.pinned(job.models, [f"fabric={version}"], in_force, size_px)
-    found = shadow.pinned(job.models, ["latest"], in_force, size_px)
+        shadow.pinned(job.models, [f"fabric={version}"], in_force, forms)
+    found = shadow.pinned(job.models, ["latest"], in_force, forms)
     assert found.versions == {}
     assert found.left_out["fabric"].startswith(f"{version}: it takes images of 32 pixels")
 

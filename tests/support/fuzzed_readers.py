@@ -28,6 +28,7 @@ from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import manifests
 from vqad.images.listing import Listed
+from vqad.images.placement import ImageForm
 from vqad.images.routing import Routing, router
 from vqad.inspection.array_columns import table_of
 from vqad.inspection.plan import ShardWork
@@ -39,7 +40,7 @@ SHARDS: Final = ("tar", "tar.gz", "parquet")
 DETECTORS: Final = ("detector.json", "vqvae.safetensors")
 MANIFESTS: Final = ("manifest.csv", "manifest.parquet")
 READERS: Final = (*IMAGES, *SHARDS, *DETECTORS, *MANIFESTS)
-SIZES_PX: Final = {"x": 32}
+FORMS: Final = {"x": ImageForm(size_px=32)}
 
 
 def try_one(reader: str, number: int, folder: Path) -> str:
@@ -47,7 +48,7 @@ def try_one(reader: str, number: int, folder: Path) -> str:
     random_ = random.Random(f"{reader}-{number}")
     data = _changed(reader, random_)
     if reader in IMAGES:
-        return _row(decode_bytes(data, "x", SIZES_PX))
+        return _row(decode_bytes(data, "x", FORMS))
     if reader in MANIFESTS:
         return _manifest(reader, data, folder)
     return (_shard if reader in SHARDS else _detector)(reader, data, folder)
@@ -79,7 +80,7 @@ def _word(row: dict[str, Any]) -> str:
     if row["error"]:
         assert row["error_detail"]
         return str(row["error"])
-    assert len(row["pixels"]) == SIZES_PX["x"] ** 2 * 3 * row["bits"] // 8
+    assert len(row["pixels"]) == FORMS["x"].size_px ** 2 * 3 * row["bits"] // 8
     return "read"
 
 
@@ -95,9 +96,7 @@ def _shard(reader: str, data: bytes, folder: Path) -> str:
         redo=frozenset(),
     )
     output, word, images = str(folder / "output"), "read", set()
-    for unit in read_shard(
-        work, output=output, holder="", include=None, sizes_px=SIZES_PX, num_rows=16
-    ):
+    for unit in read_shard(work, output=output, holder="", include=None, forms=FORMS, num_rows=16):
         for row in unit.to_pylist():
             assert row["image"] not in images
             images.add(row["image"])

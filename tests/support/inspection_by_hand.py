@@ -74,14 +74,14 @@ def inspector_of(job: InspectJob, plan: Plan) -> stages.Inspector:
 
 def decoded(job: InspectJob, plan: Plan, num_rows: int) -> Iterator[pa.Table]:
     for unit in units(plan.todo, num_rows):
-        yield stages.decode(unit, sizes_px=plan.sizes_px)
+        yield stages.decode(unit, forms=plan.forms)
     for shard in plan.shards:
         yield from shard_stage.read_shard(
             shard,
             output=job.output,
             holder="",
             include=job.include,
-            sizes_px=plan.sizes_px,
+            forms=plan.forms,
             num_rows=num_rows,
         )
 

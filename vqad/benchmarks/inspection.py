@@ -16,7 +16,8 @@ from vqad.detection.surprisal import Form, readings, unknown
 from vqad.detection.witnesses import LOCAL, SEGMENTER
 from vqad.detector import Detector
 from vqad.images import decoding, listing
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.placement import Placement, Size, places_of
+from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import ResampleOptions, likelihood_of
 from vqad.model.vqvae import VQVAE
@@ -73,7 +74,7 @@ def read_images(detector: Detector, listed: Sequence[listing.Listed]) -> Images:
 
     One that can't be read ends the measurement with its error.
     """
-    return _read(detector, listed, Stopwatch())
+    return _read(detector, listed, Stopwatch())[0]
 
 
 @torch.inference_mode()
@@ -88,14 +89,16 @@ def encode(detector: Detector, pictures: torch.Tensor, batch_size: int) -> Codes
     )
 
 
-def _read(detector: Detector, listed: Sequence[listing.Listed], watch: Stopwatch) -> Images:
+def _read(
+    detector: Detector, listed: Sequence[listing.Listed], watch: Stopwatch
+) -> tuple[Images, list[Size]]:
     settings = detector.settings
-    size_px = settings.vqvae.image_size_px
     with watch.timed("fetch"):
         data = [files.read_bytes(each.image, max_bytes=decoding.MAX_BYTES) for each in listed]
     with watch.timed("decode"):
-        pixels = [decoding.decode(each, size_px=size_px).pixels for each in data]
-        return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
+        decoded = [decoding.decode_as(settings.image_form, each) for each in data]
+        pixels = decoding.stack([each.pixels for each in decoded], bits=settings.bits)
+        return to_images(to_tensor(pixels)), [each.source_px for each in decoded]
 
 
 def whole(
@@ -106,7 +109,7 @@ def whole(
     for at in range(0, len(listed), batch_size):
         batch = _read(detector, listed[at : at + batch_size], watch)
         with watch.timed("inspect"):
-            detector.inspect(batch)
+            detector.inspect(*batch)
     return watch.seconds
 
 
@@ -118,19 +121,22 @@ def stages(
     watch, flops = Stopwatch(), 0.0
     for at in range(0, len(listed), batch_size):
         batch = _read(detector, listed[at : at + batch_size], watch)
-        _networks(detector, batch, watch)
+        _networks(detector, *batch, watch)
         # Not counted and timed in one call: the counter itself takes time.
         with watch.timed("inspect"):
-            detector.inspect(batch)
+            detector.inspect(*batch)
         with FlopCounterMode(display=False) as counter:
-            detector.inspect(batch)
+            detector.inspect(*batch)
         flops += counter.get_total_flops()
     return watch.seconds, flops / watch.seconds.pop("inspect")
 
 
-def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
+def _networks(detector: Detector, batch: Images, sources: Sequence[Size], watch: Stopwatch) -> None:
     settings = detector.settings
-    batch = batch.to(detector.device).contiguous(memory_format=torch.channels_last)
+    placements = detector.geometry.placements(len(batch), sources)
+    batch = (
+        filled(batch, placements).to(detector.device).contiguous(memory_format=torch.channels_last)
+    )
     with watch.timed("encode"):
         codes = detector.vqvae.encode(batch)
     with watch.timed("prior, one pass"):
@@ -146,30 +152,40 @@ def _networks(detector: Detector, batch: Images, watch: Stopwatch) -> None:
         changed, *pair = detector.changed_pairs(codes, resampled.codes)
     with watch.timed("filter"):
         differences = anomaly_map.maps_of_pairs(
-            len(batch), changed, *pair, size_px=settings.vqvae.image_size_px
+            len(batch),
+            changed,
+            *pair,
+            size_px=settings.vqvae.image_size_px,
+            placements=placements,
         )
     found = Evidence(
+        placements=placements,
         codes=codes,
         restored_codes=resampled.codes,
         differences=differences,
         surprisals=surprisals,
-        local_fields=_local_fields(detector, batch, watch) if settings.form == "full" else [],
+        local_fields=_local_fields(detector, batch, placements, watch)
+        if settings.form == "full"
+        else [],
     )
     with watch.timed("score"):
         detector.judged(found, detector.witness_fields(found))
 
 
-def _local_fields(detector: Detector, batch: Images, watch: Stopwatch) -> list[dict[str, Field]]:
+def _local_fields(
+    detector: Detector, batch: Images, placements: Sequence[Placement], watch: Stopwatch
+) -> list[dict[str, Field]]:
     """`segmented.local_fields`, by stages."""
     statistics, segmenter = detector.local_statistics, detector.segmenter
     assert statistics is not None
+    places = places_of(placements, statistics.config.features.grid)
     with watch.timed("local features"):
         features = statistics.features(batch.movedim(1, -1).cpu().numpy())
     with watch.timed("local distances"):
-        distances = statistics.distances(features)
+        distances = statistics.distances(features, places)
         fields = [{LOCAL: field} for field in statistics.fields(distances)]
     if segmenter is None:
         return fields
     with watch.timed("segmenter"):
-        found = segmented(segmenter, statistics.residuals(features, distances))
+        found = segmented(segmenter, statistics.residuals(features, distances, places))
     return [one | {SEGMENTER: field} for one, field in zip(fields, found, strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float32
 from numpy import ndarray
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from vqad.array_types import AnomalyMap
 from vqad.detection import image_threads
 from vqad.detection.bilateral import bilateral
+from vqad.images.placement import Placement
 from vqad.model.finite import NotFiniteError
 
 # The filter at 256 px: d=20, sigmaColor=75, sigmaSpace=75. The paper has no numbers for it; these
@@ -85,17 +87,31 @@ def maps_of_pairs(
     *,
     size_px: int,
     filtered: bool = True,
+    placements: Sequence[Placement] | None = None,
 ) -> list[AnomalyMap]:
     """The maps of ``num`` images, exactly 0 but at the positions ``changed``, which have decodings.
 
-    Unless ``filtered``, they are eq. 6 without the bilateral filter.
+    Unless ``filtered``, they are eq. 6 without the bilateral filter. They are of the model's input.
+    Pixels that don't count by ``placements`` have no difference.
     """
     maps = [np.zeros((size_px, size_px), np.float32) for _ in range(num)]
     of_pairs = _on_gpu if direct.is_cuda else _on_cpu
     if len(changed):
+        if placements:
+            restored = _same_outside(direct, restored, [placements[at] for at in changed])
         for at, found in zip(changed, of_pairs(direct, restored, size_px, filtered), strict=True):
             maps[at] = found
     return maps
+
+
+def _same_outside(direct: Tensor, restored: Tensor, placements: Sequence[Placement]) -> Tensor:
+    """The restored pictures, where they don't count as the direct ones: no difference."""
+    if all(each.counted is None for each in placements):
+        return restored
+    everywhere = np.ones(direct.shape[1:3], bool)
+    found = [everywhere if each.counted is None else each.counted for each in placements]
+    counted = torch.from_numpy(np.stack(found)).to(direct.device)
+    return torch.where(counted[..., None], restored, direct)
 
 
 def _on_cpu(direct: Tensor, restored: Tensor, size_px: int, filtered: bool) -> Sequence[AnomalyMap]:

@@ -9,17 +9,22 @@ images, and the most unusual of them is the score:
 10 is the score of a usual normal image, so that scores and thresholds stay above 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import repeat
+from typing import Final, TypeVar
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, Float64
 from numpy import ndarray
 
-from vqad.array_types import AnomalyMap
+from vqad.array_types import AnomalyMap, OwnMap
 from vqad.detection import image_threads, score
+from vqad.images.placement import Counted, Placement, Places, SomePlaces, places_of
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 UNIT: Final = "deviations of normal images, from 10"
 USUAL_SCORE: Final = 10.0
@@ -50,23 +55,33 @@ class UsualAreas:
             raise ValueError("usual areas must be finite, and their deviations above 0")
 
 
-def usual_areas(fields: Sequence[Float32[ndarray, "rows cols"]]) -> UsualAreas:
-    """Measure normal images."""
-    levels = np.array([_largest(field) for field in fields])
+def usual_areas(
+    fields: Sequence[Float32[ndarray, "rows cols"]], places: SomePlaces | None = None
+) -> UsualAreas:
+    """Measure normal images; ``places`` are those that count, None for all."""
+    each = [None] * len(fields) if places is None else places
+    levels = np.array([_largest(field, some) for field, some in zip(fields, each, strict=True)])
     medians = np.median(levels, axis=0)
     deviations = np.maximum(levels.std(0) + _FLOOR * np.abs(medians), 1e-6)
     return UsualAreas(medians=medians.tolist(), deviations=deviations.tolist())
 
 
-def area_score(field: Float32[ndarray, "rows cols"], usual: UsualAreas) -> float:
-    """Score of a field, at least 0; about 10 on normal images."""
-    away = (_largest(field) - np.array(usual.medians)) / np.array(usual.deviations)
+def area_score(
+    field: Float32[ndarray, "rows cols"], usual: UsualAreas, places: Places | None = None
+) -> float:
+    """Score of a field, at least 0; about 10 on normal images. Only ``places`` count, if given."""
+    away = (_largest(field, places) - np.array(usual.medians)) / np.array(usual.deviations)
     return float(np.float32(max(0.0, USUAL_SCORE + float(away.max()))))
 
 
-def _largest(field: Float32[ndarray, "rows cols"]) -> Float64[ndarray, " areas"]:
-    values = np.sort(field, axis=None)[::-1].astype(np.float64)
-    counts = [max(1, round(share * values.size)) for share in _SHARES]
+def _largest(
+    field: Float32[ndarray, "rows cols"], places: Places | None
+) -> Float64[ndarray, " areas"]:
+    some = field if places is None else field[places]
+    values = np.sort(some, axis=None)[::-1].astype(np.float64)
+    # Of all places, so that an area is as large in an image with padding. The mean of more places
+    # than count is that of those that do.
+    counts = [max(1, round(share * field.size)) for share in _SHARES]
     return np.array([values[:count].mean() for count in counts])
 
 
@@ -76,21 +91,29 @@ def wide_field(field: Float32[ndarray, "rows cols"], *, size_px: int) -> Anomaly
 
 
 def agreeing_map(
-    anomaly_map: AnomalyMap, *, image_score: float, minimum_area_px: int
+    anomaly_map: AnomalyMap,
+    *,
+    image_score: float,
+    minimum_area_px: int,
+    inside: Counted | None = None,
 ) -> AnomalyMap:
     """The map with as much changed as makes `score.score` of it the score of the image.
 
     So a defect has a component of the minimum area above the threshold and a normal image has none,
     whatever the threshold is. If the map's own score is larger, what is above the image's score is
     compressed to just around it, and keeps its order. If it is smaller, the component around the
-    map's largest values is raised.
+    map's largest values is raised. Only what is ``inside`` is, if it is given; the rest of the map
+    is 0.
     """
     wanted = np.float32(image_score)
     level = score.score(anomaly_map, minimum_area_px=minimum_area_px)
     if level == wanted:
         return anomaly_map
     if level < wanted:
-        return np.where(anomaly_map >= level, np.maximum(anomaly_map, wanted), anomaly_map)
+        raised = anomaly_map >= level
+        # Without a component above 0 the level is 0, which the map has outside as well.
+        raised = raised if inside is None else raised & inside
+        return np.where(raised, np.maximum(anomaly_map, wanted), anomaly_map)
     kept = _KEPT * float(wanted)
     # As float64, so that the level itself becomes the score in bits.
     above = kept + (anomaly_map.astype(np.float64) - kept) * ((wanted - kept) / (level - kept))
@@ -149,6 +172,8 @@ def fit_rule(
     minimum_area_px: int,
     copies: Sequence[Sequence[Float32[ndarray, "rows cols"]]] = (),
     threshold_of_copies: Callable[[Sequence[float]], float] = max,
+    placements: Sequence[Placement] | None = None,
+    placements_of_copies: Sequence[Sequence[Placement]] | None = None,
 ) -> tuple[AreaRule, float, list[float]]:
     """The rule, the threshold, and the score of each normal image by the rule.
 
@@ -165,16 +190,14 @@ def fit_rule(
     below, a map's values were two to four times its image's score. Made to agree with it, they did
     not compare between images: AU-PRO was .774 in place of .784 on five products.
     """
-    usual = usual_areas(fields)
-
-    def scores_of(some: Sequence[Float32[ndarray, "rows cols"]]) -> list[float]:
-        return [area_score(field, usual) for field in some]
-
-    scores = scores_of(fields)
-    threshold = max(
-        [threshold_of(scores), *(threshold_of_copies(scores_of(some)) for some in copies)]
+    usual = usual_areas(fields, _places_of(placements, fields))
+    scores = scores_of(fields, usual, placements)
+    of_copies = [scores_of(some, usual, its) for some, its in _pairs(copies, placements_of_copies)]
+    threshold = max([threshold_of(scores), *map(threshold_of_copies, of_copies)])
+    maps = (
+        _placed(wide_field(_filled(field, its), size_px=size_px), its)
+        for field, its in _pairs(fields, placements)
     )
-    maps = (wide_field(field, size_px=size_px) for field in fields)
     levels = [score.score(each, minimum_area_px=minimum_area_px) for each in maps]
     return rule_of(usual, threshold, levels), threshold, scores
 
@@ -185,13 +208,53 @@ def judged(
     *,
     size_px: int,
     minimum_area_px: int,
-) -> tuple[list[float], list[AnomalyMap]]:
-    """The score of each field, and the map that agrees with it."""
+    placements: Sequence[Placement] | None = None,
+) -> tuple[list[float], list[OwnMap]]:
+    """The score of each field, and the map that agrees with it and covers the source image."""
 
-    def of_field(field: Float32[ndarray, "rows cols"]) -> tuple[float, AnomalyMap]:
-        found = area_score(field, rule.usual)
-        wide = rule.map_of(field, size_px=size_px)
-        return found, agreeing_map(wide, image_score=found, minimum_area_px=minimum_area_px)
+    def of_field(
+        field: Float32[ndarray, "rows cols"], its: Placement | None
+    ) -> tuple[float, OwnMap]:
+        found = area_score(field, rule.usual, its.counted_places(len(field)) if its else None)
+        wide = _placed(rule.map_of(_filled(field, its), size_px=size_px), its)
+        agreeing = agreeing_map(
+            wide,
+            image_score=found,
+            minimum_area_px=minimum_area_px,
+            inside=its.inside if its else None,
+        )
+        return found, agreeing
 
-    both = image_threads.of_each(of_field, fields)
+    both = image_threads.of_each(of_field, fields, placements or [None] * len(fields))
     return [found for found, _ in both], [anomaly_map for _, anomaly_map in both]
+
+
+def scores_of(
+    fields: Sequence[Float32[ndarray, "rows cols"]],
+    usual: UsualAreas,
+    placements: Sequence[Placement] | None = None,
+) -> list[float]:
+    """The score of each field, of images that lie in the input as ``placements`` say."""
+    places = _places_of(placements, fields)
+    each = [None] * len(fields) if places is None else places
+    return [area_score(field, usual, some) for field, some in zip(fields, each, strict=True)]
+
+
+def _places_of(
+    placements: Sequence[Placement] | None, fields: Sequence[Float32[ndarray, "rows cols"]]
+) -> SomePlaces | None:
+    return places_of(placements, len(fields[0])) if placements else None
+
+
+def _pairs(some: Sequence[T], others: Sequence[U] | None) -> Iterator[tuple[T, U | None]]:
+    """Each of some with its other, or with None where there are no others."""
+    return zip(some, others or repeat(None, len(some)), strict=True)
+
+
+def _filled(field: Float32[ndarray, "rows cols"], placement: Placement | None) -> ndarray:
+    # A pixel at the edge is interpolated between places of which only one may count.
+    return field if placement is None else placement.filled_field(field)
+
+
+def _placed(square: AnomalyMap, placement: Placement | None) -> OwnMap:
+    return square if placement is None else placement.map_of(square)

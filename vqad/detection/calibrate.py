@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqad.array_types import AnomalyMap
+from vqad.array_types import AnomalyMap, OwnMap
 from vqad.detection import surprisal
 from vqad.detection.false_alarms import promise_of, smallest_rate, threshold_for
 from vqad.detection.fit_record import ThresholdRecord
 from vqad.detection.surprisal import Surprisal, Usual
+from vqad.images.placement import Geometry, ImageForm, Placement, places_of
 from vqad.model.kinds import Kind
 
 SMALLEST_THRESHOLD = 1.0  # grey level: one step of an 8-bit image
@@ -75,24 +76,36 @@ def usual_of(
     *,
     eta: float,
     score: Callable[[AnomalyMap], float],
-) -> tuple[Usual, list[AnomalyMap]]:
+    placements: Sequence[Placement] | None = None,
+) -> tuple[Usual, list[OwnMap]]:
     """The usual surprisal of held-out normal images, and their maps in the joined form.
 
     The map of each image is made with the usual surprisal of the others, because a new image is not
     among those that define it either. The share of the fine map makes its largest score equal to
-    that of the broad map, unless it is smaller anyway.
+    that of the broad map, unless it is smaller anyway. The maps cover the source images, which lie
+    in the model's input as ``placements`` say; None are square.
     """
-    others = [
-        surprisal.usual([*surprisals[:at], *surprisals[at + 1 :]] or [_flat(one)], kind, eta=eta)
-        for at, one in enumerate(surprisals)
-    ]
-    inputs = list(zip(differences, surprisals, others, strict=True))
-    size_px = differences[0].shape[0]
-    broad = [surprisal.broad_map(*each, eta=eta) for each in inputs]
-    fine = [surprisal.fine_map(*each[1:], eta=eta, size_px=size_px) for each in inputs]
+    size_px, num_cells = differences[0].shape[0], surprisals[0].shape[-1]
+    square = Geometry(form=ImageForm(size_px=size_px)).placement()
+    its = placements or [square] * len(differences)
+    cells = places_of(its, num_cells)
+
+    def usual_without(at: int) -> Usual:
+        some = np.arange(len(surprisals)) != at
+        others = [one for n, one in enumerate(surprisals) if n != at] or [_flat(surprisals[at])]
+        counted = None if cells is None else cells[some if some.any() else ~some]
+        return surprisal.usual(others, kind, eta=eta, cells=counted)
+
+    broad, fine = [], []
+    for at, one in enumerate(surprisals):
+        without, counted = usual_without(at), its[at].counted_places(num_cells)
+        found = surprisal.broad_map(differences[at], one, without, eta=eta, cells=counted)
+        broad.append(its[at].map_of(found))
+        found = surprisal.fine_map(one, without, eta=eta, size_px=size_px, cells=counted)
+        fine.append(its[at].map_of(found))
     largest = [max(map(score, maps)) for maps in (broad, fine)]
     share = min(1.0, max(largest[0], SMALLEST_THRESHOLD) / max(largest[1], SMALLEST_THRESHOLD))
-    usual = replace(surprisal.usual(surprisals, kind, eta=eta), fine_share=share)
+    usual = replace(surprisal.usual(surprisals, kind, eta=eta, cells=cells), fine_share=share)
     maps = [
         np.maximum(one, np.float32(share) * each) for one, each in zip(broad, fine, strict=True)
     ]

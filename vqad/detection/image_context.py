@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float32
 from torch import Tensor
 
+from vqad.images.placement import SomePlaces
+
 MOST_COMPONENTS: Final = 8
 # With fewer images a component fits their noise: 8 from 81 images cost .04 of AU-PRO on one.
 _IMAGES_PER_COMPONENT: Final = 25
@@ -34,10 +36,10 @@ class ImageContext:
     weights: Float32[Tensor, "rows cols components channels"]
 
     def left(
-        self, features: Float32[Tensor, "num rows cols channels"]
+        self, features: Float32[Tensor, "num rows cols channels"], places: SomePlaces | None = None
     ) -> Float32[Tensor, "num rows cols channels"]:
-        """Features without what the image as a whole explains of them."""
-        components = (_medians(features) - self.centre) @ self.axes
+        """Features without what the image as a whole, its ``places`` that count, explains."""
+        components = (_medians(features, places) - self.centre) @ self.axes
         return features - torch.einsum("nk,ijkc->nijc", components, self.weights)
 
 
@@ -56,11 +58,13 @@ def num_components(num_images: int) -> int:
 
 
 def fit_context(
-    features: Float32[Tensor, "num rows cols channels"], deviation: Float32[Tensor, " channels"]
+    features: Float32[Tensor, "num rows cols channels"],
+    deviation: Float32[Tensor, " channels"],
+    places: SomePlaces | None = None,
 ) -> ImageContext:
     """Fit to normal images; ``deviation`` is of each feature over all places."""
     num, rows, cols, channels = features.shape
-    medians = _medians(features)
+    medians = _medians(features, places)
     centre = medians.mean(0)
     scaled = (medians - centre) / deviation
     values, vectors = torch.linalg.eigh(scaled.T @ scaled / num)
@@ -76,5 +80,8 @@ def fit_context(
     return ImageContext(centre=centre, axes=axes, weights=weights.contiguous())
 
 
-def _medians(features: Tensor) -> Float32[Tensor, "num channels"]:
-    return features[:, ::_EVERY, ::_EVERY].flatten(1, 2).median(1).values
+def _medians(features: Tensor, places: SomePlaces | None) -> Float32[Tensor, "num channels"]:
+    if places is None:
+        return features[:, ::_EVERY, ::_EVERY].flatten(1, 2).median(1).values
+    found = zip(features, torch.from_numpy(places), strict=True)
+    return torch.stack([each[counted].median(0).values for each, counted in found])

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
 # All from quick trials on seven products, of which none decided alone.
@@ -32,10 +32,13 @@ class LocalGaussian:
     precision: Float32[Tensor, "rows cols channels channels"]
 
 
-def fit_gaussian(features: Float32[Tensor, "num rows cols channels"]) -> LocalGaussian:
-    """Fit one Gaussian to each place of normal images."""
+def fit_gaussian(
+    features: Float32[Tensor, "num rows cols channels"],
+    counted: Bool[Tensor, "num rows cols"] | None = None,
+) -> LocalGaussian:
+    """Fit one Gaussian to each place of normal images; some places may not count."""
     num, rows, cols, channels = features.shape
-    deviation = features.flatten(0, 2).std(0).clamp(min=_SMALLEST_DEVIATION)
+    deviation = over_places(features, counted).std(0).clamp(min=_SMALLEST_DEVIATION)
     scaled = features / deviation
     mean = _smoothed(scaled.mean(0))
     away = (scaled - mean).permute(1, 2, 3, 0).reshape(rows * cols, channels, num)
@@ -47,6 +50,14 @@ def fit_gaussian(features: Float32[Tensor, "num rows cols channels"]) -> LocalGa
     ridge = (_SHRINKAGE * level + _FLOOR)[..., None, None] * torch.eye(channels)
     precision = torch.linalg.inv(covariance + ridge)
     return LocalGaussian(deviation=deviation, mean=mean, precision=(precision + precision.mT) / 2)
+
+
+def over_places(
+    features: Float32[Tensor, "num rows cols channels"],
+    counted: Bool[Tensor, "num rows cols"] | None,
+) -> Float32[Tensor, "places channels"]:
+    """The features of all places that count, of all images."""
+    return features.flatten(0, 2) if counted is None else features[counted]
 
 
 def _smoothed(mean: Float32[Tensor, "rows cols channels"]) -> Tensor:

@@ -15,10 +15,10 @@ from functools import cached_property
 from typing import Final
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from vqad.detection.local_gaussian import LocalGaussian
+from vqad.detection.local_gaussian import LocalGaussian, over_places
 
 # A product moves by some cells between images, so a place is compared with those around it.
 _STEPS: Final = (-2, 0, 2)
@@ -81,12 +81,15 @@ class LocalNeighbours:
 
 
 def fit_neighbours(
-    features: Float32[Tensor, "num rows cols channels"], gaussian: LocalGaussian
+    features: Float32[Tensor, "num rows cols channels"],
+    gaussian: LocalGaussian,
+    counted: Bool[Tensor, "num rows cols"] | None = None,
 ) -> LocalNeighbours:
-    """Keep the features of some normal images as the bank."""
+    """Keep the features of some normal images as the bank; some places may not count."""
     flat = features.flatten(0, 2) / gaussian.deviation
+    some = over_places(features, counted) / gaussian.deviation
     values, vectors = torch.linalg.eigh(
-        torch.cov(flat.T) + _WHITENING_FLOOR * torch.eye(flat.shape[1])
+        torch.cov(some.T) + _WHITENING_FLOOR * torch.eye(flat.shape[1])
     )
     whitening = vectors / values.sqrt()
     back = torch.linalg.inv(whitening)

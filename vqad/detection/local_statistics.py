@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from vqad.detection import image_threads
 from vqad.detection.image_context import ImageContext, fit_context, no_context
 from vqad.detection.local_features import FeatureOptions, features
-from vqad.detection.local_gaussian import fit_gaussian
+from vqad.detection.local_gaussian import fit_gaussian, over_places
 from vqad.detection.local_neighbours import LocalNeighbours, fit_neighbours
 from vqad.detection.local_residuals import UsualPlaces, residuals, usual_places
 from vqad.detection.shared_neighbours import MOST_SHARED, SharedNeighbours, fit_shared
+from vqad.images.placement import SomePlaces
 
 Field = Float32[ndarray, "grid_rows grid_cols"]  # of places; square, but for a whole image of tiles
 
@@ -92,10 +93,16 @@ class LocalStatistics(nn.Module):
         """Features (num, rows, cols, channels) of pictures, RGB in [0, 1], on the own device."""
         return features_of(pictures, self.config.features).to(self.centre.device)
 
-    def distances(self, found: Float32[Tensor, "num rows cols channels"]) -> ndarray:
-        """Smoothed distances L and M, (2, num, rows, cols), of features."""
+    def distances(
+        self, found: Float32[Tensor, "num rows cols channels"], places: SomePlaces | None = None
+    ) -> ndarray:
+        """Smoothed distances L and M, (2, num, rows, cols), of features.
+
+        ``places`` are those that count of each image, None for all: the rest of an image explains
+        nothing of them.
+        """
         context, neighbours = self._parts()
-        both = neighbours.distances(context.left(found))
+        both = neighbours.distances(context.left(found, places))
         return np.stack([[smooth(field) for field in one.cpu().numpy()] for one in both])
 
     @torch.inference_mode()
@@ -103,12 +110,13 @@ class LocalStatistics(nn.Module):
         self,
         found: Float32[Tensor, "num rows cols channels"],
         distances: Float32[ndarray, "2 num rows cols"],
+        places: SomePlaces | None = None,
     ) -> Float32[Tensor, "num residual_channels rows cols"]:
         """Residuals of features and of their distances, for a segmenter."""
         context, neighbours = self._parts()
         if self._usual is None:
             self._usual = usual_places(neighbours)
-        return residuals(context.left(found), distances, self._usual, self.to_white)
+        return residuals(context.left(found, places), distances, self._usual, self.to_white)
 
     def fields(self, distances: Float32[ndarray, "2 num rows cols"]) -> list[Field]:
         """One field of each image from its distances."""
@@ -117,9 +125,13 @@ class LocalStatistics(nn.Module):
         weights = np.array(_WEIGHTS, np.float32)[:, None, None, None]
         return list((weights * standardised).sum(0))
 
-    def inspect(self, pictures: Float32[ndarray, "num height width 3"]) -> list[Field]:
+    def inspect(
+        self,
+        pictures: Float32[ndarray, "num height width 3"],
+        places: SomePlaces | None = None,
+    ) -> list[Field]:
         """The field of each picture."""
-        return self.fields(self.distances(self.features(pictures)))
+        return self.fields(self.distances(self.features(pictures), places))
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -151,9 +163,13 @@ def fit(
     *,
     seed: int,
     shared: bool = False,
+    places: SomePlaces | None = None,
 ) -> LocalStatistics:
-    """Fit to features of normal images. It is not standardised yet: see `standard_of`."""
-    context, neighbours = (_fit_shared if shared else _fit_by_place)(found, seed)
+    """Fit to features of normal images. It is not standardised yet: see `standard_of`.
+
+    What is measured over all places is so over ``places``, those that count of each image.
+    """
+    context, neighbours = (_fit_shared if shared else _fit_by_place)(found, seed, places)
     config = LocalStatisticsConfig(
         features=options,
         num_in_bank=neighbours.bank.shape[-1],
@@ -175,35 +191,56 @@ def fit(
     return statistics
 
 
-def _fit_by_place(found: Tensor, seed: int) -> tuple[ImageContext, LocalNeighbours]:
-    deviation = found.flatten(0, 2).std(0).clamp(min=1e-6)
-    context = fit_context(found, deviation)
-    left = context.left(found)
-    gaussian = fit_gaussian(left)
+def _fit_by_place(
+    found: Tensor, seed: int, places: SomePlaces | None
+) -> tuple[ImageContext, LocalNeighbours]:
+    counted = None if places is None else torch.from_numpy(places)
+    deviation = over_places(found, counted).std(0).clamp(min=1e-6)
+    context = fit_context(found, deviation, places)
+    left = context.left(found, places)
+    gaussian = fit_gaussian(left, counted)
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
-    bank = left[order[:MOST_IN_BANK].sort().values]
-    return context, fit_neighbours(bank, gaussian)
+    chosen = order[:MOST_IN_BANK].sort().values
+    of_bank = None if counted is None else counted[chosen]
+    return context, fit_neighbours(left[chosen], gaussian, of_bank)
 
 
-def _fit_shared(found: Tensor, seed: int) -> tuple[ImageContext, SharedNeighbours]:
+def _fit_shared(
+    found: Tensor, seed: int, places: SomePlaces | None
+) -> tuple[ImageContext, SharedNeighbours]:
     # Tiles of one image differ by what they show, so a tile as a whole explains nothing of it.
-    return no_context(found.shape[-1]), fit_shared(found, seed=seed)
+    counted = None if places is None else torch.from_numpy(places)
+    flat = over_places(found, counted)
+    return no_context(found.shape[-1]), fit_shared(flat[None, None], seed=seed)
 
 
-def standard_of(distances: Float32[ndarray, "2 num rows cols"]) -> Tensor:
+def standard_of(
+    distances: Float32[ndarray, "2 num rows cols"], places: SomePlaces | None = None
+) -> Tensor:
     """Mean and deviation of L and M over normal images, and the usual largest value of one."""
     measured = [
-        mean_deviation_largest(one, smallest_deviation=_SMALLEST_DEVIATION) for one in distances
+        mean_deviation_largest(one, smallest_deviation=_SMALLEST_DEVIATION, places=places)
+        for one in distances
     ]
     return torch.tensor(measured, dtype=torch.float32)
 
 
 def mean_deviation_largest(
-    fields: Float32[ndarray, "num rows cols"], *, smallest_deviation: float
+    fields: Float32[ndarray, "num rows cols"],
+    *,
+    smallest_deviation: float,
+    places: SomePlaces | None = None,
 ) -> tuple[float, float, float]:
-    """Mean and deviation over normal images, and the usual largest value in deviations above it."""
-    mean, deviation = float(fields.mean()), max(float(fields.std()), smallest_deviation)
-    largest = float(np.median(((fields - mean) / deviation).max((1, 2))))
+    """Mean and deviation over normal images, and the usual largest value in deviations above it.
+
+    Only ``places`` of each image count, if they are given.
+    """
+    counted = fields if places is None else fields[places]
+    mean, deviation = float(counted.mean()), max(float(counted.std()), smallest_deviation)
+    standardised = (fields - mean) / deviation
+    if places is not None:
+        standardised = np.where(places, standardised, np.float32(-np.inf))
+    largest = float(np.median(standardised.max((1, 2))))
     return mean, deviation, max(largest, SMALLEST_LARGEST)
 
 

@@ -25,6 +25,7 @@ from vqad.detection.weights import (
     record_of,
     weights_of,
 )
+from vqad.images.roi import RegionOfInterest
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
@@ -42,6 +43,7 @@ class Parts:
     prior: PixelSNAIL
     local_statistics: LocalStatistics | None  # of the form full
     segmenter: Segmenter | None  # of the form full, where it has one
+    roi: RegionOfInterest | None = None
 
     def by_file(self) -> dict[str, nn.Module]:
         """Each part by the name of its file."""

@@ -15,6 +15,7 @@ from vqad.detection.surprisal import LARGEST_DIFFERENCE, Form, Usual
 from vqad.detection.weights import DetectorError
 from vqad.detection.witnesses import Witness, weights
 from vqad.images import decoding
+from vqad.images.placement import ImageForm, Resize
 from vqad.images.tiles import Tiling
 from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAILConfig
@@ -24,7 +25,8 @@ from vqad.model.vqvae import VQVAEConfig
 
 FORMAT_VERSION: Final = 7
 # 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
-# always the second reading, 1 to 6 neither px_per_mm nor tiles.
+# always the second reading, 1 to 6 neither px_per_mm nor tiles, and
+# squash all images.
 READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
 
 GREY_LEVELS: Final = "grey levels"
@@ -59,8 +61,18 @@ class Settings:
     area_rule: AreaRule | None = None  # of the form full
     segmenter: SegmenterConfig | None = None  # of the form full, where it has one
     tiling: Tiling | None = None  # of the source images; None if each is looked at as a whole
+    resize: Resize = "squash"  # to the model's square input
+    # Width and height of the images that a region of interest was made for; None without one.
+    roi_source_px: tuple[int, int] | None = None
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
+
+    @property
+    def image_form(self) -> ImageForm:
+        """The form of the images that the detector takes."""
+        return ImageForm(
+            size_px=self.vqvae.image_size_px, resize=self.resize, roi_source_px=self.roi_source_px
+        )
 
     @property
     def normal_scores(self) -> list[float]:

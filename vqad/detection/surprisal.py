@@ -34,12 +34,14 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from vqad.array_types import AnomalyMap, Likelihood
+from vqad.images.placement import Places, SomePlaces
 from vqad.model.kinds import Kind, nth_symmetry, variations
 
 Form = Literal["plain", "joined", "full"]
 
 Surprisal = Float32[ndarray, "readings rows cols"]  # nats, each in [0, -2 log eta]
 CellMap = Float32[ndarray, "rows cols"]  # nats
+CellMaps = Float32[ndarray, "num rows cols"]  # nats
 
 LARGEST_DIFFERENCE: Final = 255 * math.sqrt(3)  # of two colours, in grey levels
 HALF_TURN: Final = 2  # number of the rotation by 180 degrees, see `nth_symmetry`
@@ -49,6 +51,7 @@ HALF_TURN: Final = 2  # number of the rotation by 180 degrees, see `nth_symmetry
 _BROAD: Final = 1.6 / 32
 _FINE: Final = 0.5 / 32
 _USUAL: Final = 1.5 / 32
+_LEAST_NUMBER: Final = 1e-6  # of images around a cell; far from all that count there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +96,23 @@ def surprisal(likelihoods: Sequence[Likelihood], kind: Kind, *, eta: float) -> l
     return list(torch.stack(upright, 1).cpu().numpy())
 
 
-def usual(surprisals: Sequence[Surprisal], kind: Kind, *, eta: float) -> Usual:
-    """The usual surprisal of each cell of normal images, with a weight of 1 for the fine map."""
+def usual(
+    surprisals: Sequence[Surprisal], kind: Kind, *, eta: float, cells: SomePlaces | None = None
+) -> Usual:
+    """The usual surprisal of each cell of normal images, with a weight of 1 for the fine map.
+
+    ``cells`` are those that count of each image, None for all.
+    """
     broad, fine = (
-        _smoothed_mean([each(one) for one in surprisals], kind).tolist()
+        _smoothed_mean([each(one) for one in surprisals], kind, cells).tolist()
         for each in (lambda one: _broad(one, eta), _fine)
     )
     return Usual(broad=broad, fine=fine)
 
 
-def _smoothed_mean(cells: Sequence[CellMap], kind: Kind) -> CellMap:
+def _smoothed_mean(cells: Sequence[CellMap], kind: Kind, counted: SomePlaces | None) -> CellMap:
+    if counted is not None:
+        return _smoothed_mean_of(np.stack(cells), kind, counted)
     # For a texture it is the same everywhere; for a rotatable object, the same in every rotation.
     mean = np.mean(cells, axis=0, dtype=np.float32)
     if kind == "texture":
@@ -112,31 +122,88 @@ def _smoothed_mean(cells: Sequence[CellMap], kind: Kind) -> CellMap:
     return _smooth(torch.stack(every).mean(0).numpy(), _USUAL)
 
 
+def _smoothed_mean_of(cells: CellMaps, kind: Kind, counted: SomePlaces) -> CellMap:
+    """The same over the cells that count: sum and number are smoothed alike, and divided then."""
+    if kind == "texture":
+        return np.full_like(cells[0], cells[counted].mean())
+    parts = np.where(counted, cells, 0).sum(0, dtype=np.float32), counted.sum(0, dtype=np.float32)
+    turns = range(variations(kind) or 1)
+    total, number = (
+        _smooth(
+            torch.stack([nth_symmetry(torch.from_numpy(each), n) for n in turns]).mean(0).numpy(),
+            _USUAL,
+        )
+        for each in parts
+    )
+    return np.where(number > 0, total / np.maximum(number, _LEAST_NUMBER), np.float32(0))
+
+
 def joined(
-    difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
+    difference: AnomalyMap,
+    surprisal: Surprisal,
+    expected: Usual,
+    *,
+    eta: float,
+    cells: Places | None = None,
 ) -> AnomalyMap:
     """Join the paper's map with both maps of the surprisal, in grey levels."""
-    broad = broad_map(difference, surprisal, expected, eta=eta)
-    fine = fine_map(surprisal, expected, eta=eta, size_px=difference.shape[0])
+    broad = broad_map(difference, surprisal, expected, eta=eta, cells=cells)
+    fine = fine_map(surprisal, expected, eta=eta, size_px=difference.shape[0], cells=cells)
     return np.maximum(broad, np.float32(expected.fine_share) * fine)
 
 
+def joined_maps(
+    differences: Sequence[AnomalyMap],
+    surprisals: Sequence[Surprisal],
+    expected: Usual,
+    eta: float,
+    cells: SomePlaces | None = None,
+) -> list[AnomalyMap]:
+    """The joined map of each image; ``cells`` are those that count of each, None for all."""
+    some = [None] * len(differences) if cells is None else cells
+    return [
+        joined(difference, each, expected, eta=eta, cells=counted)
+        for difference, each, counted in zip(differences, surprisals, some, strict=True)
+    ]
+
+
 def broad_map(
-    difference: AnomalyMap, surprisal: Surprisal, expected: Usual, *, eta: float
+    difference: AnomalyMap,
+    surprisal: Surprisal,
+    expected: Usual,
+    *,
+    eta: float,
+    cells: Places | None = None,
 ) -> AnomalyMap:
     """The mean of the paper's map and the smoothed surprisal, in grey levels."""
-    excess = _smooth(_broad(surprisal, eta) - np.array(expected.broad, np.float32), _BROAD)
+    beyond = _broad(surprisal, eta) - np.array(expected.broad, np.float32)
+    excess = _smooth(_counted(beyond, cells), _BROAD)
     return (difference + _grey(excess, eta, difference.shape[0])) / 2
 
 
-def fine_map(surprisal: Surprisal, expected: Usual, *, eta: float, size_px: int) -> AnomalyMap:
+def fine_map(
+    surprisal: Surprisal,
+    expected: Usual,
+    *,
+    eta: float,
+    size_px: int,
+    cells: Places | None = None,
+) -> AnomalyMap:
     """The fine map of the surprisal, in grey levels, before it is multiplied by its share."""
-    return _grey(excess(surprisal, expected), eta, size_px) / 2
+    return _grey(excess(surprisal, expected, cells), eta, size_px) / 2
 
 
-def excess(surprisal: Surprisal, expected: Usual) -> CellMap:
-    """Surprisal beyond the usual at each cell, hardly smoothed, in nats."""
-    return _smooth(_fine(surprisal) - np.array(expected.fine, np.float32), _FINE)
+def excess(surprisal: Surprisal, expected: Usual, cells: Places | None = None) -> CellMap:
+    """Surprisal beyond the usual at each cell, hardly smoothed, in nats.
+
+    Cells that don't count, where ``cells`` is False, have none.
+    """
+    beyond = _fine(surprisal) - np.array(expected.fine, np.float32)
+    return _smooth(_counted(beyond, cells), _FINE)
+
+
+def _counted(beyond: CellMap, cells: Places | None) -> CellMap:
+    return beyond if cells is None else np.where(cells, beyond, np.float32(0))
 
 
 def _broad(surprisal: Surprisal, eta: float) -> CellMap:

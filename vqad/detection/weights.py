@@ -5,6 +5,8 @@ weights must match the hash in the detector's record, and neither format can con
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import safetensors.torch
@@ -20,6 +22,18 @@ LARGEST_WEIGHTS_BYTES: Final = 2**30
 
 class DetectorError(VqadError, ValueError):
     """A detector that is missing, broken, or does not match its own record."""
+
+
+@contextmanager
+def named_in_errors(category: str, version: str) -> Iterator[None]:
+    """Turn an error about numbers into one that says which detector has to be replaced."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DetectorError(
+            f"the {category} detector, version {version or 'not saved'}, cannot judge: {error}; "
+            "restore an older version, or train again"
+        ) from error
 
 
 def record_of(data: bytes) -> dict[str, Any]:

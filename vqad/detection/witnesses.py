@@ -23,6 +23,7 @@ from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal
 from vqad.detection.local_statistics import SMALLEST_LARGEST, Field, mean_deviation_largest
 from vqad.detection.surprisal import CellMap, Surprisal, Usual
+from vqad.images.placement import Placement, Places, SomePlaces
 
 LOCAL: Final = "local statistics"
 SEGMENTER: Final = "segmenter"
@@ -77,10 +78,12 @@ def weights(*, with_segmenter: bool) -> dict[str, float]:
     return WEIGHTS_WITH_SEGMENTER if with_segmenter else WEIGHTS
 
 
-def measure_witness(name: str, fields: Sequence[Field], *, weight: float) -> Witness:
-    """A witness by its fields of normal images."""
+def measure_witness(
+    name: str, fields: Sequence[Field], *, weight: float, places: SomePlaces | None = None
+) -> Witness:
+    """A witness by its fields of normal images; ``places`` are those that count, None for all."""
     mean, deviation, largest = mean_deviation_largest(
-        np.stack(fields), smallest_deviation=_FLOORS[name]
+        np.stack(fields), smallest_deviation=_FLOORS[name], places=places
     )
     return Witness(
         name=name,
@@ -116,13 +119,19 @@ def join_fields(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> Fi
     return joined
 
 
-def shares(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> dict[str, float]:
+def shares(
+    fields: Mapping[str, Field], witnesses: Sequence[Witness], places: Places | None = None
+) -> dict[str, float]:
     """How much each witness adds where the joined field is largest; in [0, 1], of sum 1.
+
+    Only ``places`` count, if they are given.
 
     A witness that finds the place more usual than the mean adds nothing. If none adds anything,
     all are 0.
     """
-    place = np.unravel_index(join_fields(fields, witnesses).argmax(), fields[LOCAL].shape)
+    joined = join_fields(fields, witnesses)
+    counted = joined if places is None else np.where(places, joined, np.float32(-np.inf))
+    place = np.unravel_index(counted.argmax(), counted.shape)
     added = {
         each.name: max(0.0, each.weight * float(each.standardised(fields[each.name])[place]))
         for each in witnesses
@@ -131,20 +140,40 @@ def shares(fields: Mapping[str, Field], witnesses: Sequence[Witness]) -> dict[st
     return {name: value / whole if whole else 0.0 for name, value in added.items()}
 
 
+def shares_of(
+    fields: Sequence[Mapping[str, Field]],
+    witnesses: Sequence[Witness],
+    placements: Sequence[Placement],
+) -> list[dict[str, float]]:
+    """The shares in the score of each image; none but in the full form, which has fields."""
+    if not fields:
+        return []
+    pairs = zip(fields, placements, strict=True)
+    grid = len(fields[0][LOCAL])
+    return [shares(each, witnesses, its.counted_places(grid)) for each, its in pairs]
+
+
 def fields_of(
     local: Sequence[Mapping[str, Field]],
     surprisals: Sequence[Surprisal],
     differences: Sequence[AnomalyMap],
     usual: Usual,
+    cells: SomePlaces | None = None,
 ) -> list[dict[str, Field]]:
-    """The fields of the witnesses, by name, of each image; ``local`` are of those without codes."""
+    """The fields of the witnesses, by name, of each image; ``local`` are of those without codes.
+
+    ``cells`` are those of the networks' cells that count, None for all.
+    """
+    some = [None] * len(local) if cells is None else cells
     return [
         {
             **fields,
-            SURPRISAL: on_grid(surprisal.excess(nats, usual), len(fields[LOCAL])),
+            SURPRISAL: on_grid(surprisal.excess(nats, usual, counted), len(fields[LOCAL])),
             DIFFERENCE: on_grid(difference, len(fields[LOCAL])),
         }
-        for fields, nats, difference in zip(local, surprisals, differences, strict=True)
+        for fields, nats, difference, counted in zip(
+            local, surprisals, differences, some, strict=True
+        )
     ]
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqad.array_types import AnomalyMap, Images
+from vqad.array_types import AnomalyMap, Images, OwnMap
 from vqad.detection import anomaly_map, calibrate, score
 from vqad.detection.settings import Settings
 from vqad.evaluation import saved_baseline
@@ -144,7 +144,7 @@ class Baseline:
         images = images.contiguous(memory_format=torch.channels_last)
         return maps_of(self.settings.loss, images, self.network(images))
 
-    def scores(self, maps: list[AnomalyMap]) -> list[float]:
+    def scores(self, maps: list[OwnMap]) -> list[float]:
         """Scores of anomaly maps, by the detector's rule."""
         area_px = self.settings.minimum_area_px
         return [score.score(each, minimum_area_px=area_px) for each in maps]

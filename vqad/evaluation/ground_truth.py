@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from vqad.evaluation.canvas import Canvas
 from vqad.evaluation.labelled_images import GOOD, LabelledImages
 from vqad.images import decoding, signatures
 from vqad.storage import errors, files
@@ -27,6 +28,7 @@ class Truth:
     masks: Bool[ndarray, "n height width"] | None  # None where the data set has none
     empty: list[str] = field(default_factory=list)  # defective images whose masks have no pixel
     source_share: float | None = None  # defective pixels of all masks before they were resized
+    counted: Bool[ndarray, "n height width"] | None = None  # pixels that count; None if all do
 
     @property
     def is_defect(self) -> Bool[ndarray, " n"]:
@@ -38,27 +40,31 @@ class Truth:
         return np.array([each in (GOOD, defect_type) for each in self.defect_types], bool)
 
 
-def read_truth(labelled: LabelledImages, wanted: Sequence[str], shape: tuple[int, int]) -> Truth:
-    """Labels of the wanted images, and their masks at the shape (height, width) of their maps.
+def read_truth(labelled: LabelledImages, wanted: Sequence[str], canvas: Canvas) -> Truth:
+    """Labels of the wanted images, and their masks at the shapes of their maps.
 
-    Raises ValueError if a mask cannot be read.
+    What does not count is not defective. Raises ValueError if a mask cannot be read.
     """
     types = [labelled.defect_types[image] for image in wanted]
     if labelled.masks is None:
         return Truth(images=list(wanted), defect_types=types, masks=None)
-    masks = np.zeros((len(wanted), *shape), bool)
+    masks = np.zeros((len(wanted), *np.max(canvas.shapes, axis=0)), bool)
     empty, shares = [], []
-    for mask, image in zip(masks, wanted, strict=True):
+    for at, image in enumerate(wanted):
+        mask = canvas.cropped(masks, at)  # a view
         sources = [read_mask(uri) for uri in labelled.masks.get(image, [])]
         for source in sources:
-            mask |= resized(source, shape)
+            mask |= resized(source, canvas.shapes[at])
         shares.append(sum(float(source.mean()) for source in sources))
         if sources and not mask.any():
             empty.append(image)
+    if canvas.counted is not None:
+        masks &= canvas.counted
     return Truth(
         images=list(wanted),
         defect_types=types,
         masks=masks,
+        counted=canvas.counted,
         empty=empty,
         source_share=float(np.mean(shares)) if shares else None,
     )

@@ -68,6 +68,7 @@ def measure(
             None if maps is None else maps[some],
             None if truth.masks is None else truth.masks[some],
             threshold=threshold,
+            counted=None if truth.counted is None else truth.counted[some],
         )
 
     types = sorted(set(truth.defect_types) - {GOOD})
@@ -85,15 +86,19 @@ def measure(
 
 
 def distribution(
-    maps: Float32[ndarray, "n height width"], masks: Bool[ndarray, "n height width"]
+    maps: Float32[ndarray, "n height width"],
+    masks: Bool[ndarray, "n height width"],
+    counted: Bool[ndarray, "n height width"] | None = None,
 ) -> Int64[ndarray, "2 bins"]:
     """Count pixels by the logarithm of their score, normal ones first (figure 6).
 
     The first bin has the pixels at exactly 0, where nothing changed; the others are LOG10_EDGES.
+    Pixels where ``counted`` is false are left out.
     """
     counts = np.zeros((2, len(LOG10_EDGES)), np.int64)
-    for anomaly_map, mask in zip(maps, masks, strict=True):
-        for row, pixels in enumerate((anomaly_map[~mask], anomaly_map[mask])):
+    for at, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        normal = ~mask if counted is None else ~mask & counted[at]
+        for row, pixels in enumerate((anomaly_map[normal], anomaly_map[mask])):
             above = pixels[pixels > 0]
             inside = np.log10(above).clip(LOG10_EDGES[0], LOG10_EDGES[-1])
             counts[row, 0] += pixels.size - above.size

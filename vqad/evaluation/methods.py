@@ -16,19 +16,23 @@ from vqad.evaluation.baselines import Baseline, Loss
 from vqad.evaluation.local_baseline import LOCAL, LocalBaseline
 from vqad.evaluation.witness_ablations import Variant
 from vqad.images import decoding
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.placement import Geometry, ImageForm, Size
+from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.storage import files
 from vqad.training.options import recorded_options
 from vqad.training.recalibrate import normal_images
 
 BATCH_SIZE = 8
 
+Batch = tuple[Tensor, list[Size]]  # images, and width and height of their sources
+Inspect = Callable[[Tensor, list[Size]], dict[str, BatchResult]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
     """The form of the images that a method takes."""
 
-    size_px: int
+    form: ImageForm
     bits: int  # significant bits of values in 16-bit files
 
 
@@ -40,8 +44,8 @@ class Method(Protocol):
     def names(self) -> Sequence[str]:
         """Names of the methods."""
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
-        """A function from a batch to results by name, and the form of its images."""
+    def loaded(self) -> tuple[Inspect, ImageInput]:
+        """A function from a batch and its source sizes to results by name, and what it takes."""
 
     def thresholds(self) -> dict[str, float]:
         """Thresholds that were set by the fit, by name; none if held-out images are to set them."""
@@ -68,10 +72,10 @@ class AblatedMethod:
         """The detector, from this worker's cache."""
         return _detector(self.models, self.category, self.version)
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+    def loaded(self) -> tuple[Inspect, ImageInput]:
         """A function that computes all ablations of a batch."""
         detector = self.detector()
-        return lambda batch: ablations.ablated(detector, batch), _input_of(detector)
+        return lambda *batch: ablations.ablated(detector, *batch), _input_of(detector)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class BaselineMethod:
 
     folder: str
     loss: Loss
+    geometry: Geometry  # of the detector that it is compared with
 
     @property
     def names(self) -> Sequence[str]:
@@ -90,21 +95,22 @@ class BaselineMethod:
         """None: held-out images are to set it."""
         return {}
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+    def loaded(self) -> tuple[Inspect, ImageInput]:
         """A function that computes maps and scores of a batch."""
         baseline = _baseline(self.folder)
 
-        def inspect(batch: Tensor) -> dict[str, BatchResult]:
-            maps = baseline.anomaly_maps(batch.to(device()))
+        def inspect(batch: Tensor, sources: list[Size]) -> dict[str, BatchResult]:
+            placements = self.geometry.placements(len(batch), sources)
+            squares = baseline.anomaly_maps(filled(batch, placements).to(device()))
+            maps = [its.map_of(each) for its, each in zip(placements, squares, strict=True)]
             return {baseline.settings.loss: BatchResult(scores=baseline.scores(maps), maps=maps)}
 
-        settings = baseline.settings
-        return inspect, ImageInput(size_px=settings.network.image_size_px, bits=settings.bits)
+        return inspect, ImageInput(form=self.geometry.form, bits=baseline.settings.bits)
 
 
 def _input_of(detector: Detector) -> ImageInput:
     settings = detector.settings
-    return ImageInput(size_px=settings.vqvae.image_size_px, bits=settings.bits)
+    return ImageInput(form=settings.image_form, bits=settings.bits)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class LocalMethod:
     """Fitted local statistics."""
 
     folder: str
+    geometry: Geometry  # of the detector that it is compared with
 
     @property
     def names(self) -> Sequence[str]:
@@ -122,17 +129,16 @@ class LocalMethod:
         """Its own: cross-fitted scores of all normal images set it when it was fitted."""
         return {LOCAL: _local_baseline(self.folder).settings.threshold}
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+    def loaded(self) -> tuple[Inspect, ImageInput]:
         """A function that computes maps and scores of a batch."""
         baseline = _local_baseline(self.folder)
 
-        def inspect(batch: Tensor) -> dict[str, BatchResult]:
-            scores, maps = baseline.inspect(batch)
+        def inspect(batch: Tensor, sources: list[Size]) -> dict[str, BatchResult]:
+            placements = self.geometry.placements(len(batch), sources)
+            scores, maps = baseline.inspect(filled(batch, placements), placements)
             return {LOCAL: BatchResult(scores=scores, maps=maps)}
 
-        settings = baseline.settings
-        size_px = settings.statistics.features.image_size_px
-        return inspect, ImageInput(size_px=size_px, bits=settings.bits)
+        return inspect, ImageInput(form=self.geometry.form, bits=baseline.settings.bits)
 
 
 @dataclass(frozen=True)
@@ -153,11 +159,11 @@ class WitnessMethod:
         """Their own, as `witness_method` set them."""
         return {name: each.threshold for name, each in self.variants.items()}
 
-    def loaded(self) -> tuple[Callable[[Tensor], dict[str, BatchResult]], ImageInput]:
+    def loaded(self) -> tuple[Inspect, ImageInput]:
         """A function that computes all variants of a batch."""
         detector = _detector(self.models, self.category, self.version)
         return (
-            lambda batch: witness_ablations.inspect(detector, self.variants, batch),
+            lambda *batch: witness_ablations.inspect(detector, self.variants, *batch),
             _input_of(detector),
         )
 
@@ -168,9 +174,8 @@ def witness_method(models: str, category: str, version: str, data: str) -> Witne
     Raises ValueError if a held-out image is missing.
     """
     detector = _detector(models, category, version)
-    settings = detector.settings
-    seed = recorded_options(settings.found.options, category).seed
-    normal = normal_images(data, settings, seed=seed)
+    seed = recorded_options(detector.settings.found.options, category).seed
+    normal = normal_images(data, detector, seed=seed)
     variants = witness_ablations.fit_variants(detector, normal)
     return WitnessMethod(models, category, version, variants)
 
@@ -195,21 +200,27 @@ def _local_baseline(folder: str) -> LocalBaseline:
 
 def apply(method: Method, uris: list[str], keep_maps: bool) -> Any:
     """Scores of some images, and maps if ``keep_maps``: one such pair for each of the names."""
-    inspect, form = method.loaded()
-    found = [inspect(batch) for batch in _batches(uris, form)]
+    inspect, taken = method.loaded()
+    found = [inspect(*batch) for batch in _batches(uris, taken)]
     results = []
     for name in method.names:
         scores = np.array([score for each in found for score in each[name].scores])
         maps = [one for each in found for one in each[name].maps or ()]
-        results.append((scores, np.stack(maps) if keep_maps and maps else None))
+        results.append((scores, maps if keep_maps and maps else None))
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def _batches(uris: Sequence[str], form: ImageInput) -> list[Tensor]:
+def _batches(uris: Sequence[str], taken: ImageInput) -> list[Batch]:
     contents = (files.read_bytes(uri, max_bytes=decoding.MAX_BYTES) for uri in uris)
-    pixels = [decoding.decode(each, size_px=form.size_px).pixels for each in contents]
-    stacked = to_tensor(decoding.stack(pixels, bits=form.bits))
-    return [to_images(chunk) for chunk in stacked.split(BATCH_SIZE)]
+    decoded = [decoding.decode_as(taken.form, each) for each in contents]
+    stacked = to_tensor(decoding.stack([each.pixels for each in decoded], bits=taken.bits))
+    return [
+        (
+            to_images(stacked[at : at + BATCH_SIZE]),
+            [each.source_px for each in decoded[at : at + BATCH_SIZE]],
+        )
+        for at in range(0, len(decoded), BATCH_SIZE)
+    ]
 
 
 def decodings(
@@ -218,12 +229,16 @@ def decodings(
     """The image, its direct and its restored decoding, for each URI; 8-bit RGB."""
     detector, found = method.detector(), []
     with torch.inference_mode():
-        for batch in _batches(uris, _input_of(detector)):
-            codes = detector.vqvae.encode(batch.to(detector.device))
+        for batch, sources in _batches(uris, _input_of(detector)):
+            placements = detector.geometry.placements(len(batch), sources)
+            codes = detector.vqvae.encode(filled(batch, placements).to(detector.device))
             pictures = (
                 (batch * 255).round().byte().movedim(1, -1).numpy(),
                 detector.pictures(codes),
                 detector.pictures(detector.resample(codes).codes),
             )
-            found += list(zip(*pictures, strict=True))
+            found += [
+                (its.cropped(one), its.cropped(direct), its.cropped(restored))
+                for its, one, direct, restored in zip(placements, *pictures, strict=True)
+            ]
     return found

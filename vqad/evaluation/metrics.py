@@ -51,9 +51,11 @@ def evaluate(
     masks: Bool[ndarray, "n height width"] | None,
     *,
     threshold: float,
+    counted: Bool[ndarray, "n height width"] | None = None,
 ) -> Metrics:
     """Measure one category's test set; `masks` is true where a pixel is defective.
 
+    Pixels where ``counted`` is false are left out; their maps are 0 and their masks are false.
     Without maps or masks the pixel metrics are None. Raises ValueError if the threshold, a score or
     a map is not finite, or if a normal image has a mask; it names the image by its index.
     """
@@ -61,7 +63,7 @@ def evaluate(
     called = scores > np.float64(threshold)
     of_pixels: dict[str, float | None] = dict.fromkeys(_OF_PIXELS)
     if maps is not None and masks is not None and masks.any():
-        of_pixels = _of_pixels(maps, masks, threshold)
+        of_pixels = _of_pixels(maps, masks, threshold, counted)
     return Metrics(
         image_accuracy=image_accuracy(is_defect, called),
         image_auroc=auroc(is_defect, scores),
@@ -84,11 +86,12 @@ def _of_pixels(
     maps: Float32[ndarray, "n height width"],
     masks: Bool[ndarray, "n height width"],
     threshold: float,
+    counted: Bool[ndarray, "n height width"] | None,
 ) -> dict[str, float | None]:
     shares = _shares(masks)
     found = predicted_mask(maps[masks][None], threshold)[0]
     num_called = sum(int(predicted_mask(each, threshold).sum()) for each in maps)
-    merged = _merged(maps, masks, shares)
+    merged = _merged(maps, masks, shares, counted)
     truth, order, num = merged.truth, merged.order, merged.num
     return {
         "pixel_auroc": auroc(truth, order, num),
@@ -179,13 +182,15 @@ def _merged(
     maps: Float32[ndarray, "n height width"],
     masks: Bool[ndarray, "n height width"],
     shares: Float64[ndarray, " defective"],
+    counted: Bool[ndarray, "n height width"] | None,
 ) -> _Merged:
     levels, level_of = np.unique(maps[masks], return_inverse=True)
     # Bin 2i + 1 is for the i-th level, bin 2i for values between the level before it and it.
     others = np.zeros(2 * len(levels) + 1, np.int64)
     for at in range(0, len(maps), _IMAGES_AT_ONCE):
         some = slice(at, at + _IMAGES_AT_ONCE)
-        values = np.sort(maps[some][~masks[some]])
+        is_other = ~masks[some] if counted is None else ~masks[some] & counted[some]
+        values = np.sort(maps[some][is_other])
         bins = np.searchsorted(levels, values, "left") + np.searchsorted(levels, values, "right")
         others += np.bincount(bins, minlength=len(others))
     there = np.flatnonzero(others)

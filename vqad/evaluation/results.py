@@ -10,6 +10,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
+from vqad.array_types import OwnMap
+from vqad.evaluation import canvas
+from vqad.evaluation.canvas import Shape
+from vqad.images.placement import Size
 from vqad.storage import files, output_layout, uris
 
 _LARGEST_PART_BYTES: Final = 2**31
@@ -20,8 +24,10 @@ class Inspected:
     """The results of a finished inspection for a category's test images, sorted by image."""
 
     images: list[str]
+    sizes_px: list[Size]  # width and height
+    shapes: list[Shape]  # height and width of the maps
     scores: Float[ndarray, " n"]
-    maps: Float32[ndarray, "n height width"]
+    maps: Float32[ndarray, "n height width"]  # each in its canvas; see `canvas`
     threshold: float
     model_version: str
     num_rejected: int
@@ -43,10 +49,13 @@ def read_inspected(output: str, category: str, wanted: Collection[str]) -> Inspe
             f"{min(wanted)}; inspect them first"
         )
     version, threshold = _detector_of(judged, output, category)
+    maps = _maps(output, category, [row["image"] for row in judged])
     return Inspected(
         images=[row["image"] for row in judged],
+        sizes_px=[(row["width_px"], row["height_px"]) for row in judged],
+        shapes=[each.shape for each in maps],
         scores=np.array([row["score"] for row in judged], np.float64),
-        maps=_maps(output, category, [row["image"] for row in judged]),
+        maps=canvas.stacked(maps),
         threshold=threshold,
         model_version=version,
         num_rejected=len(rows) - len(judged),
@@ -57,7 +66,7 @@ def read_inspected(output: str, category: str, wanted: Collection[str]) -> Inspe
 def _verdicts(output: str, category: str, wanted: Collection[str]) -> list[dict[str, Any]]:
     table = read_table(
         output_layout.category_table(output, "verdicts", category),
-        ["image", "verdict", "score", "threshold", "model_version"],
+        ["image", "verdict", "score", "threshold", "model_version", "width_px", "height_px"],
     )
     chosen = set(wanted)
     return [row for row in table.to_pylist() if row["image"] in chosen]
@@ -107,11 +116,10 @@ def _read_part(uri: str, columns: Sequence[str]) -> pa.Table:
         return pa.table({name: pa.nulls(0) for name in columns})
 
 
-def _maps(output: str, category: str, wanted: Sequence[str]) -> Float32[ndarray, "n height width"]:
+def _maps(output: str, category: str, wanted: Sequence[str]) -> list[OwnMap]:
     """Maps of the wanted images in their order, read part by part."""
     uri = output_layout.category_table(output, "maps", category)
-    at = {image: position for position, image in enumerate(wanted)}
-    maps: ndarray | None = None
+    maps: dict[str, OwnMap] = {}
     missing = set(wanted)
     names = files.list_names(uri) if files.exists(uri) else []
     for name in filter(output_layout.is_part, names):
@@ -121,10 +129,9 @@ def _maps(output: str, category: str, wanted: Sequence[str]) -> Float32[ndarray,
             if image not in missing:
                 continue
             shape = part["map_height_px"][row].as_py(), part["map_width_px"][row].as_py()
-            if maps is None:
-                maps = np.empty((len(wanted), *shape), np.float32)
-            maps[at[image]] = part["anomaly_map"][row].values.to_numpy().reshape(shape)
+            # A copy: what Arrow gives is a view that keeps the maps of the whole part in memory.
+            maps[image] = part["anomaly_map"][row].values.to_numpy().reshape(shape).copy()
             missing.discard(image)
-    if maps is None or missing:
+    if missing:
         raise ValueError(f"no anomaly map of {min(missing)} in {uri}; inspect with --maps all")
-    return maps
+    return [maps.pop(image) for image in wanted]

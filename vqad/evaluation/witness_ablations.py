@@ -22,6 +22,7 @@ from vqad.detection.settings import GREY_LEVELS
 from vqad.detection.witnesses import Witness, join_fields
 from vqad.detector import Detector
 from vqad.evaluation.ablations import BatchResult
+from vqad.images.placement import Size
 from vqad.training import full_form
 from vqad.training.full_form import NormalImages
 from vqad.training.options import recorded_options
@@ -84,10 +85,14 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
 
 @torch.inference_mode()
 def inspect(
-    detector: Detector, variants: Mapping[str, Variant], images: Images
+    detector: Detector,
+    variants: Mapping[str, Variant],
+    images: Images,
+    sources: Sequence[Size] | None = None,
 ) -> dict[str, BatchResult]:
     """Scores and maps of a batch (batch, 3, size, size) by all variants, from one evidence."""
-    fields = detector.witness_fields(detector.evidence(images))
+    evidence = detector.evidence(images, detector.geometry.placements(len(images), sources))
+    fields = detector.witness_fields(evidence)
     found = {}
     for name, variant in variants.items():
         scores, maps = area_score.judged(
@@ -95,6 +100,7 @@ def inspect(
             variant.rule,
             size_px=detector.settings.vqvae.image_size_px,
             minimum_area_px=detector.settings.minimum_area_px,
+            placements=evidence.placements,
         )
         found[name] = BatchResult(scores=scores, maps=maps)
     return found

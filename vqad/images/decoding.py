@@ -25,6 +25,7 @@ from vqad.images.bmp_masks import decode_masked, masks_of
 from vqad.images.headers import Header, ImageError, pillow_warnings, probe
 from vqad.images.jpeg_end import ends_early
 from vqad.images.orientation import turned_upright
+from vqad.images.placement import ImageForm, Resize
 from vqad.images.roi import resized
 
 # Guesses: ten times the pixels of a large industrial camera, and their size at 16 bits a channel.
@@ -51,6 +52,18 @@ PREPROCESSING: Final[dict[str, Any]] = {
     "aspect_ratio": "not kept",
 }
 
+# What a detector that keeps the aspect ratio records instead.
+_KEPT: Final = {
+    "resize_sides": "the longer one to the input's size, the other one in proportion",
+    "aspect_ratio": "kept, and padded with the nearest pixel",
+}
+
+
+def preprocessing(resize: Resize) -> dict[str, Any]:
+    """The rules of detectors that resize in this way."""
+    return PREPROCESSING | (_KEPT if resize == "pad" else {})
+
+
 # OpenCV would print its errors. The row of the file reports them instead.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -72,11 +85,17 @@ class Decoded:
     source_height_px: int
     values: SourceValues | None = None  # if asked for
 
+    @property
+    def source_px(self) -> tuple[int, int]:
+        """Width and height of the source image."""
+        return self.source_width_px, self.source_height_px
+
 
 def decode(
     data: bytes,
     *,
     size_px: int,
+    resize: Resize = "squash",
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     with_values: bool = False,
@@ -84,9 +103,18 @@ def decode(
     """Decode one image file to ``size_px`` x ``size_px`` pixels; raises ``ImageError``."""
     if size_px < 1:
         raise ValueError(f"size_px must be at least 1, got {size_px}")
+    form = ImageForm(size_px=size_px, resize=resize)
     header = _header(data, max_pixels, max_bytes)
     with memory.DECODING.reserved(memory.decoding_bytes(header)):
-        return _decode(data, header, size_px, with_values)
+        return _decode(data, header, form, with_values)
+
+
+def decode_as(form: ImageForm, data: bytes, *, with_values: bool = False) -> Decoded:
+    """Decode one image file to the form that a detector takes; raises ``ImageError``."""
+    found = decode(data, size_px=form.size_px, resize=form.resize, with_values=with_values)
+    if reason := form.refusal(found.source_px):
+        raise ImageError("unsupported", reason)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +211,9 @@ def _source(data: bytes, header: Header) -> np.ndarray:
     return source
 
 
-def _decode(data: bytes, header: Header, size_px: int, with_values: bool) -> Decoded:
+def _decode(data: bytes, header: Header, form: ImageForm, with_values: bool) -> Decoded:
     source = _source(data, header)
-    pixels = _resize(source, size_px)
+    pixels = form.with_padding(source)
     return Decoded(
         pixels=pixels if _is_by_pillow(header) else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
         source_width_px=source.shape[1],
@@ -238,14 +266,6 @@ def stack(
             for pixels in images
         ]
     )
-
-
-def _resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
-    """Shrink first, then enlarge: INTER_AREA would skip pixels if the other side is enlarged."""
-    height_px, width_px = pixels.shape[:2]
-    inner = (min(width_px, size_px), min(height_px, size_px))
-    shrunk = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
 
 
 def _opencv(data: bytes, kind: str) -> np.ndarray | None:

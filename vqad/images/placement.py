@@ -20,12 +20,13 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from vqad.images.roi import RegionOfInterest, resized
+from vqad.images.roi import RegionOfInterest, of_same_shape, resized
 
 Resize = Literal["squash", "pad"]
 Size = tuple[int, int]  # width and height of a source image in pixels
 Counted = Bool[ndarray, "height width"]  # True for each pixel that counts
 Places = Bool[ndarray, "rows cols"]  # True for each place of a grid that counts
+SomePlaces = Bool[ndarray, "num rows cols"]  # the same of some images
 
 _LEAST_SHARE: Final = 0.5  # of a place, that has to count
 
@@ -36,6 +37,18 @@ class ImageForm:
 
     size_px: int  # of the model's square input
     resize: Resize = "squash"
+    # Width and height of the images that a region of interest was made for; None without one.
+    roi_source_px: Size | None = None
+
+    def refusal(self, source: Size) -> str:
+        """Why an image of this size can't be taken; "" if it can."""
+        if self.roi_source_px is None or of_same_shape(source, self.roi_source_px):
+            return ""
+        width, height = self.roi_source_px
+        return (
+            f"{source[0]} x {source[1]} pixels, but the region of interest is of images of "
+            f"{width} x {height}"
+        )
 
     def shape_of(self, source: Size) -> tuple[int, int]:
         """Height and width in the input of a source image."""
@@ -103,6 +116,14 @@ class Placement:
     def _places(self) -> dict[int, Places]:
         return {}
 
+    def in_square(self, picture: ndarray) -> ndarray:
+        """The input of a picture (height, width, channels) that covers the source image."""
+        if self.counted is None:
+            return picture
+        square = np.zeros((self.size_px, self.size_px, *picture.shape[2:]), picture.dtype)
+        square[self.box] = picture
+        return self.filled(square)
+
     def filled(self, pixels: ndarray) -> ndarray:
         """Pixels (size, size, channels) of which those that don't count have the nearest colour."""
         if self.counted is None:
@@ -113,16 +134,12 @@ class Placement:
     def nearest(self) -> Int64[ndarray, " pixels"]:
         """For each pixel of the input, the position in it of the nearest pixel that counts."""
         assert self.counted is not None
-        _, labels = cv2.distanceTransformWithLabels(
-            (~self.counted).view(np.uint8),
-            cv2.DIST_L2,
-            cv2.DIST_MASK_5,
-            labelType=cv2.DIST_LABEL_PIXEL,
-        )
-        of_label = np.zeros(int(labels.max()) + 1, np.int64)
-        of_label[labels[self.counted]] = np.flatnonzero(self.counted)
-        found: ndarray = of_label[labels.ravel()]
-        return found
+        return _nearest(self.counted)
+
+    def filled_field(self, field: ndarray) -> ndarray:
+        """A field of a square grid of which places that don't count have the nearest value."""
+        places = self.counted_places(len(field))
+        return field if places is None else field.ravel()[_nearest(places)].reshape(field.shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -145,6 +162,29 @@ class Geometry:
         return [self.placement(each) for each in sources]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cropped:
+    """Decoded pixels (num, size, size, 3) without padding, each when it is asked for."""
+
+    pixels: ndarray
+    placements: Sequence[Placement]
+
+    def __len__(self) -> int:
+        return len(self.placements)
+
+    def __getitem__(self, at: int) -> ndarray:
+        """The pixels of one source image (height, width, 3)."""
+        return self.placements[at].cropped(self.pixels[at])
+
+
+def places_of(placements: Sequence[Placement], grid: int) -> SomePlaces | None:
+    """The places of a grid that count in each of some images; None if all do in all of them."""
+    found = [each.counted_places(grid) for each in placements]
+    if all(each is None for each in found):
+        return None
+    return np.stack([np.ones((grid, grid), bool) if each is None else each for each in found])
+
+
 @lru_cache(maxsize=256)  # a camera has one size, so that an archive has few
 def _placement(geometry: Geometry, source: Size) -> Placement:
     shape = geometry.form.shape_of(source)
@@ -155,4 +195,18 @@ def _placement(geometry: Geometry, source: Size) -> Placement:
 def _counted_places(counted: Counted, grid: int) -> Places:
     shares = cv2.resize(counted.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
     found: Places = shares >= min(_LEAST_SHARE, float(shares.max()))
+    return found
+
+
+def _nearest(counted: Bool[ndarray, "height width"]) -> Int64[ndarray, " positions"]:
+    """For each position, that of the nearest one that counts."""
+    _, labels = cv2.distanceTransformWithLabels(
+        (~counted).view(np.uint8),
+        cv2.DIST_L2,
+        cv2.DIST_MASK_5,
+        labelType=cv2.DIST_LABEL_PIXEL,
+    )
+    of_label = np.zeros(int(labels.max()) + 1, np.int64)
+    of_label[labels[counted]] = np.flatnonzero(counted)
+    found: ndarray = of_label[labels.ravel()]
     return found

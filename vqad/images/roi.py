@@ -36,10 +36,11 @@ class RegionOfInterest:
             )
         return inside
 
-    def fits(self, source: tuple[int, int]) -> bool:
-        """True if an image of this width and height has the aspect ratio of the mask's images."""
-        width, height = self.source_px
-        return abs(source[0] * height / width - source[1]) <= 1
+
+def of_same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """True if two images, given by width and height, have one aspect ratio, up to a pixel."""
+    smaller, larger = sorted((one, other))
+    return abs(larger[0] * smaller[1] / smaller[0] - larger[1]) <= larger[0] / smaller[0]
 
 
 def resized(pixels: ndarray, shape: tuple[int, int]) -> ndarray:

@@ -93,5 +93,5 @@ def _time_here(job: InspectJob, plan: Plan) -> float | None:
             inspector.shadows.get(category)
         inspector.detectors.get(category)  # the time to load a detector is not an image's
     start_s = time.monotonic()
-    inspector.inspect(stages.decode(few, sizes_px=plan.sizes_px))
+    inspector.inspect(stages.decode(few, forms=plan.forms))
     return (time.monotonic() - start_s) / len(few) if len(few) else None

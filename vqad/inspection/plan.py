@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from vqad import tables
 from vqad.images import listing
+from vqad.images.placement import ImageForm
 from vqad.images.routing import Router
 from vqad.inspection import ledger, shard_records
 from vqad.inspection.job import InspectJob
@@ -63,7 +64,7 @@ class Plan:
     # Files and members that are no images, by suffix, without those of the shards to read.
     left_out: Counter[str]
     versions: dict[str, str]  # of the pinned detector, by category
-    sizes_px: dict[str, int]  # of its input, by category
+    forms: dict[str, ImageForm]  # of the images that it takes, by category
     ledger: Ledger
     shadows: Shadows = NONE  # second detectors
 
@@ -108,7 +109,7 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
             Counter(surveyed.left_out),
         ),
         versions=surveyed.versions,
-        sizes_px=surveyed.sizes_px,
+        forms=surveyed.forms,
         ledger=done,
         shadows=surveyed.shadows,
     )

@@ -168,15 +168,15 @@ def _inspected(
             unknown[image] = decoded["error_detail"] or decoded["error"]
         else:
             batch = stages.batch_of([decoded], detector.settings)
-            scores[image] = detector.inspect(batch).scores[0]
+            scores[image] = detector.inspect(batch, stages.sources_of([decoded])).scores[0]
     return scores, unknown
 
 
 def _decoded(rows: Sequence[Row], detector: Detector) -> Iterator[tuple[str, Row]]:
     category = detector.settings.category
-    sizes_px = {category: detector.settings.vqvae.image_size_px}
+    forms = {category: detector.settings.image_form}
     for row, data, reason in sources.read(rows):
         if reason:
             yield row["image"], stages.rejected("fetch_failed", reason)
         else:
-            yield row["image"], stages.decode_bytes(data, category, sizes_px)
+            yield row["image"], stages.decode_bytes(data, category, forms)

@@ -48,14 +48,15 @@ def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, 
 
 def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:
     data = _read_image(row["image"])
-    decoded = decoding.decode(data, size_px=detector.settings.vqvae.image_size_px)
+    decoded = decoding.decode_as(detector.settings.image_form, data)
     pixels = decoding.to_full_range(decoded.pixels, detector.settings.bits)
-    inspected = detector.inspect(to_images(to_tensor(pixels[None])))
+    inspected = detector.inspect(to_images(to_tensor(pixels[None])), [decoded.source_px])
+    placement = detector.geometry.placement(decoded.source_px)
     with torch.inference_mode():
         restored = detector.pictures(inspected.restored_codes.to(detector.device))[0]
     return contact_sheet.SheetRow(
-        image=(decoding.to_unit(pixels) * 255).round().astype(np.uint8),
-        restored=restored,
+        image=placement.cropped((decoding.to_unit(pixels) * 255).round().astype(np.uint8)),
+        restored=placement.cropped(restored),
         anomaly_map=inspected.anomaly_maps[0],
         threshold=detector.settings.threshold,
         verdict=score.verdict(inspected.scores[0], detector.settings.threshold),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from vqad import tables
 from vqad.detection import saved_detector, versions
 from vqad.detector import Detector
+from vqad.images.placement import ImageForm
 from vqad.inspection.job import LATEST, shadow_pairs
 from vqad.inspection.region_columns import region_columns
 from vqad.storage.errors import VqadError
@@ -46,7 +47,7 @@ NONE: Final = Shadows()
 
 
 def pinned(
-    models: str, asked: Sequence[str], in_force: Mapping[str, str], sizes_px: Mapping[str, int]
+    models: str, asked: Sequence[str], in_force: Mapping[str, str], forms: Mapping[str, ImageForm]
 ) -> Shadows:
     """The versions that ``--shadow`` asks for, of the categories that are inspected.
 
@@ -54,7 +55,7 @@ def pinned(
     load.
     """
     if tuple(asked) == (LATEST,):
-        return _latest(models, in_force, sizes_px)
+        return _latest(models, in_force, forms)
     found = shadow_pairs(asked)
     for category, version in found.items():
         if category not in in_force:
@@ -63,33 +64,39 @@ def pinned(
                 f"are: {', '.join(sorted(in_force))}"
             )
         versions.check_loads(models, category, version)
-        if problem := _other_size(models, category, version, sizes_px[category]):
+        if problem := _other_form(models, category, version, forms[category]):
             raise ShadowError(f"--shadow {category}={version}: {problem}")
     return Shadows(versions=found)
 
 
-def _latest(models: str, in_force: Mapping[str, str], sizes_px: Mapping[str, int]) -> Shadows:
+def _latest(models: str, in_force: Mapping[str, str], forms: Mapping[str, ImageForm]) -> Shadows:
     found = Shadows()
     for category in sorted(in_force):
         version = versions.newest_version(models, category)
         if version == in_force[category]:
             continue
         versions.check_loads(models, category, version)
-        if problem := _other_size(models, category, version, sizes_px[category]):
+        if problem := _other_form(models, category, version, forms[category]):
             found.left_out[category] = f"{version}: {problem}"
         else:
             found.versions[category] = version
     return found
 
 
-def _other_size(models: str, category: str, version: str, size_px: int) -> str:
+def _other_form(models: str, category: str, version: str, form: ImageForm) -> str:
     """Why two detectors can't share decoded images, "" if they can."""
-    own_px = saved_detector.load_settings(models, category, version).vqvae.image_size_px
-    if own_px == size_px:
+    own = saved_detector.load_settings(models, category, version).image_form
+    if own.size_px != form.size_px:
+        differ = f"images of {own.size_px} pixels, the one in force {form.size_px}"
+    elif own.resize != form.resize:
+        differ = f"images resized by {own.resize}, the one in force by {form.resize}"
+    elif own.roi_source_px not in (None, form.roi_source_px):
+        differ = "images of the shape of its region of interest, the one in force others"
+    else:
         return ""
     return (
-        f"it takes images of {own_px} pixels, the one in force {size_px}; a shadow needs the same "
-        "size, because both judge one decoded image: inspect into another --output instead"
+        f"it takes {differ}; a shadow needs the same, because both judge one decoded image: "
+        "inspect into another --output instead"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from vqad.images import listing, memory, shards
+from vqad.images.placement import ImageForm
 from vqad.inspection import shard_records, sink
 from vqad.inspection.array_columns import table_of
 from vqad.inspection.plan import ShardWork
@@ -59,7 +60,7 @@ class _Reading:
     failure: FetchError | None = None  # the shard broke off
     is_at_limit: bool = False  # members are left for the next run
 
-    def rows(self, include: str | None, sizes_px: dict[str, int]) -> Iterator[dict[str, Any]]:
+    def rows(self, include: str | None, forms: dict[str, ImageForm]) -> Iterator[dict[str, Any]]:
         """Decoded rows of the members that need a verdict, up to the limit."""
         shard, num_taken = self.shard, 0
         try:
@@ -71,7 +72,7 @@ class _Reading:
                 if num_taken == shard.limit:
                     self.is_at_limit = True
                     return
-                row = _row(shard, member, sizes_px)
+                row = _row(shard, member, forms)
                 num_taken += 1
                 self.num_images[shard.listed.etag] += 1
                 yield row
@@ -85,7 +86,7 @@ def read_shard(
     output: str,
     holder: str,
     include: str | None,
-    sizes_px: dict[str, int],
+    forms: dict[str, ImageForm],
     num_rows: int,
 ) -> Iterator[pa.Table]:
     """Yield units of up to ``num_rows`` decoded images, or of all rows that share an old part.
@@ -94,7 +95,7 @@ def read_shard(
     """
     num_old = Counter(shard.known[image].part for image in shard.redo)
     units, reading = _Units(num_rows=num_rows, num_old=num_old), _Reading(shard=shard)
-    for row in reading.rows(include, sizes_px):
+    for row in reading.rows(include, forms):
         yield from units.add(row)
     yield from units.rest()
     if reading.is_at_limit:
@@ -142,18 +143,18 @@ def _etag(listed: Any) -> str:
     return listed.etag if listed.image.startswith("s3://") else ""
 
 
-def _row(shard: ShardWork, member: shards.Member, sizes_px: dict[str, int]) -> dict[str, Any]:
+def _row(shard: ShardWork, member: shards.Member, forms: dict[str, ImageForm]) -> dict[str, Any]:
     category = shard.router.category(member.image)
     start_s = time.monotonic()
     if member.error:
         decoded = rejected(member.error, member.error_detail)
-    elif category not in sizes_px:
-        decoded = decode_bytes(b"", category, sizes_px)
+    elif category not in forms:
+        decoded = decode_bytes(b"", category, forms)
     else:
         with memory.READING.reserved(member.size_bytes):
             data = member.read()
             fetched_s = time.monotonic() - start_s
-            decoded = decode_bytes(data, category, sizes_px) | {"fetch_seconds": fetched_s}
+            decoded = decode_bytes(data, category, forms) | {"fetch_seconds": fetched_s}
     return _listed(shard, member.image, category, member.size_bytes) | decoded
 
 

@@ -23,7 +23,8 @@ from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import decoding, headers, memory
 from vqad.images.appearance import MEASURES, appearance
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.placement import ImageForm, Size
+from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.inspection import shadow, sink
 from vqad.inspection.array_columns import rows_of, table_of
 from vqad.inspection.detector_cache import DetectorCache
@@ -61,17 +62,17 @@ INSPECTED = pa.schema(
 )
 
 
-def decode(listed: pa.Table, *, sizes_px: dict[str, int], num_threads: int = 8) -> pa.Table:
+def decode(listed: pa.Table, *, forms: dict[str, ImageForm], num_threads: int = 8) -> pa.Table:
     """Fetch and decode the images of a unit of ``TODO``; a failure becomes a row with its error."""
     rows = listed.to_pylist()
     with ThreadPoolExecutor(num_threads) as pool:
-        decoded = list(pool.map(lambda row: _decode_one(row, sizes_px), rows))
+        decoded = list(pool.map(lambda row: _decode_one(row, forms), rows))
     return table_of([row | one for row, one in zip(rows, decoded, strict=True)], DECODED)
 
 
-def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]:
-    if row["category"] not in sizes_px:  # such an image is not fetched
-        return decode_bytes(b"", row["category"], sizes_px)
+def _decode_one(row: dict[str, Any], forms: dict[str, ImageForm]) -> dict[str, Any]:
+    if row["category"] not in forms:  # such an image is not fetched
+        return decode_bytes(b"", row["category"], forms)
     with memory.READING.reserved(min(row["source_bytes"], decoding.MAX_BYTES)):
         start_s = time.monotonic()
         try:
@@ -79,18 +80,18 @@ def _decode_one(row: dict[str, Any], sizes_px: dict[str, int]) -> dict[str, Any]
         except errors.FetchError as error:
             return rejected(error.error, error.detail)
         fetched_s = time.monotonic() - start_s
-        return decode_bytes(data, row["category"], sizes_px) | {"fetch_seconds": fetched_s}
+        return decode_bytes(data, row["category"], forms) | {"fetch_seconds": fetched_s}
 
 
-def decode_bytes(data: bytes, category: str, sizes_px: dict[str, int]) -> dict[str, Any]:
+def decode_bytes(data: bytes, category: str, forms: dict[str, ImageForm]) -> dict[str, Any]:
     """The columns of ``DECODED`` that decoding adds to a row."""
-    if category not in sizes_px:
+    if category not in forms:
         is_known = category != tables.UNKNOWN_CATEGORY
         detail = f"no detector for {category}" if is_known else "the category cannot be told"
         return rejected("unknown_category", detail)
     start_s = time.monotonic()
     try:
-        decoded = decoding.decode(data, size_px=sizes_px[category])
+        decoded = decoding.decode_as(forms[category], data)
     except headers.ImageError as error:
         return rejected(error.error, error.detail)
     return {
@@ -147,8 +148,10 @@ class Inspector:
     def _inspect(self, category: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         start_s = time.monotonic()
         detector = self.detectors.get(category)
-        batch = batch_of(rows, detector.settings)
-        found = detector.inspect(batch)
+        sources = sources_of(rows)
+        placements = detector.geometry.placements(len(rows), sources)
+        batch = filled(batch_of(rows, detector.settings), placements)
+        found = detector.inspect(batch, sources)
         measured = _measured(batch, found.codes, detector.settings.vqvae.num_codes)
         shadows = self._shadows(category, rows)
         result = [
@@ -177,7 +180,7 @@ class Inspector:
             return [None] * len(rows)
         try:
             detector = self.shadows.get(category)
-            found = detector.inspect(batch_of(rows, detector.settings))
+            found = detector.inspect(batch_of(rows, detector.settings), sources_of(rows))
         except DetectorError:
             return [None] * len(rows)  # the summary counts them, and the night goes on
         return [shadow.judged(row, detector, found, at) for at, row in enumerate(rows)]
@@ -204,6 +207,11 @@ def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor
         for row in rows
     ]
     return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
+
+
+def sources_of(rows: Sequence[dict[str, Any]]) -> list[Size]:
+    """Width and height of the rows' source images."""
+    return [(row["width_px"], row["height_px"]) for row in rows]
 
 
 def _measured(batch: torch.Tensor, codes: torch.Tensor, num_codes: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from vqad.detection.saved_categories import has_detector, saved_categories
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import listing, manifests
+from vqad.images.placement import ImageForm
 from vqad.images.routing import Router, Routing, router
 from vqad.inspection import shadow
 from vqad.inspection.job import InspectJob
@@ -31,7 +32,7 @@ class Survey:
     left_out: Counter[str]  # files of the archive that are no images, by suffix
     router: Router
     versions: dict[str, str]  # of the current detector, by category; pinned for the whole run
-    sizes_px: dict[str, int]  # of that detector's input, by category
+    forms: dict[str, ImageForm]  # of the images that this detector takes, by category
     shadows: Shadows = NONE  # second detectors
 
 
@@ -48,15 +49,15 @@ def survey(job: InspectJob) -> Survey:
         raise ValueError(f"no images in {job.archive}{_filters(job)}{seen}")
     detectors = _detectors(job, _categories(job, listed, routing))
     versions = {category: version for category, (version, _) in detectors.items()}
-    sizes_px = {category: size_px for category, (_, size_px) in detectors.items()}
+    forms = {category: form for category, (_, form) in detectors.items()}
     return Survey(
         run=lease.new_run(),
         listed=listed,
         left_out=archive.left_out,
         router=routing,
         versions=versions,
-        sizes_px=sizes_px,
-        shadows=shadow.pinned(job.models, job.shadow, versions, sizes_px),
+        forms=forms,
+        shadows=shadow.pinned(job.models, job.shadow, versions, forms),
     )
 
 
@@ -142,13 +143,13 @@ def _saved_names(models: str) -> str:
         return "some that are broken"
 
 
-def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, int]]:
-    """Version and input size of each category's detector; each is loaded once to check it."""
-    found: dict[str, tuple[str, int]] = {}
+def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, ImageForm]]:
+    """Version and image form of each category's detector; each is loaded once to check it."""
+    found: dict[str, tuple[str, ImageForm]] = {}
     for category in categories:
         try:
             detector = Detector.load(job.models, category)
-            found[category] = (detector.version, detector.settings.vqvae.image_size_px)
+            found[category] = (detector.version, detector.settings.image_form)
         except DetectorError:
             # A damaged detector ends the run; where there is none, the images are rejected.
             if has_detector(job.models, category):

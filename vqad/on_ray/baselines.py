@@ -20,11 +20,13 @@ from vqad.evaluation import saved_baseline
 from vqad.evaluation.baselines import LOSSES, Baseline, Loss, baseline_of, budget
 from vqad.evaluation.local_baseline import LOCAL, local_baseline
 from vqad.images.listing import Listed
+from vqad.images.roi import RegionOfInterest
 from vqad.images.tensors import to_tensor
 from vqad.on_ray import evaluate_tasks, event_log
 from vqad.storage import files, uris
 from vqad.storage.folder_names import readable_name
 from vqad.training import dataset, holdout
+from vqad.training.dataset import Examples
 from vqad.training.events import Event, of_record
 from vqad.training.options import recorded_options
 from vqad.training.presets import PRESETS
@@ -39,13 +41,23 @@ def fit(
     folders, running = {}, []
     for category in categories:
         version = current_version(models, category)
-        settings = Detector.load(models, category, version=version).settings
-        held_out, others = holdout.split(data, settings)
+        detector = Detector.load(models, category, version=version)
+        held_out, others = holdout.split(data, detector.settings)
         for name in (*LOSSES, LOCAL):
             folder = _folder(output, category, version, name, [*held_out, *others])
             folders[category, name] = folder
             if not files.exists(saved_baseline.record_uri(folder)):
-                running.append(task.remote(settings, held_out, others, name, folder, log))
+                running.append(
+                    task.remote(
+                        detector.settings,
+                        detector.geometry.roi,
+                        held_out,
+                        others,
+                        name,
+                        folder,
+                        log,
+                    )
+                )
     while running:
         done, running = ray.wait(running, timeout=2)
         for event in ray.get(log.take.remote()):
@@ -65,6 +77,7 @@ def _folder(output: str, category: str, version: str, name: str, good: Sequence[
 
 def _fit_baseline(
     settings: Settings,
+    roi: RegionOfInterest | None,
     held_out: list[Listed],
     others: list[Listed],
     name: str,
@@ -72,24 +85,33 @@ def _fit_baseline(
     log: Any,
 ) -> None:
     if name == LOCAL:
-        seconds = _fit_local(settings, [*held_out, *others], folder)
+        seconds = _fit_local(settings, roi, [*held_out, *others], folder)
     else:
         assert name in LOSSES
-        seconds = _fit_autoencoder(settings, held_out, others, name, folder, log)
+        seconds = _fit_autoencoder(settings, roi, held_out, others, name, folder, log)
     line = f"{settings.category}: {name} fitted after {seconds:.0f} s"
     log.add.remote(Event(category=settings.category, line=line))
 
 
-def _fit_local(settings: Settings, good: list[Listed], folder: str) -> float:
-    size_px = settings.vqvae.image_size_px
-    found = dataset.read(good, size_px=size_px, bits=settings.bits)
-    baseline = local_baseline(found.names, found.pixels, settings=settings)
+def _read(settings: Settings, roi: RegionOfInterest | None, some: Sequence[Listed]) -> Examples:
+    form = settings.image_form
+    return dataset.read(some, size_px=form.size_px, resize=form.resize, roi=roi, bits=settings.bits)
+
+
+def _fit_local(
+    settings: Settings, roi: RegionOfInterest | None, good: list[Listed], folder: str
+) -> float:
+    found = _read(settings, roi, good)
+    baseline = local_baseline(
+        found.names, found.pixels, settings=settings, placements=found.placements
+    )
     baseline.save(folder)
     return baseline.settings.seconds
 
 
 def _fit_autoencoder(
     settings: Settings,
+    roi: RegionOfInterest | None,
     held_out: list[Listed],
     others: list[Listed],
     loss: Loss,
@@ -98,9 +120,8 @@ def _fit_autoencoder(
 ) -> float:
     category = settings.category
     preset = PRESETS[recorded_options(settings.found.options, category).preset]
-    size_px = preset.vqvae.image_size_px
-    held_out_pixels = dataset.read(held_out, size_px=size_px, bits=settings.bits).pixels
-    pixels = dataset.read(others, size_px=size_px, bits=settings.bits).pixels
+    held_out_pixels = _read(settings, roi, held_out).pixels
+    pixels = _read(settings, roi, others).pixels
     device = detector.device()
     for found in baseline_of(
         to_tensor(pixels).to(device),

@@ -17,6 +17,7 @@ from vqad.detection import calibrate
 from vqad.detector import Detector
 from vqad.evaluation import ablations, figures, measure, methods, report, results
 from vqad.evaluation.baselines import LOSSES
+from vqad.evaluation.canvas import Canvas, canvas_of, stacked
 from vqad.evaluation.ground_truth import Truth, read_truth
 from vqad.evaluation.job import EvaluateJob
 from vqad.evaluation.labelled_images import LabelledImages
@@ -25,6 +26,7 @@ from vqad.evaluation.measure import RESAMPLING, Measured
 from vqad.evaluation.report import Evaluation
 from vqad.evaluation.results import Inspected
 from vqad.evaluation.survey import Survey, describe_failed, survey
+from vqad.images.placement import Geometry
 from vqad.inspection import sink
 from vqad.inspection.job import InspectJob
 from vqad.inspection.summary import Say
@@ -119,7 +121,9 @@ def _measure_category(
     """Add one category to what is done, with its baselines and ablations."""
     category = labelled.category
     inspected = results.read_inspected(job.inspected, category, labelled.defect_types)
-    truth = read_truth(labelled, inspected.images, inspected.maps.shape[1:])
+    geometry = _geometry(job, category, inspected)
+    canvas = canvas_of(inspected.shapes, inspected.sizes_px, geometry)
+    truth = read_truth(labelled, inspected.images, canvas)
     for line in (about := report.about(inspected, truth, labelled)):
         say(line)
     measured = [_measured(truth, inspected, category)]
@@ -127,7 +131,7 @@ def _measure_category(
     pictures = {}
     if job.models:
         pictures[f"figure7-{readable_name(category)}.png"] = _figure7(
-            job, category, truth, inspected
+            job, category, truth, inspected, canvas
         )
     for each in _measured_with_others(job, truth, inspected, category, fitted):
         measured.append(each)
@@ -137,7 +141,16 @@ def _measure_category(
     done.measured += measured
     done.pictures |= pictures
     if truth.masks is not None:
-        done.distributions[category] = measure.distribution(inspected.maps, truth.masks)
+        done.distributions[category] = measure.distribution(
+            inspected.maps, truth.masks, truth.counted
+        )
+
+
+def _geometry(job: EvaluateJob, category: str, inspected: Inspected) -> Geometry | None:
+    """How the detector of the verdicts takes images; None where no detectors are given."""
+    if not job.models:
+        return None
+    return Detector.load(job.models, category, version=inspected.model_version).geometry
 
 
 def describe_measured(measured: Measured) -> str:
@@ -160,13 +173,15 @@ def _measured(truth: Truth, inspected: Inspected, category: str) -> Measured:
     )
 
 
-def _figure7(job: EvaluateJob, category: str, truth: Truth, inspected: Inspected) -> bytes:
+def _figure7(
+    job: EvaluateJob, category: str, truth: Truth, inspected: Inspected, canvas: Canvas
+) -> bytes:
     chosen = measure.examples(truth, inspected)
     task: Any = ray.remote(num_cpus=1, num_gpus=evaluate_tasks.num_gpus())(methods.decodings)
     detector = methods.AblatedMethod(job.models, category, inspected.model_version)
     pictures = ray.get(task.remote(detector, [inspected.images[at] for _, _, at in chosen]))
     rows = [
-        _row(truth, inspected, at, caption=f"{defect_type}, {name}", pictures=found)
+        _row(truth, inspected, canvas, at, caption=f"{defect_type}, {name}", pictures=found)
         for (defect_type, name, at), found in zip(chosen, pictures, strict=True)
     ]
     return figures.comparison(rows)
@@ -175,6 +190,7 @@ def _figure7(job: EvaluateJob, category: str, truth: Truth, inspected: Inspected
 def _row(
     truth: Truth,
     inspected: Inspected,
+    canvas: Canvas,
     at: int,
     *,
     caption: str,
@@ -186,10 +202,10 @@ def _row(
     return figures.Shown(
         caption=f"{caption}: {name}, {score}",
         image=image,
-        truth=None if truth.masks is None else truth.masks[at],
+        truth=None if truth.masks is None else canvas.cropped(truth.masks, at),
         direct=direct,
         restored=restored,
-        anomaly_map=inspected.maps[at],
+        anomaly_map=canvas.cropped(inspected.maps, at),
         threshold=inspected.threshold,
     )
 
@@ -199,9 +215,10 @@ def _other_methods(
 ) -> list[methods.Method]:
     """The baselines and ablations that the job asks for."""
     found: list[methods.Method] = []
-    if job.baselines:
-        found += [methods.BaselineMethod(fitted[category, loss], loss) for loss in LOSSES]
-        found.append(methods.LocalMethod(fitted[category, LOCAL]))
+    geometry = _geometry(job, category, inspected)
+    if job.baselines and geometry:
+        found += [methods.BaselineMethod(fitted[category, loss], loss, geometry) for loss in LOSSES]
+        found.append(methods.LocalMethod(fitted[category, LOCAL], geometry))
     if job.ablations:
         detector = job.models, category, inspected.model_version
         found.append(methods.AblatedMethod(*detector))
@@ -274,4 +291,4 @@ def _joined(parts: list[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores, and maps if there are any, of all chunks."""
     scores = np.concatenate([each for each, _ in parts])
     has_maps = parts[0][1] is not None
-    return scores, np.concatenate([maps for _, maps in parts]) if has_maps else None
+    return scores, stacked([each for _, maps in parts for each in maps]) if has_maps else None

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 
+from vqad.images.placement import ImageForm
 from vqad.inspection import ledger, shard_records, shard_stage, sink, stages
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, ShardWork
@@ -198,7 +199,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
 
 def _decode_options(job: InspectJob, plan: Plan, holder: str, num_rows: int) -> dict[str, Any]:
     return {
-        "sizes_px": plan.sizes_px,
+        "forms": plan.forms,
         "output": job.output,
         "holder": holder,
         "include": job.include,
@@ -231,15 +232,15 @@ def _decode(
     packed: pa.Table,
     *,
     shards: "dict[str, ray.ObjectRef[ShardWork]]",
-    sizes_px: dict[str, int],
+    forms: dict[str, ImageForm],
     **reading: Any,
 ) -> Iterator[pa.Table]:
     def decoded(unit: pa.Table) -> Iterator[pa.Table]:
         if unit.column_names == ["shard"]:
             shard = ray.get(shards[unit["shard"][0].as_py()])
-            yield from shard_stage.read_shard(shard, sizes_px=sizes_px, **reading)
+            yield from shard_stage.read_shard(shard, forms=forms, **reading)
         else:
-            yield stages.decode(unit, sizes_px=sizes_px)
+            yield stages.decode(unit, forms=forms)
 
     return units.done(packed, decoded)
 

@@ -99,6 +99,7 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
         bits=found.bits,
         device=device,
         reviewed={each.image for each in task.reviewed},
+        geometry=found.geometry,
         sizes_px=found.sizes_px,
     )
     if training.found_kind:
@@ -124,6 +125,7 @@ def _read_together(task: Task) -> Examples:
         return dataset.read(
             task.listed,
             size_px=size_px,
+            resize=task.options.known_resize,
             reviewed=task.reviewed,
             in_memory_bytes=task.cache_bytes,
         )
@@ -150,6 +152,7 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
         found = dataset.read(
             task.listed,
             size_px=size_px,
+            resize=task.options.known_resize,
             reviewed=task.reviewed,
             in_memory_bytes=0,
             folder=folder,

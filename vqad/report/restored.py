@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqad.array_types import Pixels
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
 from vqad.images import decoding
+from vqad.images.decoding import Decoded
 from vqad.images.headers import ImageError
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.inspection.contact_sheet import RGBPicture
 
 
@@ -21,7 +21,7 @@ class Restoring:
         """Load the detector of a verdict row; without it, ``reason`` says why."""
         self.detector: Detector | None = None
         self.reason = ""
-        self.pixels: dict[str, Pixels] = {}  # decoded, by image
+        self.decoded: dict[str, Decoded] = {}  # by image
         try:
             if not models:
                 raise DetectorError("run.json names no folder with detectors; give --models")
@@ -34,19 +34,22 @@ class Restoring:
         """Decode an image's file and keep it for `pictures`."""
         if self.detector is None:
             return
-        size_px = self.detector.settings.vqvae.image_size_px
         try:
-            self.pixels[image] = decoding.decode(data, size_px=size_px).pixels
+            self.decoded[image] = decoding.decode_as(self.detector.settings.image_form, data)
         except ImageError:
             return  # its card says so where the whole image would be
 
     @torch.inference_mode()
     def pictures(self) -> dict[str, RGBPicture]:
-        """The restored pictures by image."""
-        if self.detector is None or not self.pixels:
+        """The restored pictures by image, without padding."""
+        if self.detector is None or not self.decoded:
             return {}
-        pixels = decoding.stack(list(self.pixels.values()), bits=self.detector.settings.bits)
-        batch = to_images(to_tensor(pixels)).to(self.detector.device)
+        found = list(self.decoded.values())
+        pixels = decoding.stack([each.pixels for each in found], bits=self.detector.settings.bits)
+        sources = [each.source_px for each in found]
+        placements = self.detector.geometry.placements(len(found), sources)
+        batch = filled(to_images(to_tensor(pixels)), placements).to(self.detector.device)
         codes = self.detector.vqvae.encode(batch.contiguous(memory_format=torch.channels_last))
         restored: np.ndarray = self.detector.pictures(self.detector.resample(codes).codes)
-        return dict(zip(self.pixels, restored, strict=True))
+        pairs = zip(placements, restored, strict=True)
+        return dict(zip(self.decoded, (its.cropped(each) for its, each in pairs), strict=True))

@@ -3,6 +3,7 @@
 The end of a training and a recalibration both come here, so that they follow one rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,6 +17,8 @@ from vqad.detection.fit_record import FitRecord
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Form, Usual
 from vqad.detector import Detector
+from vqad.images import decoding
+from vqad.images.placement import Geometry, ImageForm, Size
 from vqad.images.tensors import to_images
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.resample import ResampleOptions
@@ -43,6 +46,8 @@ class Calibration:
     form: Form
     bits: int  # significant bits of values in 16-bit files
     normal: NormalImages | None = None  # all of them; of the form full
+    geometry: Geometry | None = None  # of the source images; None for square ones
+    sources: Sequence[Size] | None = None  # width and height of the held-out images
 
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
@@ -57,12 +62,20 @@ class Calibration:
         if self.form == "full":
             return self._full(eta, fitted)
         blank = self._detector(eta, form=self.form)
-        differences, surprisals = full_form.inspected_in_batches(blank, self.held_out)
-        usual, maps = None, differences
+        placements = blank.geometry.placements(len(self.held_out), self.sources)
+        differences, surprisals = full_form.inspected_in_batches(blank, self.held_out, placements)
+        usual = None
         if self.form == "joined":
             usual, maps = calibrate.usual_of(
-                differences, surprisals, self.options.known_kind, eta=eta, score=blank.score_of
+                differences,
+                surprisals,
+                self.options.known_kind,
+                eta=eta,
+                score=blank.score_of,
+                placements=placements,
             )
+        else:
+            maps = [its.map_of(each) for its, each in zip(placements, differences, strict=True)]
         scores = [blank.score_of(each) for each in maps]
         quantile = self.options.threshold_quantile
         threshold = calibrate.threshold(scores, quantile=quantile)
@@ -125,25 +138,38 @@ class Calibration:
             settings,
             local_statistics=full.statistics,
             segmenter=full.segmenter,
+            roi=joined.geometry.roi,
         )
 
     def _eta(self) -> tuple[float, float | None]:
         """The eta that was asked for; or the best one, with its AUROC on painted rectangles."""
         if self.options.eta != "auto":
             return self.options.eta, None
+        placements = self._geometry.placements(len(self.held_out), self.sources)
         normal = to_images(self.held_out).movedim(1, -1).cpu().numpy()
-        pictures, masks = eta_search.painted(normal, seed=self.options.seed)
-        painted = torch.from_numpy(pictures).movedim(-1, 1)
+        whole = [its.cropped(each) for its, each in zip(placements, normal, strict=True)]
+        pictures, masks = eta_search.painted(whole, seed=self.options.seed)
+        squares = [its.in_square(each) for its, each in zip(placements, pictures, strict=True)]
+        painted = torch.from_numpy(np.stack(squares)).movedim(-1, 1)
+        counted = [slice(None) if its.inside is None else its.inside for its in placements]
+        masks = [mask[its].ravel() for mask, its in zip(masks, counted, strict=True)]
 
-        def maps_at(eta: float) -> np.ndarray:
+        def values_at(eta: float) -> np.ndarray:
+            found, size = [], full_form.BATCH_SIZE
             detector = self._detector(eta, form="plain")
-            parts = [
-                detector.inspect(chunk).anomaly_maps
-                for chunk in painted.split(full_form.BATCH_SIZE)
-            ]
-            return np.stack([each for part in parts for each in part])
+            for at in range(0, len(painted), size):
+                sources = self.sources and self.sources[at : at + size]
+                found += detector.inspect(painted[at : at + size], sources).anomaly_maps
+            return np.concatenate(
+                [each[its].ravel() for each, its in zip(found, counted, strict=True)]
+            )
 
-        return eta_search.search_eta(maps_at, masks)
+        return eta_search.search_eta(values_at, np.concatenate(masks))
+
+    @property
+    def _geometry(self) -> Geometry:
+        form = ImageForm(size_px=self.vqvae.config.image_size_px)
+        return self.geometry or Geometry(form=form)
 
     def _detector(
         self,
@@ -170,6 +196,9 @@ class Calibration:
             form=form,
             usual=usual,
             bits=self.bits,
+            resize=self._geometry.form.resize,
+            preprocessing=decoding.preprocessing(self._geometry.form.resize),
+            roi_source_px=self._geometry.form.roi_source_px,
             found=found or FitRecord(),
         )
-        return Detector(self.vqvae, self.prior, settings)
+        return Detector(self.vqvae, self.prior, settings, roi=self._geometry.roi)

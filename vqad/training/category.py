@@ -16,7 +16,7 @@ from torch import Tensor
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.surprisal import Form
 from vqad.detector import Detector
-from vqad.images.placement import ImageForm, Size
+from vqad.images.placement import Cropped, Geometry, ImageForm, Size
 from vqad.images.tensors import to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
@@ -56,28 +56,38 @@ class Training:
         bits: int = 16,
         device: torch.device | str = "cpu",
         reviewed: Collection[str] = (),
+        geometry: Geometry | None = None,
         sizes_px: Sequence[Size] = (),
     ) -> None:
         """``pixels`` is (num, size, size, 3), uint8 or uint16, named by ``names``.
 
         They were read from files whose 16-bit values have ``bits`` significant bits. ``reviewed``
         are the names of confirmed false alarms. They are learned from and never held out, and set
-        no threshold: each is one of the most unusual images of thousands. ``sizes_px`` are width
-        and height of the files.
+        no threshold: each is one of the most unusual images of thousands. ``geometry`` says how
+        images whose files have the widths and heights ``sizes_px`` lie in the pixels; without it
+        they are square.
         """
         self.reviewed = frozenset(reviewed)
         self.options = options
         self.bits = bits
         self.preset = PRESETS[options.preset]
-        form = ImageForm(size_px=self.preset.vqvae.image_size_px)
+        self.geometry = geometry or Geometry(
+            form=ImageForm(size_px=self.preset.vqvae.image_size_px)
+        )
+        self.sources = dict(zip(names, sizes_px, strict=True)) if sizes_px else None
         self.minimum_area = minimum_area(
             options,
-            map_pixel(sizes_px, form.shape_of),
+            map_pixel(sizes_px, self.geometry.form.shape_of),
             default_px=self.preset.vqvae.cell_area_px,
         )
         held = self._held_out(names, pixels)
         # None if it is given. It follows from data and seed, so a restart finds the same kind.
-        self.found_kind = None if options.kind else find_kind(names, pixels, seed=options.seed)
+        placements = self.geometry.placements(len(names), sizes_px or None)
+        self.found_kind = (
+            None
+            if options.kind
+            else find_kind(names, Cropped(pixels=pixels, placements=placements), seed=options.seed)
+        )
         if self.found_kind:
             self.options = replace(options, kind=self.found_kind.kind)
         self.held_out_names = [names[at] for at in held]
@@ -171,11 +181,16 @@ class Training:
             bits=self.bits,
             form=self.form,
             normal=self._normal() if self.form == "full" else None,
+            geometry=self.geometry,
+            sources=self._sources_of(self.held_out_names),
         )
         normal = normal_statistics.measure(
             self.vqvae, self.held_out, self.learned_from, seed=self.options.seed
         )
         return calibration.detector(replace(self.record(), normal=normal))
+
+    def _sources_of(self, names: Sequence[str]) -> list[Size] | None:
+        return None if self.sources is None else [self.sources[name] for name in names]
 
     @property
     def form(self) -> Form:
@@ -198,6 +213,7 @@ class Training:
             names=names,
             copies=[[position[name] for name in group if name in position] for group in copies],
             num_reviewed=len(reviewed),
+            sources=self._sources_of(names),
         )
 
     def record(self) -> FitRecord:

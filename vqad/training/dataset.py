@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from vqad.images import decoding, headers, listing, sources
+from vqad.images.placement import Cropped, Geometry, ImageForm, Placement, Resize
+from vqad.images.roi import RegionOfInterest
 from vqad.storage import errors, files
 from vqad.training import suspicious_pictures
 
@@ -34,6 +36,22 @@ class Examples:
     unreadable: list[str]  # "URI: why", of those left out
     suspicious: list[str]  # "URI: why", of those left out because they look like masks
     sizes_px: list[tuple[int, int]] = field(default_factory=list)  # width and height of the files
+    geometry: Geometry | None = None  # of these images in the pixels; None if they are square
+
+    @property
+    def whole(self) -> Cropped | np.ndarray:
+        """The pixels without padding."""
+        placements = self.placements
+        if placements is None:
+            return self.pixels
+        return Cropped(pixels=self.pixels, placements=placements)
+
+    @property
+    def placements(self) -> list[Placement] | None:
+        """How each image lies in its pixels; None if they are square."""
+        if self.geometry is None:
+            return None
+        return self.geometry.placements(len(self.names), self.sizes_px)
 
 
 def fingerprint(listed: Sequence[listing.Listed]) -> str:
@@ -46,6 +64,8 @@ def read(
     listed: Sequence[listing.Listed],
     *,
     size_px: int,
+    resize: Resize = "squash",
+    roi: RegionOfInterest | None = None,
     bits: int | None = None,
     reviewed: Sequence[listing.Listed] = (),
     in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
@@ -57,10 +77,12 @@ def read(
     like masks are left out and named. ``reviewed`` come last: they may be members of shards, and
     are left out where their file has another tag now. Above ``in_memory_bytes`` the pixels go to a
     file: in ``folder``, where other processes can map it, else a file without a name, which ends
-    with the process. Raises ValueError if no image can be read, or if many look like masks.
+    with the process. Pixels outside ``roi`` take the nearest colour inside. Raises ValueError if no
+    image can be read, if many look like masks, or if one does not have the shape that ``roi`` has.
     """
-    found = _Found()
-    pictures = found.pictures(listed, reviewed, size_px)
+    form = ImageForm(size_px=size_px, resize=resize, roi_source_px=roi.source_px if roi else None)
+    found = _Found(geometry=Geometry(form=form, roi=roi))
+    pictures = found.pictures(listed, reviewed)
     num = len(listed) + len(reviewed)
     if num * size_px * size_px * 3 <= in_memory_bytes:
         decoded = list(pictures)
@@ -77,6 +99,7 @@ def read(
 class _Found:
     """Everything that reading finds out about the images, beside their pixels."""
 
+    geometry: Geometry
     names: list[str] = field(default_factory=list)
     values: list[decoding.SourceValues] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)  # True for images of 16-bit files
@@ -87,20 +110,23 @@ class _Found:
         self,
         listed: Sequence[listing.Listed],
         reviewed: Sequence[listing.Listed],
-        size_px: int,
     ) -> Iterator[np.ndarray]:
         """Read images, and note what they are; yields the pixels of those that can be read."""
-        found = chain(_read_all(listed, size_px), _read_reviewed(reviewed, size_px))
+        form = self.geometry.form
+        found = chain(_read_all(listed, form), _read_reviewed(reviewed, form))
         for each, one in zip(chain(listed, reviewed), found, strict=True):
             if isinstance(one, str):
                 self.unreadable.append(f"{each.image}: {one}")
                 continue
+            if reason := form.refusal(one.source_px):
+                raise ValueError(f"{each.image} has {reason}; give a region of its shape, or none")
             assert one.values
             self.names.append(each.image)
             self.values.append(one.values)
-            self.sizes_px.append((one.source_width_px, one.source_height_px))
+            self.sizes_px.append(one.source_px)
             self.deep.append(one.pixels.dtype == np.uint16)
-            yield one.pixels
+            placement = self.geometry.placement(one.source_px)
+            yield one.pixels if placement.inside is None else placement.filled(one.pixels)
 
     def examples(self, pixels: np.ndarray, bits: int | None) -> Examples:
         """The examples, of all images or, where ``bits`` are to be found, of those like no mask."""
@@ -118,6 +144,7 @@ class _Found:
             unreadable=self.unreadable,
             suspicious=suspicious,
             sizes_px=[self.sizes_px[at] for at in kept],
+            geometry=self.geometry,
         )
 
 
@@ -131,32 +158,39 @@ def _kept(pixels: np.ndarray, kept: Sequence[int], deep: Sequence[bool], bits: i
     return pixels[: len(kept)]
 
 
-def _read_all(listed: Sequence[listing.Listed], size_px: int) -> Iterator[decoding.Decoded | str]:
+def _read_all(
+    listed: Sequence[listing.Listed], form: ImageForm
+) -> Iterator[decoding.Decoded | str]:
     with ThreadPoolExecutor(NUM_READERS) as pool:
         # A few at a time: the results of a map over all would pile up in memory.
         for at in range(0, len(listed), 4 * NUM_READERS):
             some = listed[at : at + 4 * NUM_READERS]
-            yield from pool.map(lambda each: _read(each, size_px), some)
+            yield from pool.map(lambda each: _read(each, form), some)
 
 
 def _read_reviewed(
-    reviewed: Sequence[listing.Listed], size_px: int
+    reviewed: Sequence[listing.Listed], form: ImageForm
 ) -> Iterator[decoding.Decoded | str]:
     """Images of an archive, which may be members of shards; each shard is read once."""
     rows = [{"image": each.image, "source_etag": each.etag} for each in reviewed]
     found: dict[str, decoding.Decoded | str] = {}
     for row, data, reason in sources.read(rows):
         try:
-            found[row["image"]] = reason or decoding.decode(data, size_px=size_px, with_values=True)
+            found[row["image"]] = reason or _decoded(data, form)
         except headers.ImageError as error:
             found[row["image"]] = f"{error.error}: {error.detail}"
     yield from (found[each.image] for each in reviewed)
 
 
-def _read(listed: listing.Listed, size_px: int) -> decoding.Decoded | str:
+def _decoded(data: bytes, form: ImageForm) -> decoding.Decoded:
+    # Not `decode_as`: an image of another shape than the region's ends the training.
+    return decoding.decode(data, size_px=form.size_px, resize=form.resize, with_values=True)
+
+
+def _read(listed: listing.Listed, form: ImageForm) -> decoding.Decoded | str:
     try:
         data = files.read_bytes(listed.image, max_bytes=decoding.MAX_BYTES)
-        return decoding.decode(data, size_px=size_px, with_values=True)
+        return _decoded(data, form)
     except (errors.FetchError, headers.ImageError) as error:
         return f"{error.error}: {error.detail}"
 

@@ -86,7 +86,11 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
         raise ValueError(f"no images in {job.data}/{options.category}")
     some = _some(one.listed)
     say(f"{one.category}: {len(one.listed)} images, of which {len(some)} are read")
-    found = dataset.read(some, size_px=preset_of(options.preset).vqvae.image_size_px)
+    found = dataset.read(
+        some,
+        size_px=preset_of(options.preset).vqvae.image_size_px,
+        resize=options.known_resize,
+    )
     one.num_read = len(found.names)
     one.names = [relative(name, job.data) for name in found.names]
     copies = near_copies.copies(found.pixels)
@@ -104,7 +108,8 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     _find_kind(one, options, found, say)
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
     sizes = preset_of(options.preset).vqvae
-    pixel = map_pixel(found.sizes_px, ImageForm(size_px=sizes.image_size_px).shape_of)
+    form = ImageForm(size_px=sizes.image_size_px, resize=options.known_resize)
+    pixel = map_pixel(found.sizes_px, form.shape_of)
     one.minimum_area = minimum_area(options, pixel, default_px=sizes.cell_area_px)
     say(f"{one.category}: {one.minimum_area.describe()}")
     one.warnings += _warnings(job.data, found, copies)
@@ -122,7 +127,7 @@ def _find_kind(one: Foreseen, options: TrainOptions, found: Examples, say: Say) 
         one.kind = options.kind
         say(f"{one.category}: of the kind {options.kind}, which is given")
         return
-    kind = find_kind(found.names, found.pixels, seed=options.seed)
+    kind = find_kind(found.names, found.whole, seed=options.seed)
     one.kind = kind.kind
     say(f"{one.category}: {kind.describe()}")
 

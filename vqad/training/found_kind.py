@@ -25,6 +25,7 @@ from jaxtyping import Float32, Integer
 from numpy import ndarray
 
 from vqad.images.decoding import to_unit
+from vqad.images.placement import Cropped
 from vqad.model.kinds import Kind, nth_symmetry
 
 MOST_IMAGES: Final = 100  # that are looked at; it takes less than a second
@@ -38,6 +39,9 @@ _QUIETEST: Final = 0.1  # share of the places
 _EDGES_PX: Final = 32  # side of the pictures in which edges are found
 _PLACES: Final = 16  # on each side, over which they are averaged
 _EDGE_LEVELS: Final = 8.0  # grey levels of a Sobel filter; stronger edges count by their logarithm
+
+
+Pictures = Cropped | Integer[ndarray, "num height width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +75,11 @@ class FoundKind:
         )
 
 
-def find_kind(
-    names: Sequence[str], pixels: Integer[ndarray, "num height width 3"], *, seed: int
-) -> FoundKind:
+def find_kind(names: Sequence[str], pixels: Pictures, *, seed: int) -> FoundKind:
     """Find the kind from decoded normal images, uint8 or uint16, of which some are looked at."""
     # Sorted first, so that the choice depends on names and seed, not on the order of the listing.
     order = np.random.default_rng(seed).permutation(np.argsort(names))[:MOST_IMAGES]
-    edges = np.stack([_edges(pixels[at]) for at in order])
+    edges = np.stack([_edges(pixels[at]) for at in order.tolist()])
     if len(edges) < 2 or not edges.any():
         return FoundKind(num_images=len(edges), variation=0.0, symmetry=0.0)
     return FoundKind(

@@ -27,6 +27,7 @@ from vqad.detection.local_statistics import Field, LocalStatistics
 from vqad.detection.surprisal import Surprisal, Usual
 from vqad.detection.witnesses import Witness, join_fields, measure_witness
 from vqad.detector import Detector
+from vqad.images.placement import Placement, Size, SomePlaces, places_of
 from vqad.images.tensors import to_images, to_tensor
 from vqad.model.segmenter import Segmenter
 from vqad.training import near_copies
@@ -50,6 +51,7 @@ class NormalImages:
     # The last ones, confirmed false alarms: local statistics and segmenter learn from them, but
     # their scores set no threshold.
     num_reviewed: int = 0
+    sources: list[Size] | None = None  # width and height of each in its file; None if square
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class NormalImages:
         names: Sequence[str],
         copies: list[list[int]] | None = None,
         num_reviewed: int = 0,
+        sources: Sequence[Size] | None = None,
     ) -> "NormalImages":
         """The two sets as one. Copies are searched for unless they are known already."""
         # One of them may have 8 bits a value where the other has 16: 257 v / 65535 = v / 255.
@@ -75,6 +78,7 @@ class NormalImages:
             num_held_out=len(held_out),
             copies=near_copies.copies(_as_numpy(pixels)) if copies is None else copies,
             num_reviewed=num_reviewed,
+            sources=None if sources is None else list(sources),
         )
 
     def as_numpy(self) -> np.ndarray:
@@ -99,6 +103,7 @@ class FullForm:
     changes: list[int]  # of each copy; the copies are the last of the fields
     held_out: list[int]  # positions among these of the held-out images, without copies
     num_changed: int  # held-out images of which a code was resampled
+    placements: list[Placement]  # of each image and copy in the model's input
 
     def rule(
         self, some: Sequence[Witness], options: TrainOptions, *, size_px: int, minimum_area_px: int
@@ -106,9 +111,9 @@ class FullForm:
         """Rule and threshold by some of the witnesses, and the score of each image by the rule."""
         fields = [join_fields(each, some) for each in self.by_witness]
         num_images = len(fields) - len(self.changes)
-        copies: dict[int, list[Field]] = {}
-        for change, field in zip(self.changes, fields[num_images:], strict=True):
-            copies.setdefault(change, []).append(field)
+        copies: dict[int, list[int]] = {}
+        for at, change in enumerate(self.changes, num_images):
+            copies.setdefault(change, []).append(at)
         return fit_rule(
             fields[:num_images],
             threshold_of=partial(
@@ -116,12 +121,14 @@ class FullForm:
             ),
             size_px=size_px,
             minimum_area_px=minimum_area_px,
-            copies=list(copies.values()),
+            copies=[[fields[at] for at in some] for some in copies.values()],
             threshold_of_copies=partial(
                 calibrate.threshold,
                 quantile=options.threshold_quantile or calibrate.COPIES_QUANTILE,
                 smallest=0.0,
             ),
+            placements=self.placements[:num_images],
+            placements_of_copies=[[self.placements[at] for at in some] for some in copies.values()],
         )
 
 
@@ -139,7 +146,13 @@ def fit(
     """
     decoded = normal.as_numpy()
     groups = group_names(normal.names, options.heldout_group, copies=normal.copies)
-    local = fit_statistics(decoded, groups=groups, seed=options.seed, num_copies=num_copies)
+    local = fit_statistics(
+        decoded,
+        groups=groups,
+        seed=options.seed,
+        num_copies=num_copies,
+        placements=joined.geometry.placements(len(decoded), normal.sources),
+    )
     fitted = None
     if segmenter is not None:
         learned = _learned(local, normal.num_held_out)
@@ -148,15 +161,20 @@ def fit(
     usual, expected = _usual(looked_at, normal.num_held_out, joined)
     fields = _fields(looked_at, _without_codes(local, fitted), expected)
     held_out = [fields[at] for at in looked_at.held_out]
+    places = places_of(
+        [looked_at.placements[at] for at in looked_at.held_out],
+        local.statistics.config.features.grid,
+    )
     return FullForm(
         statistics=local.statistics,
         segmenter=fitted.segmenter if fitted else None,
         usual=usual,
-        witnesses=_measured(held_out, with_segmenter=fitted is not None),
+        witnesses=_measured(held_out, places, with_segmenter=fitted is not None),
         by_witness=fields,
         changes=looked_at.changes,
         held_out=looked_at.held_out,
         num_changed=sum(int(looked_at.differences[at].any()) for at in looked_at.held_out),
+        placements=looked_at.placements,
     )
 
 
@@ -168,6 +186,7 @@ class _LookedAt:
     images: list[int]  # positions among the normal images, of a copy that of its image
     changes: list[int]  # of each copy
     held_out: list[int]  # positions of the held-out images among these, without copies
+    placements: list[Placement]
     differences: list[AnomalyMap]
     surprisals: list[Surprisal]
 
@@ -183,12 +202,15 @@ def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) ->
     pixels = normal.pixels[images[:num]]
     if copies:
         pixels = torch.cat([pixels, to_tensor(local.copies[copies]).to(pixels.device)])
-    differences, surprisals = inspected_in_batches(joined, pixels)
+    sources = None if normal.sources is None else [normal.sources[image] for image in images]
+    placements = joined.geometry.placements(len(images), sources)
+    differences, surprisals = inspected_in_batches(joined, pixels, placements)
     return _LookedAt(
         positions=positions,
         images=images,
         changes=[change_of(at) for at in copies],
         held_out=[n for n, image in enumerate(images[:num]) if image < normal.num_held_out],
+        placements=placements,
         differences=differences,
         surprisals=surprisals,
     )
@@ -199,18 +221,27 @@ def _fields(
 ) -> list[dict[str, Field]]:
     """The fields of all witnesses; ``expected`` is what the surprisal of each is compared with."""
     found = zip(
-        looked_at.positions, looked_at.surprisals, looked_at.differences, expected, strict=True
+        looked_at.positions,
+        looked_at.surprisals,
+        looked_at.differences,
+        expected,
+        looked_at.placements,
+        strict=True,
     )
     return [
-        witnesses.fields_of([without_codes[at]], [nats], [difference], usual)[0]
-        for at, nats, difference, usual in found
+        witnesses.fields_of(
+            [without_codes[at]], [nats], [difference], usual, places_of([its], len(usual.fine))
+        )[0]
+        for at, nats, difference, usual, its in found
     ]
 
 
-def _measured(held_out: Sequence[dict[str, Field]], *, with_segmenter: bool) -> tuple[Witness, ...]:
+def _measured(
+    held_out: Sequence[dict[str, Field]], places: SomePlaces | None, *, with_segmenter: bool
+) -> tuple[Witness, ...]:
     """The witnesses, standardised on the fields of the held-out images."""
     return tuple(
-        measure_witness(name, [fields[name] for fields in held_out], weight=weight)
+        measure_witness(name, [fields[name] for fields in held_out], weight=weight, places=places)
         for name, weight in witnesses.weights(with_segmenter=with_segmenter).items()
     )
 
@@ -236,10 +267,13 @@ def _without_codes(
 
 
 def inspected_in_batches(
-    detector: Detector, pixels: Tensor
+    detector: Detector, pixels: Tensor, placements: Sequence[Placement]
 ) -> tuple[list[AnomalyMap], list[Surprisal]]:
     """Differences and surprisals of decoded images (num, size, size, 3)."""
-    found = [detector.evidence(to_images(chunk)) for chunk in pixels.split(BATCH_SIZE)]
+    found = [
+        detector.evidence(to_images(pixels[at : at + BATCH_SIZE]), placements[at : at + BATCH_SIZE])
+        for at in range(0, len(pixels), BATCH_SIZE)
+    ]
     differences = [one for each in found for one in each.differences]
     return differences, [one for each in found for one in each.surprisals]
 
@@ -251,12 +285,22 @@ def _usual(looked_at: _LookedAt, num_held_out: int, joined: Detector) -> tuple[U
     """
     kind, eta = joined.settings.kind, joined.settings.resample.eta
     images, surprisals = looked_at.images, looked_at.surprisals
-    usual = surprisal.usual([surprisals[at] for at in looked_at.held_out], kind, eta=eta)
+    cells = places_of(looked_at.placements, joined.settings.vqvae.latent_size)
+
+    def usual_of(some: list[int]) -> Usual:
+        return surprisal.usual(
+            [surprisals[at] for at in some],
+            kind,
+            eta=eta,
+            cells=None if cells is None else cells[some],
+        )
+
+    usual = usual_of(looked_at.held_out)
     expected = [usual] * len(surprisals)
     for at, image in enumerate(images):
         if image >= num_held_out:
             continue
-        others = [surprisals[other] for other in looked_at.held_out if images[other] != image]
+        others = [other for other in looked_at.held_out if images[other] != image]
         if others:
-            expected[at] = surprisal.usual(others, kind, eta=eta)
+            expected[at] = usual_of(others)
     return usual, expected

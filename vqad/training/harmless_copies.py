@@ -6,7 +6,7 @@ most copies stay below keeps the rest of them from becoming defects. Each change
 size: copies with smaller ones would say little about that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,9 @@ from jaxtyping import Float32, Integer
 from numpy import ndarray
 from numpy.random import Generator
 
-Picture = Integer[ndarray, "side side 3"]
+from vqad.images.placement import Placement
+
+Picture = Integer[ndarray, "height width 3"]
 
 # Guesses: changes that a person would not call a defect.
 _CHANGE: Final = 0.1  # of all light
@@ -25,10 +27,20 @@ _DIRECTIONS: Final = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1
 
 
 def harmless_copies(
-    pixels: Integer[ndarray, "num side side 3"], rng: Generator
+    pixels: Integer[ndarray, "num side side 3"],
+    rng: Generator,
+    placements: Sequence[Placement] | None = None,
 ) -> Integer[ndarray, "num side side 3"]:
-    """A copy of each image, uint8 or uint16; the changes take turns, as `change_of` says."""
-    found = [CHANGES[change_of(at)](picture, rng) for at, picture in enumerate(pixels)]
+    """A copy of each image, uint8 or uint16; the changes take turns, as `change_of` says.
+
+    Only what covers the source images by ``placements`` is changed: padding has no light.
+    """
+    found = []
+    for at, square in enumerate(pixels):
+        change, its = CHANGES[change_of(at)], placements[at] if placements else None
+        found.append(
+            change(square, rng) if its is None else its.in_square(change(its.cropped(square), rng))
+        )
     return np.stack(found) if found else pixels[:0]
 
 
@@ -44,17 +56,17 @@ def in_other_light(picture: Picture, rng: Generator) -> Picture:
 
 def with_another_corner(picture: Picture, rng: Generator) -> Picture:
     """Darker or brighter by a fifth in one corner."""
-    change = np.float32(_CHANGE_AT_CORNER * rng.choice([-1, 1])) * _corner(len(picture), rng)
+    change = np.float32(_CHANGE_AT_CORNER * rng.choice([-1, 1])) * _corner(picture, rng)
     return _like(picture, picture * (1 + change[..., None]))
 
 
 def shifted(picture: Picture, rng: Generator) -> Picture:
     """Shifted along a side or a diagonal, by whole pixels: between them it would lose sharpness."""
-    side = len(picture)
-    step = max(1, round(_SHIFT * side))
+    height, width = picture.shape[:2]
+    step = max(1, round(_SHIFT * max(height, width)))
     down, right = (step * (1 + each) for each in _DIRECTIONS[rng.integers(len(_DIRECTIONS))])
     around = np.pad(picture, ((step, step), (step, step), (0, 0)), mode="reflect")
-    return around[down : down + side, right : right + side]
+    return around[down : down + height, right : right + width]
 
 
 CHANGES: Final[tuple[Callable[[Picture, Generator], Picture], ...]] = (
@@ -64,10 +76,11 @@ CHANGES: Final[tuple[Callable[[Picture, Generator], Picture], ...]] = (
 )
 
 
-def _corner(side: int, rng: Generator) -> Float32[ndarray, "side side"]:
-    """1 in one corner, 0 from a third of the side on."""
-    away = (np.arange(side, dtype=np.float32) + 0.5) / side
-    down, right = (away if rng.integers(2) else away[::-1] for _ in range(2))
+def _corner(picture: Picture, rng: Generator) -> Float32[ndarray, "height width"]:
+    """1 in one corner, 0 from a third of the longer side on."""
+    shape = picture.shape[:2]
+    sides = [(np.arange(side, dtype=np.float32) + 0.5) / max(shape) for side in shape]
+    down, right = (away if rng.integers(2) else away[::-1] for away in sides)
     return np.clip(1 - np.hypot(down[:, None], right[None]) / np.float32(_CORNER), 0, 1)
 
 

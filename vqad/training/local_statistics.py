@@ -9,6 +9,7 @@ them, each in the fold of its image; what is standardised is so by the images al
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Final
 
@@ -21,6 +22,7 @@ from vqad.detection import local_statistics
 from vqad.detection.local_features import FeatureOptions, Picture, differs_in_exposure, is_grey
 from vqad.detection.local_statistics import Field, LocalStatistics, features_of
 from vqad.images.decoding import to_unit
+from vqad.images.placement import Placement, SomePlaces, places_of
 from vqad.training.harmless_copies import harmless_copies
 
 NUM_FOLDS: Final = 3
@@ -47,11 +49,17 @@ class FittedStatistics:
     folds: list[Fold]
     distances: Float32[ndarray, "2 num rows cols"]  # of each, by statistics of other folds
     fields: list[Field]  # of each, by its distances
+    placements: list[Placement] | None  # of each in the model's input; None if all are square
 
     @property
     def num_images(self) -> int:
         """Number of images that are no copies; the copies follow them."""
         return len(self.positions) - len(self.copies)
+
+    @cached_property
+    def places(self) -> SomePlaces | None:
+        """The places of each that count; None if all do."""
+        return _places(self.placements, self.statistics.config.features)
 
 
 def fit_statistics(
@@ -61,11 +69,13 @@ def fit_statistics(
     seed: int,
     num_copies: int = 0,
     shared: bool = False,
+    placements: Sequence[Placement] | None = None,
 ) -> FittedStatistics:
     """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
 
     ``num_copies`` of the images, at most all, have a harmless copy. With ``shared``, all places
     share one bank, and the exposure of a picture, which is one of several tiles, explains nothing.
+    ``placements`` say where the source images lie in the pixels; None is all over them.
 
     Raises ValueError where there are fewer than two groups.
     """
@@ -74,22 +84,41 @@ def fit_statistics(
     images, copied = np.sort(order), np.sort(order[:num_copies])
     positions = [*images.tolist(), *copied.tolist()]
     # A generator of its own: the folds are the same with and without copies.
-    copies = harmless_copies(pixels[copied], np.random.default_rng([seed, 1]))
-    options = _options([to_unit(pixels[at]) for at in images[_some(len(images))]], shared)
+    its = None if placements is None else [placements[at] for at in positions]
+    copies = harmless_copies(
+        pixels[copied], np.random.default_rng([seed, 1]), its[len(images) :] if its else None
+    )
+    shown = [
+        its[at].cropped(pixels[images[at]]) if its else pixels[images[at]]
+        for at in _some(len(images))
+    ]
+    options = _options([to_unit(each) for each in shown], shared, image_size_px=pixels.shape[1])
     pictures = chain((pixels[at] for at in images), copies)
     found = features_of((to_unit(each) for each in pictures), options)
+    places = _places(its, options)
     of_images = folds([groups[at] for at in images], rng)
     fold_of = np.concatenate([of_images, of_images[np.searchsorted(images, copied)]])
     dealt = [
         Fold(
             own=np.flatnonzero(fold_of == fold),
-            others=local_statistics.fit(found[fold_of != fold], options, seed=seed, shared=shared),
+            others=local_statistics.fit(
+                found[fold_of != fold],
+                options,
+                seed=seed,
+                shared=shared,
+                places=None if places is None else places[fold_of != fold],
+            ),
         )
         for fold in np.unique(fold_of)
     ]
-    distances = _cross_fitted(found, dealt)
-    statistics = local_statistics.fit(found, options, seed=seed, shared=shared)
-    statistics.standard.copy_(local_statistics.standard_of(distances[:, : len(images)]))
+    distances = _cross_fitted(found, dealt, places)
+    statistics = local_statistics.fit(found, options, seed=seed, shared=shared, places=places)
+    of_images_alone = slice(len(images))
+    statistics.standard.copy_(
+        local_statistics.standard_of(
+            distances[:, of_images_alone], None if places is None else places[of_images_alone]
+        )
+    )
     return FittedStatistics(
         statistics=statistics,
         positions=positions,
@@ -98,7 +127,12 @@ def fit_statistics(
         folds=dealt,
         distances=distances,
         fields=statistics.fields(distances),
+        placements=its,
     )
+
+
+def _places(placements: Sequence[Placement] | None, options: FeatureOptions) -> SomePlaces | None:
+    return None if placements is None else places_of(placements, options.grid)
 
 
 def _some(num: int) -> Int64[ndarray, " some"]:
@@ -106,9 +140,9 @@ def _some(num: int) -> Int64[ndarray, " some"]:
     return np.unique(np.linspace(0, num - 1, min(num, _LOOKED_AT)).round().astype(np.int64))
 
 
-def _options(pictures: Sequence[Picture], shared: bool) -> FeatureOptions:
+def _options(pictures: Sequence[Picture], shared: bool, *, image_size_px: int) -> FeatureOptions:
     return FeatureOptions(
-        image_size_px=len(pictures[0]),
+        image_size_px=image_size_px,
         grey=is_grey(pictures),
         exposure=not shared and differs_in_exposure(pictures),
     )
@@ -153,10 +187,13 @@ def folds(groups: Sequence[str], rng: np.random.Generator) -> Int64[ndarray, " n
     return fold_of[group_of]
 
 
-def _cross_fitted(found: Tensor, dealt: Sequence[Fold]) -> Float32[ndarray, "2 num rows cols"]:
+def _cross_fitted(
+    found: Tensor, dealt: Sequence[Fold], places: SomePlaces | None
+) -> Float32[ndarray, "2 num rows cols"]:
     distances = np.zeros((2, *found.shape[:3]), np.float32)
     for fold in dealt:
         for some in np.array_split(fold.own, 1 + len(found) // 24):
             if some.size:
-                distances[:, some] = fold.others.distances(found[some])
+                its = None if places is None else places[some]
+                distances[:, some] = fold.others.distances(found[some], its)
     return distances

@@ -15,9 +15,14 @@ from typing import Any, Literal
 
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
+ResizeName = Literal["squash", "pad"]  # as in `images.placement.Resize`
 KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
 # The options that set the smallest area of a defect, each in a unit of its own.
 MINIMUM_AREAS = ("minimum_area_px", "minimum_area_source_px", "minimum_area_mm2")
+
+
+# How new detectors take images, but those of the preset paper, which squashes them.
+DEFAULT_RESIZE: ResizeName = "squash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,14 @@ class TrainOptions:
             "paper, else full"
         },
     )
+    resize: ResizeName | None = field(
+        default=None,
+        metadata={
+            "help": "how images become the model's square input: pad keeps the aspect ratio, and "
+            f"the rest of the square counts nowhere, squash does not; default: {DEFAULT_RESIZE}",
+            "per_category": "pad keeps the aspect ratio, squash does not",
+        },
+    )
     good_pattern: str | None = field(
         default=None,
         metadata={
@@ -157,12 +170,17 @@ class TrainOptions:
         assert self.kind is not None
         return self.kind
 
+    @property
+    def known_resize(self) -> ResizeName:
+        """How images are resized: as it is given, else as new detectors do."""
+        return self.resize or ("squash" if self.preset == "paper" else DEFAULT_RESIZE)
+
     def shaping(self) -> dict[str, Any]:
         """The options as plain values, for hashes that must be the same in all versions."""
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
         later = dict.fromkeys(
-            ("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm")
+            ("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm", "resize")
         )
         options = asdict(self)
         if self.threshold_quantile is None:

@@ -1,16 +1,14 @@
 """Set eta and threshold of a fitted detector again, from the images that it held out."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from vqad.detection.settings import Settings
 from vqad.detector import Detector
 from vqad.images.listing import Listed
-from vqad.images.placement import ImageForm
 from vqad.images.tensors import to_tensor
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
@@ -38,30 +36,36 @@ def recalibrate(
     try:
         old = Detector.load(models, asked.category)
         options = _options(old, asked)
+        if asked.resize not in (None, old.settings.resize):
+            raise ValueError(
+                f"the {asked.category} detector resizes images by {old.settings.resize}; to have "
+                f"one that does so by {asked.resize}, train it again"
+            )
         form = options.form or old.settings.form
         held_out, others = holdout.split(data, old.settings)
-        found = _held_out(held_out, old.settings)
-        pixels = found.pixels
+        kept = _held_out_examples(held_out, old)
         area = minimum_area(
             options,
-            map_pixel(found.sizes_px, ImageForm(size_px=old.vqvae.config.image_size_px).shape_of),
+            map_pixel(kept.sizes_px, old.geometry.form.shape_of),
             default_px=old.vqvae.config.cell_area_px,
         )
         normal = None
         if form == "full":
-            normal = _normal(held_out, others, pixels, old.settings, options.seed)
+            normal = _normal(kept, others, old, options.seed)
     except ValueError as error:
         return {"failed": str(error)}
     old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
     calibration = Calibration(
         vqvae=old.vqvae,
         prior=old.prior,
-        held_out=to_tensor(pixels).to(old.device),
+        held_out=to_tensor(kept.pixels).to(old.device),
         options=options,
         minimum_area=area,
         bits=old.settings.bits,
         form=form,
         normal=normal,
+        geometry=old.geometry,
+        sources=kept.sizes_px,
     )
     fitted = old.settings.found
     record = replace(
@@ -84,42 +88,55 @@ def recalibrate(
         "threshold": detector.settings.threshold,
         "eta": detector.settings.resample.eta,
         "images": record.num_images,
-        "held_out": len(pixels),
+        "held_out": len(kept.pixels),
         "unreadable": len(record.unreadable),
         **promise.outcome_of(detector.settings),
     }
 
 
-def normal_images(data: str, settings: Settings, *, seed: int) -> NormalImages:
+def normal_images(data: str, detector: Detector, *, seed: int) -> NormalImages:
     """The normal images that calibrate a detector of the form full, the held-out ones first.
 
     Raises ValueError if a held-out image is missing or can't be read.
     """
-    held_out, others = holdout.split(data, settings)
-    return _normal(held_out, others, _held_out(held_out, settings).pixels, settings, seed)
+    held_out, others = holdout.split(data, detector.settings)
+    return _normal(_held_out_examples(held_out, detector), others, detector, seed)
 
 
-def _held_out(held_out: list[Listed], settings: Settings) -> Examples:
-    found = dataset.read(held_out, size_px=settings.vqvae.image_size_px, bits=settings.bits)
+def read_for(detector: Detector, listed: Sequence[Listed]) -> Examples:
+    """Images as a detector takes them. Raises ValueError as `dataset.read` does."""
+    settings = detector.settings
+    return dataset.read(
+        listed,
+        size_px=settings.vqvae.image_size_px,
+        resize=settings.resize,
+        roi=detector.geometry.roi,
+        bits=settings.bits,
+    )
+
+
+def _held_out_examples(held_out: list[Listed], detector: Detector) -> Examples:
+    found = read_for(detector, held_out)
     if found.unreadable:
         raise ValueError(f"a held-out image can't be read any more: {found.unreadable[0]}")
     return found
 
 
 def _normal(
-    held_out: list[Listed],
-    others: list[Listed],
-    held_out_pixels: np.ndarray,
-    settings: Settings,
-    seed: int,
+    held_out: Examples, others: list[Listed], detector: Detector, seed: int
 ) -> NormalImages:
     """The held-out images, and as many of the others as local statistics take."""
-    chosen = [others[at] for at in among_others(len(others), len(held_out), seed=seed)]
-    names, pixels = [each.image for each in held_out], to_tensor(held_out_pixels)
+    chosen = [others[at] for at in among_others(len(others), len(held_out.names), seed=seed)]
+    names, pixels = held_out.names, to_tensor(held_out.pixels)
     if not chosen:  # the held-out images alone are as many as local statistics take
-        return NormalImages.of(pixels, pixels[:0], names=names)
-    found = dataset.read(chosen, size_px=settings.vqvae.image_size_px, bits=settings.bits)
-    return NormalImages.of(pixels, to_tensor(found.pixels), names=[*names, *found.names])
+        return NormalImages.of(pixels, pixels[:0], names=names, sources=held_out.sizes_px)
+    found = read_for(detector, chosen)
+    return NormalImages.of(
+        pixels,
+        to_tensor(found.pixels),
+        names=[*names, *found.names],
+        sources=[*held_out.sizes_px, *found.sizes_px],
+    )
 
 
 def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:

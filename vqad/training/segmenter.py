@@ -115,7 +115,8 @@ def fit_segmenter(
 def _field(segmenter: Segmenter, local: FittedStatistics, fold: Fold, at: int) -> Field:
     # One by one: the residuals of all images would take 200 MB.
     found, distances = local.features[at, None], local.distances[:, at, None]
-    (field,) = segmented(segmenter, fold.others.residuals(found, distances))
+    its = None if local.places is None else local.places[at, None]
+    (field,) = segmented(segmenter, fold.others.residuals(found, distances, its))
     return field
 
 
@@ -160,17 +161,19 @@ def _painted(
     for at in some:
         clean, other = (to_unit(pixels[local.positions[n]]) for n in (at, rng.choice(learned)))
         picture, share = paint(clean, other, rng, grey=options.grey)
-        pictures.append(picture)
+        pictures.append(local.placements[at].filled(picture) if local.placements else picture)
         visible.append(cv2.resize(share, (options.grid,) * 2, interpolation=cv2.INTER_AREA))
     found = features_of(pictures, options)
-    distances = fold.others.distances(found)
+    places = None if local.places is None else local.places[some]
+    distances = fold.others.distances(found, places)
     before = np.stack([local.fields[at] for at in some])
     rise = np.stack(local.statistics.fields(distances)) - before
     risen = ((rise - _RISES_FROM) / (_RISEN - _RISES_FROM)).clip(0, 1)
+    counted = np.float32(1) if places is None else places.astype(np.float32)
     return Examples(
-        residuals=fold.others.residuals(found, distances).half(),
-        defects=torch.from_numpy(visible * risen),
-        weights=torch.from_numpy(1 - visible * (1 - risen)),
+        residuals=fold.others.residuals(found, distances, places).half(),
+        defects=torch.from_numpy(visible * risen * counted),
+        weights=torch.from_numpy((1 - visible * (1 - risen)) * counted),
     )
 
 
