@@ -1,6 +1,7 @@
 """`vqad report`, and the page that `vqad inspect` leaves, with real detectors on Ray."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,11 +27,12 @@ def data_of(output: str) -> dict[str, Any]:
     return json.loads(rest.partition("</script>")[0])
 
 
-def test_a_night_leaves_the_page_of_its_verdicts(
+def test_a_night_leaves_the_page_of_its_verdicts_with_the_parts_of_the_product(
     finished: Finished, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     places = {"archive": finished.archive, "models": finished.models, "output": tmp_path}
-    finished_inspection.inspect(**places, report=True)
+    folder = "([^/]+)/[^/]+$"
+    summary = finished_inspection.inspect(**places, report=True, part_pattern=folder)
     uri = output_layout.report_page(uris.absolute(str(tmp_path)))
     assert f"page: {uri}\n" in capfd.readouterr().err
     rows = finished_inspection.verdicts(tmp_path)
@@ -41,6 +43,13 @@ def test_a_night_leaves_the_page_of_its_verdicts(
     assert {card["unit"] for card in judged} == {"grey levels"}
     pictures = {name for card in cards for name in card["pictures"].values()}
     assert pictures == set(files.list_names(output_layout.report_pictures(str(tmp_path))))
+    of_parts = Counter((card["category"], card["part"][0]) for card in cards if card["part"])
+    for card in cards:
+        if card["part"]:
+            assert card["part"][2] == of_parts[card["category"], card["part"][0]]
+    parts = summary["parts"]
+    assert parts.pop("unmatched_images") == sum(card["part"] is None for card in cards) == 1
+    assert sum(parts.values()) == len(of_parts) > 2
 
 
 def test_a_page_that_cannot_be_made_is_a_warning_and_the_night_is_done(

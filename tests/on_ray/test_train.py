@@ -102,6 +102,17 @@ def test_a_kind_that_is_not_given_is_found_and_said(trained: Trained) -> None:
     assert line.startswith(f"{ANY_SCRIPT}: found to be of the kind rotatable_object: variation at ")
 
 
+def test_the_smallest_defect_that_can_be_found_is_said_before_a_fit(trained: Trained) -> None:
+    said = trained.ended.err
+    found = re.search(
+        r"washer: the smallest defect that can be found has \d+ pixels of the map, \d+ of an image "
+        "of 64 x 64: about ",
+        said,
+    )
+    assert found
+    assert found.start() < said.index("washer: vqvae step ")
+
+
 def test_a_torn_image_is_left_out_counted_and_named(trained: Trained) -> None:
     (line,) = [line for line in trained.ended.err.splitlines() if "left out file" in line]
     assert re.match(r"fabric: left out file://.*/torn\.png: (truncated|unreadable): ", line)
