@@ -1,6 +1,6 @@
 "use strict";
 // The marks that a person gives to images: kept in the browser, and saved as JSON lines. Also what
-// all of the page's script uses; page.js follows in the same element.
+// all of the page's script uses; parts.js and page.js follow in the same element.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);

@@ -5,7 +5,6 @@ const CARDS_PER_PAGE = 100;
 const filters = byId("filters");
 let found = data.cards;  // the cards that match, in their order
 let page = 0;
-let parts = new Map();  // the cards of each part; empty if they are not shown by part
 
 // ---- cards ----------------------------------------------------------------------------------
 
@@ -188,33 +187,8 @@ function compared(name) {
 function apply() {
   const wanted = Object.fromEntries(new FormData(filters));
   found = data.cards.filter((card) => matches(card, wanted)).sort(compared(wanted.sort));
-  parts = new Map();
-  if (wanted.parts) {
-    for (const card of found) parts.set(partOf(card), [...(parts.get(partOf(card)) ?? []), card]);
-    found = [...parts.values()].flat();
-  }
+  found = byPart(found, Boolean(wanted.parts));
   showPage(0);
-}
-
-// ---- parts: images of one part are beside each other, in the place of the first of them ------
-
-const partOf = (card) => JSON.stringify([card.category, card.part?.[0] ?? null]);
-
-function headingOf(card) {
-  const shown = parts.get(partOf(card)).length;
-  if (!card.part) return element("h3", { class: "part" }, `In no part: ${shown} image${shown > 1 ? "s" : ""} of ${card.category}`);
-  const [name, verdict, images, rejects] = card.part;
-  const facts = [card.category, `${images} image${images > 1 ? "s" : ""}`];
-  if (rejects) facts.push(`${rejects} of them not inspected`);
-  if (shown < images) facts.push(`${shown} of them here`);
-  return element("h3", { class: `part ${verdict}` }, element("span", { class: "verdict" }, verdict),
-    element("span", {}, "Part ", element("bdi", {}, name)), element("small", {}, facts.join(", ")));
-}
-
-// A part that goes on from the page before has its heading again.
-function withHeadings(cards) {
-  return cards.flatMap((card, at) => parts.size && (at === 0 || partOf(cards[at - 1]) !== partOf(card))
-    ? [headingOf(card), cardOf(card)] : [cardOf(card)]);
 }
 
 function showPage(number) {

@@ -10,18 +10,20 @@ import base64
 import hashlib
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vqad.report import plots, totals
 
+SCRIPTS: Final = ("marks.js", "parts.js", "page.js")
+
 
 def render(**values: Any) -> bytes:
     """The page as HTML, made of the values that ``index.html.j2`` names."""
     template = _environment().get_template("index.html.j2")
-    style, script = _text("page.css"), _text("marks.js") + _text("page.js")
+    style, script = _text("page.css"), "".join(map(_text, SCRIPTS))
     page = template.render(
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704
