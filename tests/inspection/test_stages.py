@@ -26,7 +26,7 @@ from tests.support.inspection_by_hand import (
 from tests.support.random_detectors import detector_of
 from vqad import tables
 from vqad.images.routing import Routing
-from vqad.inspection import detector_cache, ledger, sink, stages
+from vqad.inspection import batches, detector_cache, ledger, sink, stages
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
 from vqad.on_ray import inspect as inspection
@@ -235,8 +235,8 @@ def test_values_of_a_camera_with_twelve_bits_reach_the_detector_in_the_whole_ran
     pixels = np.resize(np.repeat(values, 3), (16, 16, 3))
     row = {"pixels": pixels.tobytes(), "bits": 16}
     settings = detector_of().settings
-    twelve = stages.batch_of([row], replace(settings, bits=12))
+    twelve = batches.batch_of([row], replace(settings, bits=12))
     expected = [0, 2047 / 4095, 1, 1]  # what is brighter than the camera's range is clipped
     assert twelve[0, 0, 0, :4].tolist() == pytest.approx(expected, abs=1e-4)
-    old = stages.batch_of([row], settings)
+    old = batches.batch_of([row], settings)
     assert old[0, 0, 0, :4].tolist() == pytest.approx((values / 65535).tolist(), abs=1e-6)

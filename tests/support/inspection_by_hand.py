@@ -73,7 +73,7 @@ def inspector_of(job: InspectJob, plan: Plan) -> stages.Inspector:
 
 
 def decoded(job: InspectJob, plan: Plan, num_rows: int) -> Iterator[pa.Table]:
-    for unit in units(plan.todo, num_rows):
+    for unit in units(plan.todo, num_rows, plan.forms):
         yield stages.decode(unit, forms=plan.forms)
     for shard in plan.shards:
         yield from shard_stage.read_shard(

@@ -1,6 +1,6 @@
 """The speed of inspecting in one process, without Ray: as a whole, and stage by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,9 +13,11 @@ from vqad.detection.local_statistics import Field
 from vqad.detection.segmented import segmented
 from vqad.detection.settings import GREY_LEVELS, Settings
 from vqad.detection.surprisal import Form, readings, unknown
+from vqad.detection.whole_images import grid_of, tiles_of
 from vqad.detection.witnesses import LOCAL, SEGMENTER
 from vqad.detector import Detector
 from vqad.images import decoding, listing
+from vqad.images.decoding import WholeImage
 from vqad.images.placement import Placement, Size, places_of
 from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.model.pixelsnail import PixelSNAIL
@@ -70,11 +72,14 @@ def with_some_changes(detector: Detector, codes: Codes) -> Detector:
 
 
 def read_images(detector: Detector, listed: Sequence[listing.Listed]) -> Images:
-    """Images (num, 3, size, size) as the detector takes them.
+    """Images (num, 3, size, size) as the detector takes them, or the first tile of each.
 
     One that can't be read ends the measurement with its error.
     """
-    return _read(detector, listed, Stopwatch())[0]
+    if detector.settings.tiling is None:
+        return _read(detector, listed, Stopwatch())[0]
+    wholes = (_read_whole(each, Stopwatch()) for each in listed)
+    return torch.cat([next(_tiles(detector, each, 1)) for each in wholes])
 
 
 @torch.inference_mode()
@@ -101,11 +106,29 @@ def _read(
         return to_images(to_tensor(pixels)), [each.source_px for each in decoded]
 
 
+def _read_whole(listed: listing.Listed, watch: Stopwatch) -> WholeImage:
+    with watch.timed("fetch"):
+        data = files.read_bytes(listed.image, max_bytes=decoding.MAX_BYTES)
+    with watch.timed("decode"):
+        return decoding.decode_whole(data)
+
+
+def _tiles(detector: Detector, image: WholeImage, batch_size: int) -> Iterator[Images]:
+    grid = grid_of(image, detector.settings)
+    return (batch for _, batch in tiles_of(image, grid, detector.settings, batch_size))
+
+
 def whole(
     detector: Detector, listed: Sequence[listing.Listed], *, batch_size: int
 ) -> dict[str, float]:
     """Seconds of fetch, decode and `Detector.inspect` over all images, in this process."""
     watch = Stopwatch()
+    if detector.settings.tiling is not None:
+        for each in listed:
+            image = _read_whole(each, watch)
+            with watch.timed("inspect"):
+                detector.inspect_whole(image, batch_size=batch_size)
+        return watch.seconds
     for at in range(0, len(listed), batch_size):
         batch = _read(detector, listed[at : at + batch_size], watch)
         with watch.timed("inspect"):
@@ -119,8 +142,7 @@ def stages(
 ) -> tuple[dict[str, float], float]:
     """Seconds of each stage alone, and the networks' operations per second in `inspect`."""
     watch, flops = Stopwatch(), 0.0
-    for at in range(0, len(listed), batch_size):
-        batch = _read(detector, listed[at : at + batch_size], watch)
+    for batch in _batches(detector, listed, watch, batch_size):
         _networks(detector, *batch, watch)
         # Not counted and timed in one call: the counter itself takes time.
         with watch.timed("inspect"):
@@ -131,7 +153,22 @@ def stages(
     return watch.seconds, flops / watch.seconds.pop("inspect")
 
 
-def _networks(detector: Detector, batch: Images, sources: Sequence[Size], watch: Stopwatch) -> None:
+def _batches(
+    detector: Detector, listed: Sequence[listing.Listed], watch: Stopwatch, batch_size: int
+) -> Iterator[tuple[Images, list[Size] | None]]:
+    """Images and the sizes of their sources, or the tiles of one image after the other."""
+    if detector.settings.tiling is None:
+        for at in range(0, len(listed), batch_size):
+            yield _read(detector, listed[at : at + batch_size], watch)
+        return
+    for each in listed:
+        for batch in _tiles(detector, _read_whole(each, watch), batch_size):
+            yield batch, None
+
+
+def _networks(
+    detector: Detector, batch: Images, sources: Sequence[Size] | None, watch: Stopwatch
+) -> None:
     settings = detector.settings
     placements = detector.geometry.placements(len(batch), sources)
     batch = (

@@ -71,7 +71,10 @@ class Settings:
     def image_form(self) -> ImageForm:
         """The form of the images that the detector takes."""
         return ImageForm(
-            size_px=self.vqvae.image_size_px, resize=self.resize, roi_source_px=self.roi_source_px
+            size_px=self.vqvae.image_size_px,
+            resize=self.resize,
+            roi_source_px=self.roi_source_px,
+            tiling=self.tiling,
         )
 
     @property

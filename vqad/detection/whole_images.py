@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float32
 
 from vqad.array_types import AnomalyMap, Codes, Images
-from vqad.detection import area_score, score, witnesses
+from vqad.detection import area_score, score, stored_map, witnesses
 from vqad.detection.area_score import AreaRule
 from vqad.detection.evidence import Evidence, Inspection
 from vqad.detection.local_statistics import Field
@@ -206,6 +206,7 @@ def inspection_of(whole: Whole, settings: Settings) -> Inspection:
     """The result of one image; its codes are those of its tiles."""
     image_score, anomaly_map = judged(whole, settings)
     check_finite("the anomaly map's values", torch.from_numpy(anomaly_map))
+    anomaly_map = stored_map.as_stored(anomaly_map, image_score=image_score)
     shares = witnesses.shares(whole.fields, settings.witnesses) if settings.witnesses else {}
     return Inspection(
         verdicts=[score.verdict(image_score, settings.threshold)],

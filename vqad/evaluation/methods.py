@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from vqad.array_types import Codes
+from vqad.detection.stitched import stitched
 from vqad.detector import Detector, device
 from vqad.evaluation import ablations, witness_ablations
 from vqad.evaluation.ablations import BatchResult
@@ -23,6 +26,7 @@ from vqad.training.options import recorded_options
 from vqad.training.recalibrate import normal_images
 
 BATCH_SIZE = 8
+_SHOWN_PX = 256  # longer side of a picture of an image with tiles
 
 Batch = tuple[Tensor, list[Size]]  # images, and width and height of their sources
 Inspect = Callable[[Tensor, list[Size]], dict[str, BatchResult]]
@@ -228,6 +232,8 @@ def decodings(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The image, its direct and its restored decoding, for each URI; 8-bit RGB."""
     detector, found = method.detector(), []
+    if detector.settings.tiling is not None:
+        return [_decodings_of_tiles(detector, uri) for uri in uris]
     with torch.inference_mode():
         for batch, sources in _batches(uris, _input_of(detector)):
             placements = detector.geometry.placements(len(batch), sources)
@@ -242,3 +248,21 @@ def decodings(
                 for its, one, direct, restored in zip(placements, *pictures, strict=True)
             ]
     return found
+
+
+def _decodings_of_tiles(detector: Detector, uri: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image = decoding.decode_whole(files.read_bytes(uri, max_bytes=decoding.MAX_BYTES))
+    _, whole = detector.inspect_whole(image)
+
+    def pictures_of(codes: Codes) -> np.ndarray:
+        return detector.pictures(codes.to(detector.device))
+
+    with torch.inference_mode():
+        direct, restored = (
+            stitched(whole.grid, codes, pictures_of, most_px=_SHOWN_PX)
+            for codes in (whole.codes, whole.restored_codes)
+        )
+    pixels = decoding.to_full_range(image.small(_SHOWN_PX), detector.settings.bits)
+    shown = (decoding.to_unit(pixels) * 255).round().astype(np.uint8)
+    rows, cols = direct.shape[:2]
+    return cv2.resize(shown, (cols, rows), interpolation=cv2.INTER_AREA), direct, restored

@@ -234,7 +234,9 @@ def bits_of(largest: int) -> int:
     return next((bits for bits in CAMERA_BITS if largest < 2**bits), 16)
 
 
-def to_full_range(pixels: Pixels, bits: int) -> Pixels:
+def to_full_range(
+    pixels: Integer[np.ndarray, "*tiles height width 3"], bits: int
+) -> Integer[np.ndarray, "*tiles height width 3"]:
     """16-bit values of ``bits`` significant bits, clipped, and scaled to the range of 16 bits."""
     if pixels.dtype != np.uint16 or bits == 16:
         return pixels
@@ -251,9 +253,9 @@ def to_unit(pixels: Integer[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
 
 
 def stack(
-    images: Sequence[Pixels], *, bits: int = 16
-) -> Integer[np.ndarray, "batch height width 3"]:
-    """One array of images of equal size: uint8, or uint16 if any image is uint16.
+    images: Sequence[Integer[np.ndarray, "*tiles height width 3"]], *, bits: int = 16
+) -> Integer[np.ndarray, "batch *tiles height width 3"]:
+    """One array of images of equal size, or of tiles: uint8, or uint16 if any image is uint16.
 
     In the second case 8-bit values are multiplied by 257, which is exact: v / 255 = 257 v / 65535.
     16-bit values of fewer significant ``bits`` are scaled to the range of 16 bits.

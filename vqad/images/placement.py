@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from vqad.images.roi import RegionOfInterest, of_same_shape, resized
+from vqad.images.tiles import Tiling
 
 Resize = Literal["squash", "pad"]
 Size = tuple[int, int]  # width and height of a source image in pixels
@@ -39,9 +40,12 @@ class ImageForm:
     resize: Resize = "squash"
     # Width and height of the images that a region of interest was made for; None without one.
     roi_source_px: Size | None = None
+    tiling: Tiling | None = None  # each image is looked at by tiles, which have this size then
 
     def refusal(self, source: Size) -> str:
         """Why an image of this size can't be taken; "" if it can."""
+        if self.tiling and (reason := self.tiling.too_small(source[1], source[0])):
+            return reason
         if self.roi_source_px is None or of_same_shape(source, self.roi_source_px):
             return ""
         width, height = self.roi_source_px

@@ -4,9 +4,10 @@ A plan is made from the survey and the ledger before the run writes anything.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from vqad import tables
 from vqad.images import listing
 from vqad.images.placement import ImageForm
 from vqad.images.routing import Router
-from vqad.inspection import ledger, shard_records
+from vqad.inspection import ledger, shard_records, whole_rows
 from vqad.inspection.job import InspectJob
 from vqad.inspection.ledger import Entry, Ledger
 from vqad.inspection.shadow import NONE, Shadows
@@ -33,6 +34,9 @@ TODO = pa.schema(
         pa.field("part", pa.string(), nullable=False),
     ]
 )
+
+
+NO_FORMS: Final[Mapping[str, ImageForm]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,23 +209,30 @@ def table(rows: Sequence[tuple[listing.Listed, str, str]]) -> pa.Table:
     )
 
 
-def units(todo: pa.Table, num_rows: int) -> Iterator[pa.Table]:
+def units(
+    todo: pa.Table, num_rows: int, forms: Mapping[str, ImageForm] = NO_FORMS
+) -> Iterator[pa.Table]:
     """Cut images into units of work, each of which is decoded, inspected and written together.
 
-    New images: up to ``num_rows`` of one category, because they become one part. Images with an
-    old verdict: all that share an old part, because that part is rewritten once.
+    New images: up to ``num_rows`` of one category, because they become one part, and fewer where
+    its form has tiles. Images with an old verdict: all that share an old part, because that part is
+    rewritten once.
     """
     order = todo.sort_by([("part", "ascending"), ("category", "ascending"), ("image", "ascending")])
     at = 0
-    for part, count in _runs_of_rows(order):
-        most = count if part else num_rows
+    for part, category, count in _runs_of_rows(order):
+        form = forms.get(category)
+        new = min(num_rows, whole_rows.MOST_ROWS) if form and form.tiling else num_rows
+        most = count if part else new
         for start in range(at, at + count, most):
             yield order.slice(start, min(most, at + count - start))
         at += count
 
 
-def _runs_of_rows(order: pa.Table) -> Iterator[tuple[str, int]]:
-    """Numbers of successive sorted rows with one old part, or with none and of one category."""
+def _runs_of_rows(order: pa.Table) -> Iterator[tuple[str, str, int]]:
+    """Old part, or category, and number of successive sorted rows that share it."""
     pairs = zip(order["part"].to_pylist(), order["category"].to_pylist(), strict=True)
-    for (part, _), rows in groupby((part, "" if part else category) for part, category in pairs):
-        yield part, sum(1 for _ in rows)
+    for (part, category), rows in groupby(
+        (part, "" if part else category) for part, category in pairs
+    ):
+        yield part, category, sum(1 for _ in rows)

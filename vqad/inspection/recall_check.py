@@ -18,7 +18,8 @@ from vqad.detection.same_fit import have_same_scores
 from vqad.detection.saved_categories import current_version, has_detector
 from vqad.detector import Detector
 from vqad.images import sources
-from vqad.inspection import stages, stored_reviews, verdict_rows
+from vqad.inspection import stages, stored_reviews, verdict_rows, whole_rows
+from vqad.inspection.batches import batch_of, sources_of
 from vqad.inspection.reviewed_scores import is_outdated
 from vqad.inspection.reviews import Review
 from vqad.inspection.summary import Say
@@ -164,11 +165,18 @@ def _inspected(
     detector = Detector.load(models, category, version=version)
     scores, unknown = dict[str, float](), dict[str, str]()
     for image, decoded in _decoded(rows, detector):
+        tiling = detector.settings.tiling
+        if tiling is not None and not decoded["error"]:
+            opened = whole_rows.opened(decoded, tiling)
+            decoded = opened.row
+            if opened.image is not None:
+                scores[image] = detector.inspect_whole(opened.image)[0].scores[0]
+                continue
         if decoded["error"]:
             unknown[image] = decoded["error_detail"] or decoded["error"]
         else:
-            batch = stages.batch_of([decoded], detector.settings)
-            scores[image] = detector.inspect(batch, stages.sources_of([decoded])).scores[0]
+            batch = batch_of([decoded], detector.settings)
+            scores[image] = detector.inspect(batch, sources_of([decoded])).scores[0]
     return scores, unknown
 
 

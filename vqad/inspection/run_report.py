@@ -13,7 +13,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from vqad.array_types import Codes
 from vqad.detection import score
+from vqad.detection.evidence import Inspection
+from vqad.detection.stitched import stitched
 from vqad.detector import Detector
 from vqad.images import decoding, headers, shards
 from vqad.images.tensors import to_images, to_tensor
@@ -24,6 +27,7 @@ from vqad.inspection.summary import InspectSummary, shadow_record
 from vqad.storage import errors, files, output_layout
 
 ROWS_PER_SHEET: Final = 8
+_SHOWN_PX: Final = 256  # side of a picture of an image with tiles
 _NUMBERS: Final = re.compile(r"\[\n([-+.,\deE\s]+)\]")
 _MOST_STRAYS: Final = 1000  # lines of run.json, which must stay readable
 
@@ -48,15 +52,46 @@ def draw_sheet(rows: Sequence[dict[str, Any]], models: str, versions: dict[str, 
 
 def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRow:
     data = _read_image(row["image"])
+    if detector.settings.tiling is not None:
+        return _sheet_row_of_tiles(row, detector, data)
     decoded = decoding.decode_as(detector.settings.image_form, data)
     pixels = decoding.to_full_range(decoded.pixels, detector.settings.bits)
     inspected = detector.inspect(to_images(to_tensor(pixels[None])), [decoded.source_px])
     placement = detector.geometry.placement(decoded.source_px)
     with torch.inference_mode():
         restored = detector.pictures(inspected.restored_codes.to(detector.device))[0]
+    image = placement.cropped((decoding.to_unit(pixels) * 255).round().astype(np.uint8))
+    return _shown(row, detector, inspected, image, placement.cropped(restored))
+
+
+def _sheet_row_of_tiles(
+    row: dict[str, Any], detector: Detector, data: bytes
+) -> contact_sheet.SheetRow:
+    image = decoding.decode_whole(data)
+    if reason := detector.settings.image_form.refusal((image.width_px, image.height_px)):
+        raise headers.ImageError("unsupported", reason)
+    inspected, whole = detector.inspect_whole(image)
+
+    def pictures_of(codes: Codes) -> np.ndarray:
+        with torch.inference_mode():
+            return detector.pictures(codes.to(detector.device))
+
+    restored = stitched(whole.grid, whole.restored_codes, pictures_of, most_px=_SHOWN_PX)
+    pixels = decoding.to_full_range(image.small(_SHOWN_PX), detector.settings.bits)
+    shown = (decoding.to_unit(pixels) * 255).round().astype(np.uint8)
+    return _shown(row, detector, inspected, shown, restored)
+
+
+def _shown(
+    row: dict[str, Any],
+    detector: Detector,
+    inspected: Inspection,
+    image: np.ndarray,
+    restored: np.ndarray,
+) -> contact_sheet.SheetRow:
     return contact_sheet.SheetRow(
-        image=placement.cropped((decoding.to_unit(pixels) * 255).round().astype(np.uint8)),
-        restored=placement.cropped(restored),
+        image=image,
+        restored=restored,
         anomaly_map=inspected.anomaly_maps[0],
         threshold=detector.settings.threshold,
         verdict=score.verdict(inspected.scores[0], detector.settings.threshold),

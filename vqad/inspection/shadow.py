@@ -90,6 +90,11 @@ def _other_form(models: str, category: str, version: str, form: ImageForm) -> st
         differ = f"images of {own.size_px} pixels, the one in force {form.size_px}"
     elif own.resize != form.resize:
         differ = f"images resized by {own.resize}, the one in force by {form.resize}"
+    elif (own.tiling is None) != (form.tiling is None):
+        whole, tiles = "whole images", "images by tiles"
+        differ = (
+            f"{tiles if own.tiling else whole}, the one in force {whole if own.tiling else tiles}"
+        )
     elif own.roi_source_px not in (None, form.roi_source_px):
         differ = "images of the shape of its region of interest, the one in force others"
     else:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from vqad.images import listing, memory, shards
 from vqad.images.placement import ImageForm
-from vqad.inspection import shard_records, sink
+from vqad.inspection import shard_records, sink, whole_rows
 from vqad.inspection.array_columns import table_of
 from vqad.inspection.plan import ShardWork
 from vqad.inspection.shard_records import ShardRecord
@@ -37,8 +37,17 @@ class _Units:
         part = row["part"]
         rows = self.waiting.setdefault(part, [])
         rows.append(row)
-        if len(rows) == (self.num_old[part] if part else self.num_rows):
+        if len(rows) == self.num_old[part] if part else self._is_complete(rows):
             yield _unit(self.waiting.pop(part))
+
+    def _is_complete(self, rows: list[dict[str, Any]]) -> bool:
+        """True for enough new rows; fewer where the inspector reads their images."""
+        whole = [row["data"] for row in rows if row.get("data") is not None]
+        return (
+            len(rows) == self.num_rows
+            or len(whole) == whole_rows.MOST_ROWS
+            or sum(map(len, whole)) >= whole_rows.MOST_BYTES
+        )
 
     def rest(self) -> Iterator[pa.Table]:
         """The incomplete units, once no more rows come."""

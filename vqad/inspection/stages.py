@@ -5,28 +5,28 @@ its images are decoded, inspected and written together, and become one part per 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from vqad import tables
-from vqad.detection.settings import Settings
 from vqad.detection.weights import DetectorError
+from vqad.detection.whole_images import looks_and_counts
 from vqad.detector import Detector
 from vqad.images import decoding, headers, memory
-from vqad.images.appearance import MEASURES, appearance
-from vqad.images.placement import ImageForm, Size
-from vqad.images.tensors import filled, to_images, to_tensor
-from vqad.inspection import shadow, sink
+from vqad.images.appearance import MEASURES
+from vqad.images.placement import ImageForm
+from vqad.images.tensors import filled
+from vqad.inspection import shadow, sink, whole_rows
 from vqad.inspection.array_columns import rows_of, table_of
+from vqad.inspection.batches import batch_of, chunks, measured, sources_of
 from vqad.inspection.detector_cache import DetectorCache
 from vqad.inspection.plan import TODO
 from vqad.storage import errors, files, lease
@@ -42,6 +42,10 @@ DECODED = pa.schema(
         tables.VERDICTS.field("error_detail"),
         ("fetch_seconds", pa.float32()),  # for this image
         ("decode_seconds", pa.float32()),
+        (
+            "data",
+            pa.large_binary(),
+        ),  # of a member whose image the inspector reads; see `whole_rows`
     ]
 )
 INSPECTED = pa.schema(
@@ -73,6 +77,8 @@ def decode(listed: pa.Table, *, forms: dict[str, ImageForm], num_threads: int = 
 def _decode_one(row: dict[str, Any], forms: dict[str, ImageForm]) -> dict[str, Any]:
     if row["category"] not in forms:  # such an image is not fetched
         return decode_bytes(b"", row["category"], forms)
+    if forms[row["category"]].tiling:
+        return whole_rows.later()
     with memory.READING.reserved(min(row["source_bytes"], decoding.MAX_BYTES)):
         start_s = time.monotonic()
         try:
@@ -89,6 +95,8 @@ def decode_bytes(data: bytes, category: str, forms: dict[str, ImageForm]) -> dic
         is_known = category != tables.UNKNOWN_CATEGORY
         detail = f"no detector for {category}" if is_known else "the category cannot be told"
         return rejected("unknown_category", detail)
+    if forms[category].tiling:
+        return whole_rows.later(data)
     start_s = time.monotonic()
     try:
         decoded = decoding.decode_as(forms[category], data)
@@ -141,7 +149,10 @@ class Inspector:
         decoded_rows = [row for row in rows if not row["error"]]
         decoded_rows.sort(key=lambda row: row["category"])
         for category, group in groupby(decoded_rows, key=lambda row: row["category"]):
-            for batch in _chunks(list(group), self.options.batch_size):
+            if self.detectors.get(category).settings.tiling:
+                result += [self._inspect_whole(category, row) for row in group]
+                continue
+            for batch in chunks(list(group), self.options.batch_size):
                 result += self._inspect(category, batch)
         return table_of(result, INSPECTED)
 
@@ -152,14 +163,34 @@ class Inspector:
         placements = detector.geometry.placements(len(rows), sources)
         batch = filled(batch_of(rows, detector.settings), placements)
         found = detector.inspect(batch, sources)
-        measured = _measured(batch, found.codes, detector.settings.vqvae.num_codes)
+        looks = measured(batch, found.codes, detector.settings.vqvae.num_codes)
         shadows = self._shadows(category, rows)
         result = [
-            self._row(row, detector, found, at) | measured[at] | {"shadow": shadows[at]}
+            self._row(row, detector, found, at) | looks[at] | {"shadow": shadows[at]}
             for at, row in enumerate(rows)
         ]
         share_s = (time.monotonic() - start_s) / len(rows)
         return [row | {"inspect_seconds": share_s} for row in result]
+
+    def _inspect_whole(self, category: str, row: dict[str, Any]) -> dict[str, Any]:
+        """An image with tiles, which is read here: one such image is in memory at a time."""
+        detector, batch_size = self.detectors.get(category), self.options.batch_size
+        assert detector.settings.tiling is not None
+        opened = whole_rows.opened(row, detector.settings.tiling)
+        row, image = opened.row, opened.image
+        if image is None:
+            return self._reject(row)
+        start_s = time.monotonic()
+        found, whole = detector.inspect_whole(image, batch_size=batch_size)
+        second = None
+        if category in self.options.shadows:
+            second = whole_rows.shadow_of(row, self.shadows.get(category), image, batch_size)
+        return {
+            **self._row(row, detector, found, 0),
+            **looks_and_counts(whole, detector.settings.vqvae.num_codes),
+            "shadow": second,
+            "inspect_seconds": time.monotonic() - start_s,
+        }
 
     def _row(self, row: dict[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
         anomaly_map = found.anomaly_maps[at]
@@ -195,39 +226,6 @@ class Inspector:
     def _common(self, row: dict[str, Any]) -> dict[str, Any]:
         common = {name: row[name] for name in INSPECTED.names if name in row}
         return common | {"inspected_at": datetime.now(UTC), "run": self.options.run}
-
-
-def batch_of(rows: Sequence[dict[str, Any]], settings: Settings) -> torch.Tensor:
-    """Images (batch, 3, size, size) in [0, 1] from the rows' pixels."""
-    size_px = settings.vqvae.image_size_px
-    pixels = [
-        np.frombuffer(row["pixels"], np.uint8 if row["bits"] == 8 else np.uint16).reshape(
-            size_px, size_px, 3
-        )
-        for row in rows
-    ]
-    return to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
-
-
-def sources_of(rows: Sequence[dict[str, Any]]) -> list[Size]:
-    """Width and height of the rows' source images."""
-    return [(row["width_px"], row["height_px"]) for row in rows]
-
-
-def _measured(batch: torch.Tensor, codes: torch.Tensor, num_codes: int) -> list[dict[str, Any]]:
-    """The columns of each image for the statistics of the night."""
-    looks = appearance(batch)
-    counts = [torch.bincount(each.flatten(), minlength=num_codes) for each in codes.cpu()]
-    return [
-        {name: getattr(looks, name)[at] for name in MEASURES}
-        | {"code_counts": each.numpy().astype("<u4").tobytes()}
-        for at, each in enumerate(counts)
-    ]
-
-
-def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
-    for at in range(0, len(rows), size):
-        yield rows[at : at + size]
 
 
 # The columns that a summary counts; here `part` is where the row was written.

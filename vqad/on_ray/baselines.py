@@ -42,6 +42,8 @@ def fit(
     for category in categories:
         version = current_version(models, category)
         detector = Detector.load(models, category, version=version)
+        if detector.settings.tiling is not None:
+            continue  # baselines take images as a whole
         held_out, others = holdout.split(data, detector.settings)
         for name in (*LOSSES, LOCAL):
             folder = _folder(output, category, version, name, [*held_out, *others])

@@ -124,7 +124,10 @@ def _measure_category(
     geometry = _geometry(job, category, inspected)
     canvas = canvas_of(inspected.shapes, inspected.sizes_px, geometry)
     truth = read_truth(labelled, inspected.images, canvas)
-    for line in (about := report.about(inspected, truth, labelled)):
+    about = report.about(inspected, truth, labelled)
+    if (job.baselines or job.ablations) and geometry and geometry.form.tiling:
+        about.append(f"{category}: no baselines and no ablations: they take no tiles")
+    for line in about:
         say(line)
     measured = [_measured(truth, inspected, category)]
     say(describe_measured(measured[0]))
@@ -216,6 +219,8 @@ def _other_methods(
     """The baselines and ablations that the job asks for."""
     found: list[methods.Method] = []
     geometry = _geometry(job, category, inspected)
+    if geometry and geometry.form.tiling:
+        return []  # they take images as a whole
     if job.baselines and geometry:
         found += [methods.BaselineMethod(fitted[category, loss], loss, geometry) for loss in LOSSES]
         found.append(methods.LocalMethod(fitted[category, LOCAL], geometry))

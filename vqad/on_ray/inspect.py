@@ -223,7 +223,7 @@ def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> stages.I
 
 def _inputs(plan: Plan, num_rows: int) -> list[pa.Table]:
     """One block per unit of files and per shard, so that each is a task of its own."""
-    return [units.pack(unit) for unit in units_of(plan.todo, num_rows)] + [
+    return [units.pack(unit) for unit in units_of(plan.todo, num_rows, plan.forms)] + [
         units.pack(pa.table({"shard": [each.listed.image]})) for each in plan.shards
     ]
 

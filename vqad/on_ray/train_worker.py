@@ -25,9 +25,11 @@ from vqad.training import curves, data_parallel, dataset, promise, provenance
 from vqad.training.category import Training
 from vqad.training.dataset import Examples
 from vqad.training.events import Event, of_record
+from vqad.training.learned_tiles import TileDrawing, drawing_of
 from vqad.training.loop import Record
 from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS
+from vqad.training.tiled_category import training_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +94,15 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
     # Ray may have been given GPUs that do not exist, so what torch finds on this worker decides.
     on_gpu = task.resources.gpus > 0 and torch.cuda.is_available()
     device = ray.train.torch.get_device() if on_gpu else torch.device("cpu")
-    training = Training(
-        found.names,
-        found.pixels,
+    training = training_of(
+        found,
         task.options,
-        bits=found.bits,
         device=device,
         reviewed={each.image for each in task.reviewed},
-        geometry=found.geometry,
-        sizes_px=found.sizes_px,
     )
     if training.found_kind:
         task.say(training.found_kind.describe())
-    num, held_out = len(found.names), len(training.held_out)
+    num, held_out = len(found.names), len(training.held_out_names)
     num_left_out = len(found.unreadable) + len(found.suspicious)
     task.say(f"{num} images, {held_out} of them held out, {num_left_out} left out")
     task.say(training.minimum_area.describe())
@@ -128,6 +126,7 @@ def _read_together(task: Task) -> Examples:
             resize=task.options.known_resize,
             reviewed=task.reviewed,
             in_memory_bytes=task.cache_bytes,
+            drawing=_drawing(task, size_px),
         )
     with tempfile.TemporaryDirectory(prefix="vqad-") as folder:
         gathered = _gather(_read_for_node(task, size_px, Path(folder)))
@@ -144,6 +143,10 @@ def _read_together(task: Task) -> Examples:
     return replace(examples, pixels=pixels)
 
 
+def _drawing(task: Task, size_px: int) -> TileDrawing | None:
+    return drawing_of(task.options, size_px=size_px, num_images=len(task.listed))
+
+
 def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
     context = ray.train.get_context()
     if context.get_local_rank() > 0:
@@ -156,6 +159,7 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
             reviewed=task.reviewed,
             in_memory_bytes=0,
             folder=folder,
+            drawing=_drawing(task, size_px),
         )
     except ValueError as error:
         return {"failed": str(error)}
@@ -245,8 +249,8 @@ def _calibrated_and_saved(task: Task, training: Training, found: Examples) -> di
         "codes_used": training.codes_used,
         "threshold": detector.settings.threshold,
         "eta": detector.settings.resample.eta,
-        "images": len(training.learned_from) + len(training.held_out),
-        "held_out": len(training.held_out),
+        "images": len(training.names),
+        "held_out": len(training.held_out_names),
         "unreadable": len(found.unreadable),
         **promise.outcome_of(detector.settings),
     }

@@ -29,6 +29,9 @@ class Restoring:
             self.detector = Detector.load(models, row["category"], version=row["model_version"])
         except DetectorError as error:
             self.reason = f"the detector cannot be loaded: {error}"
+        if self.detector is not None and self.detector.settings.tiling is not None:
+            # It would take as long as an inspection of all tiles.
+            self.detector, self.reason = None, "images that are looked at by tiles have none"
 
     def add(self, image: str, data: bytes) -> None:
         """Decode an image's file and keep it for `pictures`."""

@@ -77,7 +77,7 @@ class Training:
         self.sources = dict(zip(names, sizes_px, strict=True)) if sizes_px else None
         self.minimum_area = minimum_area(
             options,
-            map_pixel(sizes_px, self.geometry.form.shape_of),
+            map_pixel(sizes_px, self._map_shape),
             default_px=self.preset.vqvae.cell_area_px,
         )
         held = self._held_out(names, pixels)
@@ -94,6 +94,7 @@ class Training:
         others = np.setdiff1d(np.arange(len(names)), held)
         self.learned_names = [names[at] for at in others]
         self.held_out = to_tensor(pixels[held]).to(device)
+        self.watched = self.held_out  # after each interval of a fit
         self.learned_from: Pixels = (
             OnDisk(pixels, others, torch.device(device))
             if isinstance(pixels, np.memmap)
@@ -109,6 +110,10 @@ class Training:
         }
         self.codes_used, self.held_out_error = 0, float("nan")
         self.history: list[Record] = []
+
+    def _map_shape(self, source: Size) -> tuple[int, int]:
+        """Height and width of the map of an image of this width and height."""
+        return self.geometry.form.shape_of(source)
 
     def _held_out(self, names: Sequence[str], pixels: np.ndarray) -> list[int]:
         """Positions of the held-out images. Raises ValueError if there are too few images."""
@@ -150,7 +155,7 @@ class Training:
         yield from fit_vqvae(
             self.fittings["vqvae"],
             self.learned_from,
-            self.held_out,
+            self.watched,
             kind=kind,
             options=self.preset.fit_vqvae,
             seed=seed,
@@ -167,12 +172,19 @@ class Training:
             jitter=budget.jitter,
         )
         self.codes_used = codes_in_use(maps, self.preset.vqvae.num_codes)
-        held_out = encode(self.vqvae, self.held_out)
+        held_out = encode(self.vqvae, self.watched)
         yield from fit_prior(self.fittings["prior"], maps, held_out, options=budget, seed=seed)
 
     def detector(self) -> Detector:
         """Calibrate the fitted networks on the held-out images; only one worker calls this."""
-        calibration = Calibration(
+        normal = normal_statistics.measure(
+            self.vqvae, self.held_out, self.learned_from, seed=self.options.seed
+        )
+        return self.calibration().detector(replace(self.record(), normal=normal))
+
+    def calibration(self) -> Calibration:
+        """The calibration on the held-out images."""
+        return Calibration(
             vqvae=self.vqvae,
             prior=self.prior,
             held_out=self.held_out,
@@ -184,10 +196,6 @@ class Training:
             geometry=self.geometry,
             sources=self._sources_of(self.held_out_names),
         )
-        normal = normal_statistics.measure(
-            self.vqvae, self.held_out, self.learned_from, seed=self.options.seed
-        )
-        return calibration.detector(replace(self.record(), normal=normal))
 
     def _sources_of(self, names: Sequence[str]) -> list[Size] | None:
         return None if self.sources is None else [self.sources[name] for name in names]
@@ -221,7 +229,7 @@ class Training:
         return FitRecord(
             options=asdict(self.options),
             kind_found_by="normal images" if self.found_kind else "given",
-            num_images=len(self.learned_from) + len(self.held_out),
+            num_images=len(self.names),
             held_out=self.held_out_names,
             reviewed=[name for name in self.learned_names if name in self.reviewed],
             held_out_error=self.held_out_error,
@@ -241,10 +249,10 @@ class Training:
                 f"{category}: {self.num_copies} images are copies of others, equal or nearly; they "
                 "stay on one side of the held-out split and count once"
             )
-        if len(self.held_out) < holdout.FEWEST_HELD_OUT:
+        if len(self.held_out_names) < holdout.FEWEST_HELD_OUT:
             warnings.append(
-                f"{category}: only {len(self.held_out)} held-out images set the threshold; at least"
-                f" {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
+                f"{category}: only {len(self.held_out_names)} held-out images set the threshold; "
+                f"at least {holdout.FEWEST_HELD_OUT} are advisable, from ten times as many images"
             )
         return warnings
 

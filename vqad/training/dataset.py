@@ -6,11 +6,13 @@ the node's temporary folder, from which batches are read.
 
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from vqad.images.placement import Cropped, Geometry, ImageForm, Placement, Resiz
 from vqad.images.roi import RegionOfInterest
 from vqad.storage import errors, files
 from vqad.training import suspicious_pictures
+from vqad.training.learned_tiles import DecodedTiles, TileDrawing
+
+AnyDecoded = decoding.Decoded | DecodedTiles
+Decode = Callable[[bytes], AnyDecoded]
 
 NUM_READERS = 8  # images in flight at once, as objects or pixels
 LARGEST_IN_MEMORY_BYTES = 4 * 2**30  # a guess: 20,000 images of 256 x 256 pixels
@@ -31,7 +37,9 @@ class Examples:
     """Decoded images of one category."""
 
     names: list[str]  # URIs
-    pixels: np.ndarray  # (num, size, size, 3), uint8 or uint16; a memmap beyond the bound
+    # (num, size, size, 3), uint8 or uint16; with tiles as `learned_tiles` says. A memmap beyond the
+    # bound.
+    pixels: np.ndarray
     bits: int  # significant bits of values in 16-bit files; the pixels have the full range
     unreadable: list[str]  # "URI: why", of those left out
     suspicious: list[str]  # "URI: why", of those left out because they look like masks
@@ -70,6 +78,7 @@ def read(
     reviewed: Sequence[listing.Listed] = (),
     in_memory_bytes: int = LARGEST_IN_MEMORY_BYTES,
     folder: Path | None = None,
+    drawing: TileDrawing | None = None,
 ) -> Examples:
     """Fetch and decode images; those that can't be read are left out and named.
 
@@ -77,18 +86,21 @@ def read(
     like masks are left out and named. ``reviewed`` come last: they may be members of shards, and
     are left out where their file has another tag now. Above ``in_memory_bytes`` the pixels go to a
     file: in ``folder``, where other processes can map it, else a file without a name, which ends
-    with the process. Pixels outside ``roi`` take the nearest colour inside. Raises ValueError if no
-    image can be read, if many look like masks, or if one does not have the shape that ``roi`` has.
+    with the process. With a ``drawing``, each row has a picture of the whole and some of its tiles,
+    (1 + tiles, size, size, 3). Pixels outside ``roi`` take the nearest colour inside. Raises
+    ValueError if no image can be read, if many look like masks, or if one does not have the shape
+    that ``roi`` has.
     """
     form = ImageForm(size_px=size_px, resize=resize, roi_source_px=roi.source_px if roi else None)
-    found = _Found(geometry=Geometry(form=form, roi=roi))
+    found = _Found(geometry=Geometry(form=form, roi=roi), drawing=drawing)
+    shape = drawing.shape if drawing else (size_px, size_px, 3)
     pictures = found.pictures(listed, reviewed)
     num = len(listed) + len(reviewed)
-    if num * size_px * size_px * 3 <= in_memory_bytes:
+    if num * math.prod(shape) <= in_memory_bytes:
         decoded = list(pictures)
         pixels = decoding.stack(decoded) if decoded else np.empty(0)
     else:
-        pixels = _streamed(pictures, num, size_px, folder)
+        pixels = _streamed(pictures, (num, *shape), folder)
     if not found.names:
         first = found.unreadable[0]
         raise ValueError(f"none of {num} images can be read; the first: {first}")
@@ -100,6 +112,7 @@ class _Found:
     """Everything that reading finds out about the images, beside their pixels."""
 
     geometry: Geometry
+    drawing: TileDrawing | None = None
     names: list[str] = field(default_factory=list)
     values: list[decoding.SourceValues] = field(default_factory=list)
     deep: list[bool] = field(default_factory=list)  # True for images of 16-bit files
@@ -113,7 +126,8 @@ class _Found:
     ) -> Iterator[np.ndarray]:
         """Read images, and note what they are; yields the pixels of those that can be read."""
         form = self.geometry.form
-        found = chain(_read_all(listed, form), _read_reviewed(reviewed, form))
+        decode = self.drawing.decode if self.drawing else partial(_decoded, form=form)
+        found = chain(_read_all(listed, decode), _read_reviewed(reviewed, decode))
         for each, one in zip(chain(listed, reviewed), found, strict=True):
             if isinstance(one, str):
                 self.unreadable.append(f"{each.image}: {one}")
@@ -158,25 +172,23 @@ def _kept(pixels: np.ndarray, kept: Sequence[int], deep: Sequence[bool], bits: i
     return pixels[: len(kept)]
 
 
-def _read_all(
-    listed: Sequence[listing.Listed], form: ImageForm
-) -> Iterator[decoding.Decoded | str]:
+def _read_all(listed: Sequence[listing.Listed], decode: Decode) -> Iterator[AnyDecoded | str]:
     with ThreadPoolExecutor(NUM_READERS) as pool:
         # A few at a time: the results of a map over all would pile up in memory.
         for at in range(0, len(listed), 4 * NUM_READERS):
             some = listed[at : at + 4 * NUM_READERS]
-            yield from pool.map(lambda each: _read(each, form), some)
+            yield from pool.map(lambda each: _read(each, decode), some)
 
 
 def _read_reviewed(
-    reviewed: Sequence[listing.Listed], form: ImageForm
-) -> Iterator[decoding.Decoded | str]:
+    reviewed: Sequence[listing.Listed], decode: Decode
+) -> Iterator[AnyDecoded | str]:
     """Images of an archive, which may be members of shards; each shard is read once."""
     rows = [{"image": each.image, "source_etag": each.etag} for each in reviewed]
-    found: dict[str, decoding.Decoded | str] = {}
+    found: dict[str, AnyDecoded | str] = {}
     for row, data, reason in sources.read(rows):
         try:
-            found[row["image"]] = reason or _decoded(data, form)
+            found[row["image"]] = reason or decode(data)
         except headers.ImageError as error:
             found[row["image"]] = f"{error.error}: {error.detail}"
     yield from (found[each.image] for each in reviewed)
@@ -187,19 +199,18 @@ def _decoded(data: bytes, form: ImageForm) -> decoding.Decoded:
     return decoding.decode(data, size_px=form.size_px, resize=form.resize, with_values=True)
 
 
-def _read(listed: listing.Listed, form: ImageForm) -> decoding.Decoded | str:
+def _read(listed: listing.Listed, decode: Decode) -> AnyDecoded | str:
     try:
         data = files.read_bytes(listed.image, max_bytes=decoding.MAX_BYTES)
-        return _decoded(data, form)
+        return decode(data)
     except (errors.FetchError, headers.ImageError) as error:
         return f"{error.error}: {error.detail}"
 
 
 def _streamed(
-    pictures: Iterable[np.ndarray], num: int, size_px: int, folder: Path | None
+    pictures: Iterable[np.ndarray], shape: tuple[int, ...], folder: Path | None
 ) -> np.ndarray:
     """Pixels in a file: 8 bits per value, or 16 from the first picture that has them."""
-    shape = (num, size_px, size_px, 3)
     rows, used = _file(shape, np.uint8, folder), 0
     for used, picture in enumerate(pictures, 1):
         if picture.dtype == np.uint16 and rows.dtype == np.uint8:

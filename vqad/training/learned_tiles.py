@@ -22,6 +22,7 @@ from vqad.images import decoding
 from vqad.images.decoding import SourceValues
 from vqad.images.headers import ImageError
 from vqad.images.tiles import Tiling, drawn_corners
+from vqad.training.options import TrainOptions
 
 Rows = Integer[ndarray, "rows height width 3"]
 
@@ -38,6 +39,23 @@ class DecodedTiles:
     source_width_px: int  # after EXIF rotation
     source_height_px: int
     values: SourceValues | None
+
+    @property
+    def source_px(self) -> tuple[int, int]:
+        """Width and height of the source image."""
+        return self.source_width_px, self.source_height_px
+
+
+def drawing_of(options: TrainOptions, *, size_px: int, num_images: int) -> "TileDrawing | None":
+    """How tiles are drawn from so many images, by the options of a fit; None without tiles."""
+    if options.tiling is None:
+        return None
+    return TileDrawing(
+        tiling=options.tiling,
+        size_px=size_px,
+        num=tiles_of_each(num_images),
+        seed=options.seed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vqad.images.tiles import Tiling
 
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
@@ -106,6 +109,21 @@ class TrainOptions:
             "per_category": "pad keeps the aspect ratio, squash does not",
         },
     )
+    tile_px: int | None = field(
+        default=None,
+        metadata={
+            "help": "side of the square tiles that images are cut into, in pixels of the image; "
+            "each is resized to the model's input; default: no tiles, each image is resized",
+            "per_category": "side of the tiles that its images are cut into, in their pixels",
+        },
+    )
+    tile_overlap_px: int | None = field(
+        default=None,
+        metadata={
+            "help": "pixels that neighbouring tiles share at least; default: an eighth of the tile",
+            "per_category": "pixels that neighbouring tiles share at least",
+        },
+    )
     good_pattern: str | None = field(
         default=None,
         metadata={
@@ -138,6 +156,7 @@ class TrainOptions:
                     f"eta must be at least {SMALLEST_ETA:g}, got {self.eta:g}: with a smaller "
                     "one no image would be defective"
                 )
+        self._check_tiles()
         quantile = self.threshold_quantile
         if quantile is not None and not 0 < quantile <= 1:
             raise ValueError(f"threshold_quantile must be in (0, 1], got {quantile}")
@@ -164,6 +183,26 @@ class TrainOptions:
         if self.minimum_area_mm2 is not None and self.px_per_mm is None:
             raise ValueError("minimum_area_mm2 needs px_per_mm: how many pixels a millimetre has")
 
+    def _check_tiles(self) -> None:
+        if self.tile_overlap_px is not None and self.tile_px is None:
+            raise ValueError(
+                f"tile_overlap_px {self.tile_overlap_px} needs tile_px: give --tile-px as well"
+            )
+        if self.tiling is not None and self.form == "joined":
+            raise ValueError("the form joined takes no tiles: give --form plain or full")
+        if self.tiling is not None and self.resize == "pad":
+            raise ValueError("tiles are square, so there is nothing to pad: leave out --resize")
+
+    @property
+    def tiling(self) -> "Tiling | None":
+        """How images are cut into tiles; None if they are not. Raises ValueError."""
+        from vqad.images.tiles import Tiling
+
+        if self.tile_px is None:
+            return None
+        overlap_px = self.tile_px // 8 if self.tile_overlap_px is None else self.tile_overlap_px
+        return Tiling(tile_px=self.tile_px, overlap_px=overlap_px)
+
     @property
     def known_kind(self) -> KindName:
         """The kind, where it is given or has been found."""
@@ -173,14 +212,18 @@ class TrainOptions:
     @property
     def known_resize(self) -> ResizeName:
         """How images are resized: as it is given, else as new detectors do."""
-        return self.resize or ("squash" if self.preset == "paper" else DEFAULT_RESIZE)
+        squashed = self.preset == "paper" or self.tile_px is not None  # a tile is square
+        return self.resize or ("squash" if squashed else DEFAULT_RESIZE)
 
     def shaping(self) -> dict[str, Any]:
         """The options as plain values, for hashes that must be the same in all versions."""
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
         later = dict.fromkeys(
-            ("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm", "resize")
+            (
+                *("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm"),
+                *("resize", "tile_px", "tile_overlap_px"),
+            )
         )
         options = asdict(self)
         if self.threshold_quantile is None:

@@ -41,6 +41,11 @@ def recalibrate(
                 f"the {asked.category} detector resizes images by {old.settings.resize}; to have "
                 f"one that does so by {asked.resize}, train it again"
             )
+        if old.settings.tiling is not None or asked.tiling is not None:
+            raise ValueError(
+                f"the threshold of a detector with tiles is set when it is trained: train "
+                f"{asked.category} again, or set it by vqad threshold"
+            )
         form = options.form or old.settings.form
         held_out, others = holdout.split(data, old.settings)
         kept = _held_out_examples(held_out, old)

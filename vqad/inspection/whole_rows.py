@@ -1,0 +1,77 @@
+"""Rows of images whose detector takes tiles: they are read where they are inspected.
+
+Such an image may have a hundred million pixels, and blocks of them between two stages would fill
+the memory. So the decoding stage passes on the name of a file alone, and the bytes of a member of
+a shard, which can't be read by its name without reading the shard again. The inspector reads one
+image at a time.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vqad.detection.weights import DetectorError
+from vqad.detector import Detector
+from vqad.images import decoding
+from vqad.images.decoding import WholeImage
+from vqad.images.headers import ImageError
+from vqad.images.tiles import Tiling
+from vqad.inspection import shadow
+from vqad.storage import files
+from vqad.storage.errors import FetchError
+
+Row = dict[str, Any]
+
+# Of a unit of work: a map may have 16 MB, and a member of a shard any size.
+MOST_ROWS: Final = 8
+MOST_BYTES: Final = 64 * 2**20
+
+
+def later(data: bytes | None = None) -> Row:
+    """The columns that decoding adds to a row that is read later; ``data`` are a member's bytes."""
+    return {
+        "data": data,
+        "error": "",
+        "error_detail": "",
+        "fetch_seconds": 0.0,
+        "decode_seconds": 0.0,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A row, and its image, or the row as a reject without one."""
+
+    row: Row
+    image: WholeImage | None = None
+
+
+def opened(row: Row, tiling: Tiling) -> Opened:
+    """Read and decode the image of a row."""
+    start_s = time.monotonic()
+    try:
+        data = row["data"]
+        if data is None:
+            data = files.read_bytes(row["image"], max_bytes=decoding.MAX_BYTES)
+        fetched_s = time.monotonic()
+        image = decoding.decode_whole(data)
+        if reason := tiling.too_small(image.height_px, image.width_px):
+            raise ImageError("unsupported", reason)
+    except (FetchError, ImageError) as error:
+        return Opened(row=row | {"error": error.error, "error_detail": error.detail})
+    read = {
+        "width_px": image.width_px,
+        "height_px": image.height_px,
+        "fetch_seconds": row["fetch_seconds"] + fetched_s - start_s,
+        "decode_seconds": time.monotonic() - fetched_s,
+    }
+    return Opened(row=row | read, image=image)
+
+
+def shadow_of(row: Row, detector: Detector, image: WholeImage, batch_size: int) -> Row | None:
+    """A shadow's columns of an image; None where it can't judge, and the night goes on."""
+    try:
+        found, _ = detector.inspect_whole(image, batch_size=batch_size)
+    except DetectorError:
+        return None
+    return shadow.judged(row, detector, found, 0)
