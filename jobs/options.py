@@ -60,6 +60,12 @@ LocalPath = Annotated[str, Shown("PATH")]
 Shadows = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), Shown("NAME=VERSION,...|latest")
 ]
+# A file for single categories, which is given by its place.
+Places = Annotated[
+    dict[str, str],
+    AfterValidator(lambda given: {name: _absolute(each) for name, each in given.items()}),
+    Shown("NAME=URI"),
+]
 # The kind of product of single categories; see `vqad.model.kinds`.
 Kinds = Annotated[dict[str, str], Shown("NAME=KIND")]
 

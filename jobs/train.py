@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from jobs import categories, declared
 from jobs.command import run, say
-from jobs.options import Kinds, LocalPath, Names, Options, UsageError
+from jobs.options import Kinds, LocalPath, Names, Options, Places, UsageError
 from vqad.storage import writable
 from vqad.storage.errors import work_begun
 from vqad.training.options import MINIMUM_AREAS, TrainJob, TrainOptions
@@ -31,6 +31,17 @@ class TrainCommand(Options, _FLAGS):
         default={},
         description="kind of a category: NAME=texture, NAME=rotatable_object or NAME=object; may "
         "be repeated; default: found from the good images, an object where that is not clear",
+    )
+    roi: Places = Field(
+        default={},
+        description="region of interest of a category: NAME=URI of a mask picture of the size of "
+        "its images, white inside, or of a .json file with polygons; what lies outside counts "
+        "nowhere; may be repeated; default: none",
+    )
+    ignore: Places = Field(
+        default={},
+        description="region to ignore of a category, in the same form; may be repeated; "
+        "default: none",
     )
     tensorboard: LocalPath = Field(
         default="",
@@ -94,12 +105,14 @@ def dry_run(job: TrainJob) -> dict[str, Any]:
 def job_of(options: TrainCommand) -> TrainJob:
     """The job that the options describe. Raises ValueError where it could not start."""
     from vqad.inspection import stored_reviews
-    from vqad.training import good_images
+    from vqad.training import good_images, regions
 
     existing = good_images.folders(options.data)
     for option, given in (
         ("--categories", options.categories),
         ("--kind", options.kind),
+        ("--roi", options.roi),
+        ("--ignore", options.ignore),
         ("[categories.NAME]", options.per_category),
     ):
         categories.check(given, existing, options.data, option=option)
@@ -110,6 +123,8 @@ def job_of(options: TrainCommand) -> TrainJob:
     # A category that is given and has no good images fails by itself, beside the others.
     names = wanted if options.categories else found.with_images
     each = [options_of(name, options) for name in names]
+    for one in each:
+        regions.checked(options.data, one)
     reviews = stored_reviews.output_of(options.reviews) if options.reviews else ""
     return declared.made(TrainJob, options, options=each, reviews=reviews)
 
@@ -122,6 +137,8 @@ def options_of(category: str, options: TrainCommand) -> TrainOptions:
     own = {name: value for name, value in table if value is not None}
     in_table = {category: own["kind"]} if "kind" in own else {}
     own["kind"] = given_kind(category, in_table | options.kind)
+    for name, given in (("roi", options.roi), ("ignore", options.ignore)):
+        own |= {name: given[category]} if category in given else {}
     if own.keys() & set(MINIMUM_AREAS):  # of any unit: it comes before that for all categories
         own = dict.fromkeys(MINIMUM_AREAS) | own
     return declared.made(TrainOptions, options, category=category, **own)

@@ -17,8 +17,9 @@ from tests.support.labelled_data import (
     write_tests,
 )
 from vqad.evaluation.canvas import Canvas, canvas_of
-from vqad.evaluation.ground_truth import read_mask, read_truth, resized
+from vqad.evaluation.ground_truth import read_truth, resized
 from vqad.evaluation.labelled_images import labelled_images
+from vqad.images.mask_files import read_mask
 
 
 def at_shape(shape: tuple[int, int], images: list[str]) -> Canvas:

@@ -22,15 +22,17 @@ from vqad.detection.weights import (
     DetectorError,
     load_weights,
     read_json,
+    read_recorded,
     record_of,
     weights_of,
 )
+from vqad.images import region_files
 from vqad.images.roi import RegionOfInterest
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
 from vqad.storage import files, json_objects, models_layout, promotions, uris
-from vqad.storage.models_layout import LOCAL_STATISTICS, SEGMENTER, WEIGHTS
+from vqad.storage.models_layout import LOCAL_STATISTICS, ROI, SEGMENTER, WEIGHTS
 
 _WAIT_S: Final = 0.05  # until the time in a new version's name is another
 
@@ -68,6 +70,7 @@ def save(
     if settings.form != "full":
         parts = replace(parts, local_statistics=None, segmenter=None)
     weights = {name: weights_of(part) for name, part in parts.by_file().items()}
+    region = {ROI: region_files.encoded(parts.roi)} if parts.roi else {}
     digest = hashlib.sha256(b"".join(weights.values())).hexdigest()
     version = new_version(models, settings.category, digest[:8])
     folder = models_layout.version(models, settings.category, version)
@@ -75,9 +78,9 @@ def save(
         "format_version": FORMAT_VERSION,
         "version": version,
         "settings": asdict(settings),
-        "files": {name: record_of(data) for name, data in weights.items()},
+        "files": {name: record_of(data) for name, data in (weights | region).items()},
     }
-    for name, data in (*(beside or {}).items(), *weights.items()):
+    for name, data in {**(beside or {}), **weights, **region}.items():
         files.write_bytes(uris.join(folder, name), data)
     files.write_bytes(models_layout.record(folder), json_objects.encoded(record))
     # Last, so that the version in force is always complete.
@@ -107,7 +110,20 @@ def load(models: str, category: str, version: str) -> tuple[Settings, Parts, str
     parts = _empty_parts(settings, folder)
     for name, part in parts.by_file().items():
         load_weights(part, uris.join(folder, name), recorded.get(name))
-    return settings, parts, version
+    return settings, replace(parts, roi=_load_region(settings, folder, recorded)), version
+
+
+def _load_region(
+    settings: Settings, folder: str, recorded: dict[str, Any]
+) -> RegionOfInterest | None:
+    if settings.roi_source_px is None:
+        return None
+    uri = uris.join(folder, ROI)
+    data = read_recorded(uri, recorded.get(ROI), max_bytes=region_files.LARGEST_BYTES)
+    try:
+        return region_files.decoded(data, settings.roi_source_px, uri)
+    except region_files.RegionError as error:
+        raise DetectorError(str(error)) from error
 
 
 def load_settings(models: str, category: str, version: str) -> Settings:

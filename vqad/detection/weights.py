@@ -47,21 +47,27 @@ def weights_of(network: nn.Module) -> bytes:
     return safetensors.torch.save(state)
 
 
-def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
-    """Load weights into a network; raises DetectorError unless they match what is recorded.
-
-    ``recorded`` comes from detector.json and should be ``{"sha256": ..., "bytes": ...}``.
-    """
+def read_recorded(uri: str, recorded: Any, *, max_bytes: int) -> bytes:
+    """The bytes of a detector's file; raises DetectorError unless they match what is recorded."""
     if not isinstance(recorded, dict):
         raise DetectorError(f"{uri} is not in the detector's record; save the detector again")
     try:
-        data = files.read_bytes(uri, max_bytes=LARGEST_WEIGHTS_BYTES)
+        data = files.read_bytes(uri, max_bytes=max_bytes)
     except errors.FetchError as error:
         raise DetectorError(f"{uri}: {error}") from error
     if record_of(data) != {name: recorded.get(name) for name in ("sha256", "bytes")}:
         raise DetectorError(
             f"{uri} does not match its recorded hash and size; restore it, or train again"
         )
+    return data
+
+
+def load_weights(network: nn.Module, uri: str, recorded: Any) -> None:
+    """Load weights into a network; raises DetectorError unless they match what is recorded.
+
+    ``recorded`` comes from detector.json and should be ``{"sha256": ..., "bytes": ...}``.
+    """
+    data = read_recorded(uri, recorded, max_bytes=LARGEST_WEIGHTS_BYTES)
     try:
         network.load_state_dict(safetensors.torch.load(data))
     except (RuntimeError, safetensors.SafetensorError) as error:

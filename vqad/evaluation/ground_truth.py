@@ -1,6 +1,6 @@
 """Labels and masks of test images as arrays, at the resolution of the anomaly maps.
 
-A pixel of a mask is defective if it is not zero: see `defective_pixels`. A pixel of the map is
+A pixel of a mask is defective if it is not zero: see `mask_files`. A pixel of the map is
 defective if any part of it is covered by a defective pixel of the mask. So a scratch of one pixel
 in a large image stays in the truth when the mask is shrunk to the size of the map.
 """
@@ -8,15 +8,13 @@ in a large image stays in the truth when the mask is shrunk to the size of the m
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
 from vqad.evaluation.canvas import Canvas
 from vqad.evaluation.labelled_images import GOOD, LabelledImages
-from vqad.images import decoding, signatures
-from vqad.storage import errors, files
+from vqad.images.mask_files import read_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,47 +66,6 @@ def read_truth(labelled: LabelledImages, wanted: Sequence[str], canvas: Canvas) 
         empty=empty,
         source_share=float(np.mean(shares)) if shares else None,
     )
-
-
-def read_mask(uri: str) -> Bool[ndarray, "height width"]:
-    """The defective pixels of a mask. Raises ValueError if it is not a readable picture."""
-    try:
-        encoded = files.read_bytes(uri, max_bytes=decoding.MAX_BYTES)
-    except errors.FetchError as error:
-        raise ValueError(f"mask {uri}: {error}") from error
-    try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise ValueError(f"mask {uri} is not a readable picture; replace it")
-    if signatures.SUPPORTED["JPEG"].match(encoded):
-        # The compression leaves noise around zero, so half of the range of 8 bits decides.
-        return _any_channel(pixels > 127)
-    return defective_pixels(pixels)
-
-
-def defective_pixels(pixels: ndarray) -> Bool[ndarray, "height width"]:
-    """Pixels of a mask that are not zero: not black, and not fully transparent.
-
-    Takes a picture (height, width) or (height, width, channels) with 1 to 4 channels of any number
-    of bits, so masks with values 0 and 1, with a palette, or in colour are read alike. If all
-    pixels are black and some of them transparent, those are defective that are not transparent.
-    """
-    channels = pixels.reshape(*pixels.shape[:2], -1)
-    if channels.shape[2] not in (2, 4):
-        return _any_channel(channels != 0)
-    coloured, opaque = _any_channel(channels[..., :-1] != 0), channels[..., -1] != 0
-    if not coloured.any():
-        return ~opaque if opaque.all() else opaque
-    return coloured & opaque
-
-
-def _any_channel(
-    channels: Bool[ndarray, "height width *channels"],
-) -> Bool[ndarray, "height width"]:
-    flat: ndarray = channels.reshape(*channels.shape[:2], -1)
-    return np.asarray(flat.any(2))
 
 
 def resized(

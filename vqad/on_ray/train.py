@@ -27,7 +27,7 @@ from vqad.on_ray.failures import Failure
 from vqad.on_ray.resources import Resources
 from vqad.storage import traceback_file, uris
 from vqad.storage.errors import VqadError
-from vqad.training import dataset, promise
+from vqad.training import dataset, promise, regions
 from vqad.training.events import Event, Show
 from vqad.training.good_images import LayoutError, good_images
 from vqad.training.options import TrainJob, TrainOptions
@@ -148,10 +148,11 @@ def _train_category(
     if not listed:
         return {"failed": f"no images in {uris.join(job.data, options.category)}"}
     try:
+        roi = regions.checked(job.data, options)
         reviewed = _reviewed(job, options.category, listed, events)
     except VqadError as error:
         return {"failed": str(error)}
-    fingerprint = dataset.fingerprint([*listed, *reviewed])
+    fingerprint = dataset.fingerprint([*listed, *reviewed], digest=regions.digest(roi))
     checkpoints = CheckpointFolder.of(job.models, job.run_name, options, fingerprint)
     if _is_finished(job, options.category, fingerprint):
         # Left over if a kill came after the detector was saved; a redo must not resume from it.
@@ -165,6 +166,7 @@ def _train_category(
         checkpoints=checkpoints,
         listed=listed,
         reviewed=reviewed,
+        roi=roi,
         fingerprint=fingerprint,
         resources=shares,
         checkpoint_seconds=job.checkpoint_seconds,

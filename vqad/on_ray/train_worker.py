@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from vqad.images import listing
+from vqad.images.roi import RegionOfInterest
 from vqad.on_ray import failures
 from vqad.on_ray.checkpoint_folder import CheckpointFolder
 from vqad.on_ray.resources import Resources
@@ -41,6 +42,7 @@ class Task:
     run: str
     checkpoints: CheckpointFolder
     listed: list[listing.Listed]
+    roi: RegionOfInterest | None
     reviewed: list[listing.Listed]  # confirmed false alarms; members of shards too
     fingerprint: str
     resources: Resources
@@ -124,6 +126,7 @@ def _read_together(task: Task) -> Examples:
             task.listed,
             size_px=size_px,
             resize=task.options.known_resize,
+            roi=task.roi,
             reviewed=task.reviewed,
             in_memory_bytes=task.cache_bytes,
             drawing=_drawing(task, size_px),
@@ -156,6 +159,7 @@ def _read_for_node(task: Task, size_px: int, folder: Path) -> dict[str, Any]:
             task.listed,
             size_px=size_px,
             resize=task.options.known_resize,
+            roi=task.roi,
             reviewed=task.reviewed,
             in_memory_bytes=0,
             folder=folder,

@@ -2,6 +2,7 @@
 
     MODELS/CATEGORY FOLDER/VERSION/detector.json          settings, record of the fit, hashes
     MODELS/CATEGORY FOLDER/VERSION/*.safetensors          weights of the two networks
+    MODELS/CATEGORY FOLDER/VERSION/roi.png                what counts of its images, if not all
     MODELS/CATEGORY FOLDER/VERSION/training.{jsonl,png}   curves of the fit, for people
     MODELS/CATEGORY FOLDER/current.json                   names the version in force
     MODELS/CATEGORY FOLDER/promotions/NAME.json           one change of the version in force
@@ -20,6 +21,7 @@ from vqad.storage.uris import join
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 LOCAL_STATISTICS: Final = "local_statistics.safetensors"  # of the form full
 SEGMENTER: Final = "segmenter.safetensors"  # of the form full, where it has one
+ROI: Final = "roi.png"  # where the detector has a region of interest
 CURVES: Final = ("training.jsonl", "training.png")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,9 +63,13 @@ class Examples:
         return self.geometry.placements(len(self.names), self.sizes_px)
 
 
-def fingerprint(listed: Sequence[listing.Listed]) -> str:
-    """A hash of names and contents: other data have another one."""
-    rows = [(each.image, each.size_bytes, each.etag) for each in listed]
+def fingerprint(listed: Sequence[listing.Listed], *, digest: str = "") -> str:
+    """A hash of names and contents: other data have another one.
+
+    ``digest`` is of whatever else shapes the images, "" if nothing does.
+    """
+    rows: list[Any] = [(each.image, each.size_bytes, each.etag) for each in listed]
+    rows += [digest] if digest else []
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from vqad.images.placement import ImageForm
 from vqad.model.kinds import Kind
 from vqad.storage.errors import VqadError
 from vqad.storage.uris import relative
-from vqad.training import dataset, holdout, near_copies, odd_images
+from vqad.training import dataset, holdout, near_copies, odd_images, regions
 from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
@@ -90,6 +90,7 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
         some,
         size_px=preset_of(options.preset).vqvae.image_size_px,
         resize=options.known_resize,
+        roi=regions.checked(job.data, options),
     )
     one.num_read = len(found.names)
     one.names = [relative(name, job.data) for name in found.names]

@@ -27,6 +27,12 @@ MINIMUM_AREAS = ("minimum_area_px", "minimum_area_source_px", "minimum_area_mm2"
 # How new detectors take images, but those of the preset paper, which squashes them.
 DEFAULT_RESIZE: ResizeName = "squash"
 
+# Options that came later than others; None was what happened before.
+_LATER = (
+    *("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm"),
+    *("resize", "tile_px", "tile_overlap_px", "roi", "ignore"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -124,6 +130,21 @@ class TrainOptions:
             "per_category": "pixels that neighbouring tiles share at least",
         },
     )
+    roi: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "URI",
+            "per_category": "region of interest: a mask picture of the size of its images, white "
+            "inside, or a .json file with polygons; what lies outside counts nowhere",
+        },
+    )
+    ignore: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "URI",
+            "per_category": "region to ignore, in the same form; what lies inside counts nowhere",
+        },
+    )
     good_pattern: str | None = field(
         default=None,
         metadata={
@@ -192,6 +213,11 @@ class TrainOptions:
             raise ValueError("the form joined takes no tiles: give --form plain or full")
         if self.tiling is not None and self.resize == "pad":
             raise ValueError("tiles are square, so there is nothing to pad: leave out --resize")
+        if self.tile_px is not None and (self.roi or self.ignore):
+            raise ValueError(
+                "a detector with tiles takes no region of interest: leave out roi and ignore, or "
+                "tile_px"
+            )
 
     @property
     def tiling(self) -> "Tiling | None":
@@ -219,12 +245,7 @@ class TrainOptions:
         """The options as plain values, for hashes that must be the same in all versions."""
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
-        later = dict.fromkeys(
-            (
-                *("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm"),
-                *("resize", "tile_px", "tile_overlap_px"),
-            )
-        )
+        later = dict.fromkeys(_LATER)
         options = asdict(self)
         if self.threshold_quantile is None:
             options["threshold_quantile"] = 1.0  # the default of all forms that there were
