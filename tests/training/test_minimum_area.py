@@ -10,7 +10,7 @@ import pytest
 
 from jobs import train
 from vqad.images.placement import ImageForm
-from vqad.training.minimum_area import MapPixel, map_pixel, minimum_area
+from vqad.training.minimum_area import MapPixel, map_pixel, map_shape, minimum_area
 from vqad.training.options import TrainOptions
 
 CAMERA = (2448, 2048)
@@ -32,6 +32,29 @@ def test_a_pixel_of_the_map_covers_a_part_of_the_image() -> None:
     assert (found.width_px, found.height_px) == (2448 / 256, 8)
     assert found.area_px == 76.5
     assert map_pixel([], ImageForm(size_px=256).shape_of) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "width_px", "height_px"),
+    [
+        ({"resize": "squash"}, 2448 / 256, 8),
+        ({"resize": "pad"}, 2448 / 256, 2048 / 214),
+        # Tiles of 512 pixels become 256, so an image has 1224 x 1024 pixels of the map.
+        ({"tile_px": 512, "tile_overlap_px": 64}, 2, 2),
+    ],
+)
+def test_padding_and_tiles_make_the_pixels_of_the_map_square(
+    options: dict[str, Any], width_px: float, height_px: float
+) -> None:
+    found = map_pixel([CAMERA], map_shape(TrainOptions(category="a", **options), 256))
+    assert found is not None
+    assert (found.width_px, found.height_px) == (width_px, height_px)
+
+
+def test_an_image_smaller_than_a_tile_has_no_map() -> None:
+    shape_of = map_shape(TrainOptions(category="a", tile_px=512), 256)
+    with pytest.raises(ValueError, match="are less than one tile of 512 x 512; train with a small"):
+        map_pixel([(500, 600)], shape_of)
 
 
 def test_of_images_of_several_sizes_the_median_area_decides() -> None:

@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from vqad.images import listing
-from vqad.images.placement import ImageForm
 from vqad.model.kinds import Kind
 from vqad.storage.errors import VqadError
 from vqad.storage.uris import relative
@@ -20,7 +19,7 @@ from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
 from vqad.training.good_images import good_images
-from vqad.training.minimum_area import MinimumArea, map_pixel, minimum_area
+from vqad.training.minimum_area import MinimumArea, map_pixel, map_shape, minimum_area
 from vqad.training.odd_images import Small
 from vqad.training.options import TrainJob, TrainOptions
 from vqad.training.presets import preset_of
@@ -109,8 +108,7 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     _find_kind(one, options, found, say)
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
     sizes = preset_of(options.preset).vqvae
-    form = ImageForm(size_px=sizes.image_size_px, resize=options.known_resize)
-    pixel = map_pixel(found.sizes_px, form.shape_of)
+    pixel = map_pixel(found.sizes_px, map_shape(options, sizes.image_size_px))
     one.minimum_area = minimum_area(options, pixel, default_px=sizes.cell_area_px)
     say(f"{one.category}: {one.minimum_area.describe()}")
     one.warnings += _warnings(job.data, found, copies)

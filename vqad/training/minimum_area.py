@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vqad.images.placement import Size
+from vqad.images.placement import ImageForm, Size
 from vqad.training.options import TrainOptions
+
+# Height and width of the map of an image of this width and height.
+MapShape = Callable[[Size], tuple[int, int]]
 
 _ROUNDING: Final = 1e-9  # share of an area that may come from converting its unit
 
@@ -31,18 +34,24 @@ class MapPixel:
         return self.width_px * self.height_px
 
 
-def map_pixel(
-    sources: Sequence[Size], map_shape: Callable[[Size], tuple[int, int]]
-) -> MapPixel | None:
-    """The pixel of the map of the image with the median area; None without images.
-
-    ``map_shape`` returns the height and width of the map of an image of this width and height.
-    """
+def map_pixel(sources: Sequence[Size], shape_of: MapShape) -> MapPixel | None:
+    """The pixel of the map of the image with the median area; None without images."""
     if not sources:
         return None
     width, height = sorted(sources, key=lambda each: each[0] * each[1])[len(sources) // 2]
-    rows, cols = map_shape((width, height))
+    rows, cols = shape_of((width, height))
     return MapPixel(source=(width, height), width_px=width / cols, height_px=height / rows)
+
+
+def map_shape(options: TrainOptions, size_px: int) -> MapShape:
+    """The map's height and width by those of an image, before any detector is there.
+
+    ``size_px`` is the side of the model's input. For tiles, the map has as many pixels in a tile.
+    """
+    tiling = options.tiling
+    if tiling is None:
+        return ImageForm(size_px=size_px, resize=options.known_resize).shape_of
+    return lambda source: tiling.grid(source[1], source[0]).shape(size_px)
 
 
 @dataclass(frozen=True, kw_only=True)
