@@ -5,7 +5,7 @@ them where there are many.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
 from vqad.training.good_images import good_images
+from vqad.training.learned_tiles import drawing_of, rows, rows_of, wholes
 from vqad.training.minimum_area import MinimumArea, map_pixel, map_shape, minimum_area
 from vqad.training.odd_images import Small
 from vqad.training.options import TrainJob, TrainOptions
@@ -83,14 +84,18 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     one.listed = good_images(job.data, options.category, options.good_pattern)
     if not one.listed:
         raise ValueError(f"no images in {job.data}/{options.category}")
-    some = _some(one.listed)
+    some, sizes = _some(one.listed), preset_of(options.preset).vqvae
     say(f"{one.category}: {len(one.listed)} images, of which {len(some)} are read")
     found = dataset.read(
         some,
-        size_px=preset_of(options.preset).vqvae.image_size_px,
+        size_px=sizes.image_size_px,
         resize=options.known_resize,
         roi=regions.checked(job.data, options),
+        drawing=drawing_of(options, size_px=sizes.image_size_px, num_images=len(one.listed)),
     )
+    learned = rows_of(found.pixels, range(len(found.names)))
+    one.pixels = rows(found.pixels)[learned[:16]]
+    found = replace(found, pixels=wholes(found.pixels))
     one.num_read = len(found.names)
     one.names = [relative(name, job.data) for name in found.names]
     copies = near_copies.copies(found.pixels)
@@ -107,12 +112,15 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     say(f"{one.category}: {one.num_held_out} images would be held out")
     _find_kind(one, options, found, say)
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
-    sizes = preset_of(options.preset).vqvae
     pixel = map_pixel(found.sizes_px, map_shape(options, sizes.image_size_px))
+    if options.tiling and pixel:
+        width_px, height_px = pixel.source
+        num_tiles = len(options.tiling.grid(height_px, width_px))
+        say(f"{one.category}: an image of {width_px} x {height_px} has {num_tiles} tiles")
     one.minimum_area = minimum_area(options, pixel, default_px=sizes.cell_area_px)
     say(f"{one.category}: {one.minimum_area.describe()}")
     one.warnings += _warnings(job.data, found, copies)
-    one.small, one.pixels = odd_images.small_pictures(found.pixels), found.pixels[:16].copy()
+    one.small = odd_images.small_pictures(found.pixels)
 
 
 def _some(listed: Sequence[listing.Listed]) -> list[listing.Listed]:

@@ -10,6 +10,7 @@ import torch
 from vqad.detector import Detector
 from vqad.images.listing import Listed
 from vqad.images.tensors import to_tensor
+from vqad.images.tiles import Tiling
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
 from vqad.training import dataset, holdout, normal_statistics, promise
@@ -19,6 +20,7 @@ from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
 from vqad.training.minimum_area import map_pixel, minimum_area
 from vqad.training.options import MINIMUM_AREAS, TrainOptions, recorded_options
+from vqad.training.tiled_category import tiled_calibration
 
 
 def recalibrate(
@@ -41,37 +43,17 @@ def recalibrate(
                 f"the {asked.category} detector resizes images by {old.settings.resize}; to have "
                 f"one that does so by {asked.resize}, train it again"
             )
-        if old.settings.tiling is not None or asked.tiling is not None:
+        if asked.tiling not in (None, old.settings.tiling):
             raise ValueError(
-                f"the threshold of a detector with tiles is set when it is trained: train "
-                f"{asked.category} again, or set it by vqad threshold"
+                f"the {asked.category} detector has {_described(old.settings.tiling)}; to have one "
+                f"with {_described(asked.tiling)}, train it again"
             )
-        form = options.form or old.settings.form
         held_out, others = holdout.split(data, old.settings)
-        kept = _held_out_examples(held_out, old)
-        area = minimum_area(
-            options,
-            map_pixel(kept.sizes_px, old.geometry.form.shape_of),
-            default_px=old.vqvae.config.cell_area_px,
-        )
-        normal = None
-        if form == "full":
-            normal = _normal(kept, others, old, options.seed)
+        old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+        of_form = tiled_calibration if old.settings.tiling else _calibration
+        calibration = of_form(old, options, held_out, others)
     except ValueError as error:
         return {"failed": str(error)}
-    old.to("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
-    calibration = Calibration(
-        vqvae=old.vqvae,
-        prior=old.prior,
-        held_out=to_tensor(kept.pixels).to(old.device),
-        options=options,
-        minimum_area=area,
-        bits=old.settings.bits,
-        form=form,
-        normal=normal,
-        geometry=old.geometry,
-        sources=kept.sizes_px,
-    )
     fitted = old.settings.found
     record = replace(
         fitted,
@@ -93,10 +75,41 @@ def recalibrate(
         "threshold": detector.settings.threshold,
         "eta": detector.settings.resample.eta,
         "images": record.num_images,
-        "held_out": len(kept.pixels),
+        "held_out": len(held_out),
         "unreadable": len(record.unreadable),
         **promise.outcome_of(detector.settings),
     }
+
+
+def _calibration(
+    old: Detector, options: TrainOptions, held_out: list[Listed], others: list[Listed]
+) -> Calibration:
+    """The calibration of a detector without tiles. Raises ValueError."""
+    form = options.form or old.settings.form
+    kept = _held_out_examples(held_out, old)
+    area = minimum_area(
+        options,
+        map_pixel(kept.sizes_px, old.geometry.form.shape_of),
+        default_px=old.vqvae.config.cell_area_px,
+    )
+    return Calibration(
+        vqvae=old.vqvae,
+        prior=old.prior,
+        held_out=to_tensor(kept.pixels).to(old.device),
+        options=options,
+        minimum_area=area,
+        bits=old.settings.bits,
+        form=form,
+        normal=_normal(kept, others, old, options.seed) if form == "full" else None,
+        geometry=old.geometry,
+        sources=kept.sizes_px,
+    )
+
+
+def _described(tiling: Tiling | None) -> str:
+    if tiling is None:
+        return "no tiles"
+    return f"tiles of {tiling.tile_px} px that overlap by {tiling.overlap_px} px"
 
 
 def normal_images(data: str, detector: Detector, *, seed: int) -> NormalImages:

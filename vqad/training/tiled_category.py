@@ -10,19 +10,23 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from vqad.detector import Detector
 from vqad.images import decoding
 from vqad.images.decoding import WholeImage
 from vqad.images.headers import ImageError
+from vqad.images.listing import Listed
 from vqad.images.placement import Size
 from vqad.images.tensors import to_tensor
 from vqad.images.tiles import Tiling
 from vqad.storage import files
 from vqad.storage.errors import FetchError
+from vqad.training import dataset, near_copies
 from vqad.training.calibration import Calibration
 from vqad.training.category import Training
 from vqad.training.dataset import Examples
-from vqad.training.learned_tiles import num_rows_of_each, rows, rows_of, wholes
+from vqad.training.learned_tiles import drawing_of, num_rows_of_each, rows, rows_of, wholes
 from vqad.training.local_statistics import MOST_IMAGES, group_names
+from vqad.training.minimum_area import map_pixel, minimum_area
 from vqad.training.networks import OnDisk
 from vqad.training.options import TrainOptions
 from vqad.training.tiled_calibration import TiledCalibration
@@ -162,6 +166,48 @@ def tiled_images(
         held_out_tiles=to_tensor(
             rows(pixels)[rows_of(pixels, [position[name] for name in held_out])]
         ),
+    )
+
+
+def tiled_calibration(
+    old: Detector, options: TrainOptions, held_out: list[Listed], others: list[Listed]
+) -> Calibration:
+    """A new calibration of a detector with tiles. Raises ValueError, as for a missing image."""
+    tiling, size_px = old.settings.tiling, old.settings.vqvae.image_size_px
+    assert tiling is not None
+    rng = np.random.default_rng(options.seed)
+    some = [others[at] for at in np.sort(rng.permutation(len(others))[:MOST_IMAGES])]
+    num_images = len(held_out) + len(others)
+    drawing = drawing_of(options, size_px=size_px, num_images=num_images)
+    kept, found = (
+        dataset.read(each, size_px=size_px, bits=old.settings.bits, drawing=drawing)
+        for each in (held_out, some)
+    )
+    if kept.unreadable:
+        raise ValueError(f"a held-out image can't be read any more: {kept.unreadable[0]}")
+    pixels, names = decoding.stack([*kept.pixels, *found.pixels]), [*kept.names, *found.names]
+    copies = near_copies.copies(wholes(pixels))
+    groups = group_names(names, options.heldout_group, copies=copies)
+    images = tiled_images(
+        pixels,
+        tiling,
+        dict(zip(names, groups, strict=True)),
+        held_out=kept.names,
+        learned=found.names,
+        unscored=(),
+        seed=options.seed,
+        read=read_whole,
+    )
+    pixel = map_pixel(kept.sizes_px, old.settings.image_form.map_shape_of)
+    return TiledCalibration(
+        vqvae=old.vqvae,
+        prior=old.prior,
+        held_out=images.held_out_tiles.to(old.device),
+        options=options,
+        minimum_area=minimum_area(options, pixel, default_px=old.vqvae.config.cell_area_px),
+        bits=old.settings.bits,
+        form=options.form or old.settings.form,
+        images=images,
     )
 
 
