@@ -151,6 +151,8 @@ def show(options: ShowCommand) -> tuple[dict[str, Any], int]:
         "eta": settings.resample.eta,
         "minimum_area_px": settings.minimum_area_px,
         **_areas(settings),
+        "resize": settings.resize,
+        "roi_source_px": settings.roi_source_px,
         "images": settings.found.num_images,
         "held_out": len(settings.found.held_out),
         "trained_by": settings.found.run,

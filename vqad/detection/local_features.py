@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 Picture = Float32[ndarray, "height width 3"]  # RGB in [0, 1]
+OwnPicture = Float32[ndarray, "_ _ 3"]  # the same, one of several of different sizes
 Plane = Float32[ndarray, "height width"]
 Cells = Float32[ndarray, "rows cols"]
 Features = Float32[ndarray, "rows cols channels"]
@@ -76,13 +77,13 @@ class FeatureOptions:
         return 28 if self.grey else 38
 
 
-def is_grey(pictures: Sequence[Picture]) -> bool:
+def is_grey(pictures: Sequence[OwnPicture]) -> bool:
     """Find whether a product is pictured without colour."""
     spread = np.mean([np.ptp(each, axis=2).mean() for each in pictures])
     return bool(spread < _LARGEST_GREY_DIFFERENCE)
 
 
-def differs_in_exposure(pictures: Sequence[Picture]) -> bool:
+def differs_in_exposure(pictures: Sequence[OwnPicture]) -> bool:
     """Find whether pictures of a product differ in brightness by more than each differs within.
 
     A wide range of exposures hides faint defects in what is normal. Where the range is narrow,

@@ -19,7 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from vqad.detection import local_statistics
-from vqad.detection.local_features import FeatureOptions, Picture, differs_in_exposure, is_grey
+from vqad.detection.local_features import FeatureOptions, OwnPicture, differs_in_exposure, is_grey
 from vqad.detection.local_statistics import Field, LocalStatistics, features_of
 from vqad.images.decoding import to_unit
 from vqad.images.placement import Placement, SomePlaces, places_of
@@ -140,7 +140,7 @@ def _some(num: int) -> Int64[ndarray, " some"]:
     return np.unique(np.linspace(0, num - 1, min(num, _LOOKED_AT)).round().astype(np.int64))
 
 
-def _options(pictures: Sequence[Picture], shared: bool, *, image_size_px: int) -> FeatureOptions:
+def _options(pictures: Sequence[OwnPicture], shared: bool, *, image_size_px: int) -> FeatureOptions:
     return FeatureOptions(
         image_size_px=image_size_px,
         grey=is_grey(pictures),
