@@ -63,12 +63,6 @@ class ImageForm:
         # The padding is as wide on both sides, so that a half turn does not move it.
         return height + (size_px - height) % 2, width + (size_px - width) % 2
 
-    def map_shape_of(self, source: Size) -> tuple[int, int]:
-        """Height and width of the map of a source image, of all its tiles if it has some."""
-        if self.tiling is None:
-            return self.shape_of(source)
-        return self.tiling.grid(source[1], source[0]).shape(self.size_px)
-
     def with_padding(self, pixels: ndarray) -> ndarray:
         """The source's pixels (height, width, channels), resized, and padded to a square."""
         height, width = self.shape_of((pixels.shape[1], pixels.shape[0]))

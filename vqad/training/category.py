@@ -26,7 +26,7 @@ from vqad.training.found_kind import find_kind
 from vqad.training.full_form import NormalImages
 from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
-from vqad.training.minimum_area import map_pixel, minimum_area
+from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
 from vqad.training.networks import (
     OnDisk,
     Pixels,
@@ -75,9 +75,11 @@ class Training:
             form=ImageForm(size_px=self.preset.vqvae.image_size_px)
         )
         self.sources = dict(zip(names, sizes_px, strict=True)) if sizes_px else None
+        of_tiles = map_shape(options, self.preset.vqvae.image_size_px)
+        shape_of = self.geometry.form.shape_of if options.tiling is None else of_tiles
         self.minimum_area = minimum_area(
             options,
-            map_pixel(sizes_px, self._map_shape),
+            map_pixel(sizes_px, shape_of),
             default_px=self.preset.vqvae.cell_area_px,
         )
         held = self._held_out(names, pixels)
@@ -110,10 +112,6 @@ class Training:
         }
         self.codes_used, self.held_out_error = 0, float("nan")
         self.history: list[Record] = []
-
-    def _map_shape(self, source: Size) -> tuple[int, int]:
-        """Height and width of the map of an image of this width and height."""
-        return self.geometry.form.shape_of(source)
 
     def _held_out(self, names: Sequence[str], pixels: np.ndarray) -> list[int]:
         """Positions of the held-out images. Raises ValueError if there are too few images."""

@@ -26,7 +26,7 @@ from vqad.training.category import Training
 from vqad.training.dataset import Examples
 from vqad.training.learned_tiles import drawing_of, num_rows_of_each, rows, rows_of, wholes
 from vqad.training.local_statistics import MOST_IMAGES, group_names
-from vqad.training.minimum_area import map_pixel, minimum_area
+from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
 from vqad.training.networks import OnDisk
 from vqad.training.options import TrainOptions
 from vqad.training.tiled_calibration import TiledCalibration
@@ -74,11 +74,6 @@ class TiledTraining(Training):
             if isinstance(pixels, np.memmap)
             else to_tensor(rows(pixels)[others]).to(device)
         )
-
-    def _map_shape(self, source: Size) -> tuple[int, int]:
-        """That of all its tiles at the size of the model's input."""
-        grid = self._tiling.grid(source[1], source[0])
-        return grid.shape(self.preset.vqvae.image_size_px)
 
     @property
     def _tiling(self) -> Tiling:
@@ -198,7 +193,7 @@ def tiled_calibration(
         seed=options.seed,
         read=read_whole,
     )
-    pixel = map_pixel(kept.sizes_px, old.settings.image_form.map_shape_of)
+    pixel = map_pixel(kept.sizes_px, map_shape(options, size_px))
     return TiledCalibration(
         vqvae=old.vqvae,
         prior=old.prior,
