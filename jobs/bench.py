@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from jobs import bench_train
 from jobs.command import choose, run, say
 from jobs.options import Options, Uri, UsageError
-from vqad.training.options import FormName, PresetName
+from vqad.training.options import FormName, PrecisionName, PresetName
 
 # Images on which each stage is timed by itself, at least two batches; whole pipelines are timed on
 # all images. A guess.
@@ -38,6 +38,11 @@ class BenchOptions(Options):
     batch_size: int = Field(default=16, ge=1, description="images in one pass through the networks")
     num_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the networks; default: one per core"
+    )
+    precision: PrecisionName | None = Field(
+        default=None,
+        description="number format in which the networks compute, to compare both; default: the "
+        "detector's own",
     )
 
 
@@ -139,7 +144,7 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
         "detector": len(listed) / both["inspect"],
         "in_process": len(listed) / sum(both.values()),
     }
-    found = _summary(len(listed), rates, wholes, flops)
+    found = _summary(len(listed), rates, wholes, flops, detector)
     if on_ray is None:
         say("pipeline: not measured, because Ray is not installed; install the package ray[data]")
         return found, 0
@@ -149,21 +154,31 @@ def inspect(options: InspectBench) -> tuple[dict[str, Any], int]:
 def _detector(options: BenchOptions) -> Any:
     import torch
 
+    from vqad.model.bfloat16 import computed_by
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    detector = _loaded(options).to(device)
+    if options.precision:
+        detector = detector.with_settings(precision=options.precision)
+    say(f"number format: {computed_by(detector.settings.precision, detector.device)}")
+    return detector
+
+
+def _loaded(options: BenchOptions) -> Any:
     from vqad.benchmarks import inspection
     from vqad.detector import Detector
 
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if not options.models:
         say(
             f"a random detector of preset {options.preset}: it takes as long as a fitted one, but "
             "its numbers of changed codes mean little; give --models and --category"
         )
-        return inspection.random_detector(options.preset).to(device)
+        return inspection.random_detector(options.preset)
     if not options.category:
         raise UsageError("--models needs --category, the category of the detector to measure")
-    return Detector.load(options.models, options.category).to(device)
+    return Detector.load(options.models, options.category)
 
 
 def _listed(options: BenchOptions, folder: Path, size_px: int) -> list[Any]:
@@ -228,7 +243,11 @@ def _has_ray() -> bool:
 
 
 def _summary(
-    num_images: int, rates: dict[str, float], wholes: dict[str, float], flops: float
+    num_images: int,
+    rates: dict[str, float],
+    wholes: dict[str, float],
+    flops: float,
+    detector: Any,
 ) -> dict[str, Any]:
     from vqad.benchmarks import machine
 
@@ -242,6 +261,7 @@ def _summary(
         say(f"{name:20}{wholes[name]:10.1f} images/s {note}")
     return {
         "images": num_images,
+        "precision": detector.settings.precision,
         "images_per_s": {name: round(rate, 2) for name, rate in rates.items()},
         **{f"{name}_images_per_s": round(rate, 2) for name, rate in wholes.items()},
         "peak_bytes": machine.peak_bytes(),

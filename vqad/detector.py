@@ -41,6 +41,7 @@ from vqad.images.decoding import WholeImage
 from vqad.images.placement import Geometry, Placement, Size, places_of
 from vqad.images.roi import RegionOfInterest
 from vqad.images.tiles import TileGrid
+from vqad.model.bfloat16 import in_precision
 from vqad.model.finite import check_finite
 from vqad.model.incremental_prior import IncrementalPrior
 from vqad.model.kinds import nth_symmetry
@@ -64,11 +65,8 @@ class Detector:
         roi: RegionOfInterest | None = None,
         version: str = "",
     ) -> None:
-        self.vqvae = vqvae.eval()
-        self.prior = prior.eval()
         self.settings = settings
         self.local_statistics = local_statistics
-        self.segmenter = segmenter and segmenter.eval().requires_grad_(False)
         self.geometry = Geometry(form=settings.image_form, roi=roi)
         self.version = version
         if (roi and roi.source_px) != settings.roi_source_px:
@@ -78,7 +76,23 @@ class Detector:
         if settings.form == "full" and settings.segmenter and segmenter is None:
             raise ValueError("the detector's settings name a segmenter: a fitted one is needed")
         for network in (vqvae, prior):
-            network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The parts as they are saved; those below compute in the settings' number format.
+        self.fitted = Parts(
+            vqvae=vqvae,
+            prior=prior,
+            local_statistics=local_statistics,
+            segmenter=segmenter and segmenter.eval().requires_grad_(False),
+            roi=roi,
+        )
+        self._use_fitted()
+
+    def _use_fitted(self) -> None:
+        fitted, precision = self.fitted, self.settings.precision
+        self.vqvae = in_precision(fitted.vqvae, precision)
+        self.prior = in_precision(fitted.prior, precision)
+        self.segmenter = fitted.segmenter and in_precision(fitted.segmenter, precision)
+        self.__dict__.pop("incremental_prior", None)
 
     @property
     def device(self) -> torch.device:
@@ -87,13 +101,13 @@ class Detector:
 
     def to(self, device: torch.device | str) -> "Detector":
         """Move the parts; returns itself."""
-        for part in self._parts().by_file().values():
+        for part in self.fitted.by_file().values():
             part.to(device)
         if torch.device(device).type == "cuda":
             # By default convolutions there round to TF32, and other codes result than on a CPU: on
             # an H200, 3,510 of 43,008 codes of toothbrushes, and 7 in float32.
             torch.backends.cudnn.allow_tf32 = False
-        self.__dict__.pop("incremental_prior", None)
+        self._use_fitted()
         return self
 
     @cached_property
@@ -103,16 +117,7 @@ class Detector:
 
     def with_settings(self, **changes: Any) -> "Detector":
         """A detector with the same networks and other settings."""
-        return Detector(settings=replace(self.settings, **changes), **vars(self._parts()))
-
-    def _parts(self) -> Parts:
-        return Parts(
-            vqvae=self.vqvae,
-            prior=self.prior,
-            local_statistics=self.local_statistics,
-            segmenter=self.segmenter,
-            roi=self.geometry.roi,
-        )
+        return Detector(settings=replace(self.settings, **changes), **vars(self.fitted))
 
     @torch.inference_mode()
     def inspect(self, batch: Images, sources: Sequence[Size] | None = None) -> Inspection:
@@ -120,7 +125,8 @@ class Detector:
 
         ``sources`` are width and height of the source images, which a detector that keeps the
         aspect ratio needs; None are square ones. Maps cover the source images.
-        All is computed in float32, so that verdicts do not depend on a machine's number formats.
+        The networks compute in the settings' number format, whatever formats the machine is fast
+        in, and all else is computed in float32.
         Raises DetectorError if the networks compute numbers that are not finite.
         """
         with named_in_errors(self.settings.category, self.version):
@@ -301,7 +307,7 @@ class Detector:
         ``beside`` are more files for people, by name; loading ignores them. ``how`` may be
         ``promote=False``, which leaves the older version in force, and ``why``, for the log.
         """
-        self.version = saved_detector.save(models, self.settings, self._parts(), beside, **how)
+        self.version = saved_detector.save(models, self.settings, self.fitted, beside, **how)
         return self.version
 
     @classmethod

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from tests.support.inspection_by_hand import again, home, inspect, job, rows
+from vqad.detector import Detector
 from vqad.images.routing import Routing
+from vqad.inspection.dry_run import describe
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
+from vqad.model import bfloat16
 
 __all__ = ["home", "job"]
 
@@ -86,3 +89,18 @@ def test_a_manifest_is_narrowed_by_whole_paths_and_may_leave_the_category_to_oth
     assert make_plan(pattern).todo["category"].to_pylist() == ["fabric", "washer"]
     with pytest.raises(ValueError, match=r"^no images in .*night.csv \(matching 'none'\)$"):
         make_plan(again(night, include="none"))
+
+
+def test_a_run_says_which_categories_are_slow_on_this_machine(
+    job: InspectJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    washer = Detector.load(job.models, "washer")
+    washer.with_settings(precision="bfloat16").save(job.models)
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda device: False)
+    lines = list(describe(make_plan(job)))
+    assert (
+        "washer: in bfloat16 by float32 kernels, because this machine has no instructions for it, "
+        "which is no faster than float32"
+    ) in lines
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda device: True)
+    assert not [line for line in describe(make_plan(job)) if "bfloat16" in line]

@@ -17,8 +17,8 @@ from jobs.options import Options, flag_of
 from jobs.train import TrainCommand
 from tests.support.commands import Ended
 from vqad.detection import calibrate, surprisal
-from vqad.model import kinds
-from vqad.training.options import FormName, KindName, PresetName, TrainOptions
+from vqad.model import bfloat16, kinds
+from vqad.training.options import FormName, KindName, PrecisionName, PresetName, TrainOptions
 from vqad.training.presets import PRESETS
 
 Vqad = Callable[..., Ended]
@@ -123,6 +123,7 @@ def test_choices_of_options_are_those_of_the_library() -> None:
     assert get_args(PresetName) == tuple(PRESETS)
     assert get_args(FormName) == get_args(surprisal.Form)
     assert get_args(KindName) == get_args(kinds.Kind)
+    assert get_args(PrecisionName) == get_args(bfloat16.Precision)
     assert TrainOptions(category="a", kind="object").eta == calibrate.DEFAULT_ETA
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.model.test_vqvae import CONFIG
 from tests.training.test_networks import (
@@ -116,3 +117,16 @@ def test_what_normal_images_look_like_stays_and_is_measured_where_it_is_missing(
     again = recalibrated(trained).normal
     assert again is not None
     assert (again.num_images, again.code_counts) == (normal.num_held_out, normal.code_counts)
+
+
+def test_the_number_format_stays_until_another_is_asked_for(trained: tuple[str, str]) -> None:
+    data, models = trained
+    fitted = Detector.load(models, "washer").fitted.prior.state_dict()
+    for asked, expected in (("bfloat16", "bfloat16"), (None, "bfloat16"), ("float32", "float32")):
+        options = replace(OPTIONS, form="full", precision=asked)
+        assert recalibrate(data, models, options, cpus=1, gpus=0.0)["calibrated"]
+        detector = Detector.load(models, "washer")
+        assert detector.settings.precision == expected
+        assert detector.settings.found.options["precision"] == expected
+        for name, weights in detector.fitted.prior.state_dict().items():
+            assert torch.equal(weights, fitted[name]), name

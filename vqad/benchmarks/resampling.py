@@ -12,7 +12,14 @@ from vqad.array_types import Codes, Logits
 from vqad.benchmarks.machine import Say, Stopwatch
 from vqad.detector import Detector
 from vqad.model.pixelsnail import PixelSNAIL
-from vqad.model.resample import Resampled, decide, likelihood_of, may_change
+from vqad.model.resample import (
+    CLOSE,
+    CLOSE_IN_BFLOAT16,
+    Resampled,
+    decide,
+    likelihood_of,
+    may_change,
+)
 from vqad.model.resample_reference import agreement, jump, raster
 
 
@@ -40,6 +47,7 @@ def resample(
     equal batches. The time of `raster` is extrapolated from its first ``raster_cells`` cells.
     """
     prior, options = detector.prior, detector.settings.resample
+    closeness = CLOSE_IN_BFLOAT16 if detector.settings.precision == "bfloat16" else CLOSE
     fast = [detector.resample(each) for each in codes.split(batch_size)]
     found = Resampled(*(torch.cat(each) for each in zip(*fast, strict=True)))
     changed = (found.codes != codes).flatten(1).any(1)
@@ -50,7 +58,7 @@ def resample(
     )
     split = (each.split(batch_size) for each in (codes, oracle, found.codes))
     same = [
-        agreement(prior, inputs, slow, quick, options)
+        agreement(prior, inputs, slow, quick, options, closeness=closeness)
         for inputs, slow, quick in zip(*split, strict=True)
     ]
     num_changed = (found.codes != codes).flatten(1).sum(1)[changed].float()

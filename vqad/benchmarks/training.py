@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from vqad.benchmarks import inspection, machine
 from vqad.benchmarks.machine import Say, Stopwatch
 from vqad.images.tensors import to_images, to_tensor
+from vqad.model.bfloat16 import has_instructions
 from vqad.model.kinds import Kind, variations
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training.dry_run import Foreseen
 from vqad.training.holdout import SHARE_HELD_OUT
-from vqad.training.loop import FitOptions, Fitting, Record, reduced_precision
+from vqad.training.loop import FitOptions, Fitting, Record
 from vqad.training.networks import code_maps, encode, fit_prior, fit_vqvae
 from vqad.training.options import TrainJob
 from vqad.training.presets import PRESETS, Preset
@@ -63,7 +64,7 @@ def measure(preset_name: str, pixels: np.ndarray, *, kind: Kind, num_steps: int)
 
     prior_rate, prior_flops = _rate(prior_records, preset.fit_prior, num_steps)
     machine_flops = machine.matrix_product_flops(
-        dtype=torch.bfloat16 if reduced_precision(device) else torch.float32
+        dtype=torch.bfloat16 if has_instructions(device) else torch.float32
     )
     return Rates(
         vqvae=vqvae_rate,

@@ -17,6 +17,7 @@ from vqad.detection.witnesses import Witness, weights
 from vqad.images import decoding
 from vqad.images.placement import ImageForm, Resize
 from vqad.images.tiles import Tiling
+from vqad.model.bfloat16 import Precision
 from vqad.model.kinds import Kind
 from vqad.model.pixelsnail import PixelSNAILConfig
 from vqad.model.resample import ResampleOptions
@@ -25,8 +26,7 @@ from vqad.model.vqvae import VQVAEConfig
 
 FORMAT_VERSION: Final = 7
 # 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
-# always the second reading, 1 to 6 neither px_per_mm nor tiles, and
-# squash all images.
+# always the second reading, 1 to 6 neither px_per_mm, tiles nor precision, and squash all images.
 READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
 
 GREY_LEVELS: Final = "grey levels"
@@ -64,6 +64,7 @@ class Settings:
     resize: Resize = "squash"  # to the model's square input
     # Width and height of the images that a region of interest was made for; None without one.
     roi_source_px: tuple[int, int] | None = None
+    precision: Precision = "float32"  # number format in which the networks compute
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
 

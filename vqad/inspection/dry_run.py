@@ -50,6 +50,9 @@ def describe(plan: Plan) -> Iterator[str]:
             f"verdicts of version {plan.ledger.version} are there, and the run goes on in it; for "
             f"the columns of version {tables.VERDICTS_VERSION} give a new --output"
         )
+    for text in sorted(set(plan.slow_formats.values())):
+        some = [category for category, other in plan.slow_formats.items() if other == text]
+        yield f"{', '.join(some)}: in {text}, which is no faster than float32"
     for category, version in plan.shadows.versions.items():
         yield f"shadow of {category}: {version}"
     for category, reason in plan.shadows.left_out.items():

@@ -71,6 +71,7 @@ class Plan:
     forms: dict[str, ImageForm]  # of the images that it takes, by category
     ledger: Ledger
     shadows: Shadows = NONE  # second detectors
+    slow_formats: dict[str, str] = field(default_factory=dict)  # as in `Survey`
 
     @property
     def num_todo(self) -> int:
@@ -116,6 +117,7 @@ def make_plan(job: InspectJob, surveyed: Survey | None = None) -> Plan:
         forms=surveyed.forms,
         ledger=done,
         shadows=surveyed.shadows,
+        slow_formats=surveyed.slow_formats,
     )
 
 

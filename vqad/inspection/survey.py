@@ -5,19 +5,23 @@ A survey needs no lease: it writes nothing and reads nothing of the output.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+import torch
 
 from vqad import tables
 from vqad.detection.saved_categories import has_detector, saved_categories
+from vqad.detection.settings import Settings
 from vqad.detection.weights import DetectorError
-from vqad.detector import Detector
+from vqad.detector import Detector, device
 from vqad.images import listing, manifests
 from vqad.images.placement import ImageForm
 from vqad.images.routing import Router, Routing, router
 from vqad.inspection import shadow
 from vqad.inspection.job import InspectJob
 from vqad.inspection.shadow import NONE, Shadows
+from vqad.model.bfloat16 import computed_by
 from vqad.storage import errors, lease, uris
 
 _MOST_SUFFIXES: Final = 10  # that are named in one line
@@ -34,6 +38,8 @@ class Survey:
     versions: dict[str, str]  # of the current detector, by category; pinned for the whole run
     forms: dict[str, ImageForm]  # of the images that this detector takes, by category
     shadows: Shadows = NONE  # second detectors
+    # How the networks of a category compute, where this machine is slow in their number format.
+    slow_formats: dict[str, str] = field(default_factory=dict)
 
 
 def survey(job: InspectJob) -> Survey:
@@ -49,7 +55,7 @@ def survey(job: InspectJob) -> Survey:
         raise ValueError(f"no images in {job.archive}{_filters(job)}{seen}")
     detectors = _detectors(job, _categories(job, listed, routing))
     versions = {category: version for category, (version, _) in detectors.items()}
-    forms = {category: form for category, (_, form) in detectors.items()}
+    forms = {category: settings.image_form for category, (_, settings) in detectors.items()}
     return Survey(
         run=lease.new_run(),
         listed=listed,
@@ -58,6 +64,7 @@ def survey(job: InspectJob) -> Survey:
         versions=versions,
         forms=forms,
         shadows=shadow.pinned(job.models, job.shadow, versions, forms),
+        slow_formats=_slow_formats({name: each for name, (_, each) in detectors.items()}),
     )
 
 
@@ -143,13 +150,23 @@ def _saved_names(models: str) -> str:
         return "some that are broken"
 
 
-def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, ImageForm]]:
-    """Version and image form of each category's detector; each is loaded once to check it."""
-    found: dict[str, tuple[str, ImageForm]] = {}
+def _slow_formats(settings: dict[str, Settings]) -> dict[str, str]:
+    formats = {
+        category: computed_by(each.precision, torch.device(device()))
+        for category, each in settings.items()
+    }
+    return {
+        category: text for category, text in formats.items() if text != settings[category].precision
+    }
+
+
+def _detectors(job: InspectJob, categories: dict[str, bool]) -> dict[str, tuple[str, Settings]]:
+    """Version and settings of each category's detector; each is loaded once to check it."""
+    found: dict[str, tuple[str, Settings]] = {}
     for category in categories:
         try:
             detector = Detector.load(job.models, category)
-            found[category] = (detector.version, detector.settings.image_form)
+            found[category] = (detector.version, detector.settings)
         except DetectorError:
             # A damaged detector ends the run; where there is none, the images are rejected.
             if has_detector(job.models, category):

@@ -5,8 +5,11 @@ pass computed stays valid up to the first code that changes. `begin` makes a pas
 and caches what later cells read of earlier ones: the inputs of the convolutions, and the keys and
 values of the attention. `resume` computes a run of cells again, at a different place in every map,
 and updates the cache. So a change costs only the cells after it that are asked for.
+
+Where the prior computes in bfloat16, both round the same sums as the prior itself does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqad.array_types import Codes, Logits
+from vqad.model import bfloat16
+from vqad.model.bfloat16 import Rounded
 from vqad.model.pixelsnail import CausalAttention, CausalConv, GatedResidual, PixelSNAIL
 
 
@@ -71,6 +76,8 @@ class IncrementalPrior:
             for each in cast("list[CausalAttention]", list(prior.attentions))
         ]
         self.output = _Output(prior)
+        first = cast("GatedResidual", prior.residuals[0]).first.above
+        self._operand = first.operand if isinstance(first, Rounded) else None
 
     def begin(self, codes: Codes) -> tuple[Logits, KeyValueCache]:
         """Make a pass over whole maps; returns the logits of every cell, and the cache."""
@@ -81,8 +88,8 @@ class IncrementalPrior:
         # format channels_last, for everything else a matrix of cells.
         for residual, attention in zip(self.prior.residuals, self.attentions, strict=True):
             block = cast("GatedResidual", residual)
-            before = F.elu(x.view(batch, rows, cols, -1).movedim(-1, 1))
-            between = F.elu_(block.first(before))
+            before = self._kept(F.elu(x.view(batch, rows, cols, -1).movedim(-1, 1)))
+            between = self._kept(F.elu_(block.first(before)))
             x = x + F.glu(block.second(between).movedim(1, -1).reshape(len(x), -1), 1)
             query, key, value = attention.heads(x.view(batch, rows * cols, -1))
             mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -115,8 +122,8 @@ class IncrementalPrior:
             # Written before it is read: the cells of a run read each other. The order within
             # the run does not matter, because a cell reads only inputs of this layer, which are
             # all there, and never outputs of it.
-            before[at] = F.elu(x)
-            between[at] = F.elu(first(before, at))
+            before[at] = self._kept(F.elu(x))
+            between[at] = self._kept(F.elu(first(before, at)))
             x = x + F.glu(second(between, at), 1)
             x = self._attend(stage, cache, x, (maps, cells), visible)
         return self.output(x.view(num_maps, width, -1), cells).transpose(1, 2)
@@ -140,6 +147,10 @@ class IncrementalPrior:
         )
         return attention.merge(x, mixed)
 
+    def _kept(self, features: Tensor) -> Tensor:
+        """The input of a convolution as the cache has it: rounded, where the convolution rounds."""
+        return self._operand(features) if self._operand else features
+
     def _framed(self, features: Tensor) -> Tensor:
         framed = F.pad(features, [self.frame] * 4)
         return framed.movedim(1, -1).reshape(len(features), self.stride**2, -1)
@@ -157,17 +168,32 @@ class IncrementalPrior:
 
 
 class _Taps:
-    """A causal convolution as one matrix product over the cells that it reads."""
+    """A causal convolution as one matrix product over the cells that it reads.
+
+    Where sums are rounded there are two products, as the convolution has two parts.
+    """
 
     def __init__(self, conv: CausalConv, stride: int) -> None:
-        self.offsets = _offsets(conv, stride)
-        self.weight = _weights(conv).flatten(1)
-        self.bias = conv.left.bias
+        offsets, weights = _offsets(conv, stride), _weights(conv)
+        self.product: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+        self.product, sizes = F.linear, [len(offsets)]
+        if isinstance(conv.left, Rounded):
+            num_left = conv.left.kernel_size[1]
+            self.product, sizes = bfloat16.linear, [len(offsets) - num_left, num_left]
+        biases = (conv.left.bias, None)[: len(sizes)][::-1]
+        parts = offsets.split(sizes), weights.split(sizes, 1), biases
+        self.parts = [(at, some.flatten(1), bias) for at, some, bias in zip(*parts, strict=True)]
 
     def __call__(self, grid: Tensor, at: Tensor) -> Tensor:
         """Features (cells, out) at places of a flat grid (places, channels)."""
-        seen = grid.index_select(0, (at[:, None] + self.offsets).flatten())
-        return F.linear(seen.view(len(at), -1), self.weight, self.bias)
+        first, *others = (self._sum(grid, at, *part) for part in self.parts)
+        return first + others[0] if others else first
+
+    def _sum(
+        self, grid: Tensor, at: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        seen = grid.index_select(0, (at[:, None] + offsets).flatten())
+        return self.product(seen.view(len(at), -1), weight, bias).float()
 
 
 class _CodeTaps:
@@ -197,9 +223,15 @@ class _Attention:
     def __init__(self, block: CausalAttention, background: Tensor) -> None:
         self.num_heads = block.num_heads
         weight, width = block.project.weight.flatten(1), block.skip.in_channels
+        self.rounded = block.project if isinstance(block.project, Rounded) else None
         self.project = weight[:, :width].T.contiguous()
         # The position of a cell is the same in every map, and so is its share in the projections.
-        self.places = F.linear(background, weight[:, width:], block.project.bias)
+        # It is no sum that may be rounded by itself.
+        self.places = (
+            background
+            if self.rounded
+            else F.linear(background, weight[:, width:], block.project.bias)
+        )
         self.skip, self.attended, self.second = block.skip, block.attended, block.second
 
     def heads(
@@ -207,7 +239,11 @@ class _Attention:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of cells (maps, num, width): (maps, heads, num, channels)."""
         maps, num, _ = x.shape
-        split = _sum_and_product(self.places[cells], x, self.project)
+        if self.rounded:
+            places = self.places[cells].expand(maps, num, -1)
+            split = self.rounded.on_cells(torch.cat([x, places], -1))
+        else:
+            split = _sum_and_product(self.places[cells], x, self.project)
         split = split.view(maps, num, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = split.contiguous().unbind()
         return query, key, value
@@ -256,6 +292,8 @@ def _weights(conv: CausalConv) -> Tensor:
 def _pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     """Apply a 1x1 convolution to cells (..., channels)."""
     assert isinstance(conv, nn.Conv2d)
+    if isinstance(conv, Rounded):
+        return conv.on_cells(x)
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 

@@ -3,11 +3,12 @@
 Nothing but tests and benchmarks uses them.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from vqad.array_types import Cells, Codes, Logits
+from vqad.array_types import Cells, Codes, Likelihood, Logits
 from vqad.model.resample import (
     CLOSE,
     Prior,
@@ -84,27 +85,53 @@ class Agreement(NamedTuple):
     """The comparison of two results of resampling the same maps, in images."""
 
     num_same: int
-    num_ties: int  # the first difference is within float32 rounding; later cells may differ, too
+    num_ties: int  # the first difference is within rounding; later cells may differ, too
     num_different: int  # all others
 
 
 @torch.no_grad()
 def agreement(
-    prior: Prior, inputs: Codes, oracle: Codes, other: Codes, options: ResampleOptions
+    prior: Prior,
+    inputs: Codes,
+    oracle: Codes,
+    other: Codes,
+    options: ResampleOptions,
+    *,
+    closeness: float = CLOSE,
 ) -> Agreement:
-    """Compare with the oracle; a first difference within float32 rounding is a tie."""
+    """Compare with the oracle; a first difference within rounding is a tie.
+
+    ``closeness`` is that of two likelihoods (relative), or logits, which the prior's arithmetic
+    does not distinguish.
+    """
     differs = (oracle != other).flatten(1)
     different = differs.any(1).nonzero()[:, 0]
     if not len(different):
         return Agreement(len(inputs), 0, 0)
     first = differs[different].int().argmax(1)
-    close = close_calls(prior(oracle[different]), inputs[different], options).flatten(1)
+    some = inputs[different]
+    close = close_calls(prior(oracle[different]), some, options, closeness=closeness)
+    close |= close_neighbours(likelihood_of(prior(some), some), options, closeness=closeness)
+    close = close.flatten(1)
     num_ties = int(close.gather(1, first[:, None]).sum())
     return Agreement(len(inputs) - len(different), num_ties, len(different) - num_ties)
 
 
-def close_calls(logits: Logits, inputs: Codes, options: ResampleOptions) -> Cells:
-    """Cells where the likelihood is within CLOSE of eta, or the two best logits of each other."""
-    on_the_edge = (likelihood_of(logits, inputs) - options.eta).abs() <= CLOSE * options.eta
+def close_calls(
+    logits: Logits, inputs: Codes, options: ResampleOptions, *, closeness: float = CLOSE
+) -> Cells:
+    """Cells whose likelihood is close to eta, or the two best logits to each other."""
+    distance = (likelihood_of(logits, inputs) - options.eta).abs()
     best = logits.float().topk(2, dim=1).values
-    return on_the_edge | (best[:, 0] - best[:, 1] <= CLOSE)
+    return (distance <= closeness * options.eta) | (best[:, 0] - best[:, 1] <= closeness)
+
+
+def close_neighbours(
+    likelihood: Likelihood, options: ResampleOptions, *, closeness: float = CLOSE
+) -> Cells:
+    """Cells that may change or not by a neighbour whose likelihood is close to eta."""
+    least, most = (
+        may_change(likelihood, replace(options, eta=options.eta * factor))
+        for factor in (1 - closeness, 1 + closeness)
+    )
+    return least != most

@@ -199,6 +199,7 @@ class Calibration:
             resize=self._geometry.form.resize,
             preprocessing=decoding.preprocessing(self._geometry.form.resize),
             roi_source_px=self._geometry.form.roi_source_px,
+            precision=self.options.known_precision,
             found=found or FitRecord(),
         )
         return Detector(self.vqvae, self.prior, settings, roi=self._geometry.roi)

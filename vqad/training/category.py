@@ -18,6 +18,7 @@ from vqad.detection.surprisal import Form
 from vqad.detector import Detector
 from vqad.images.placement import Cropped, Geometry, ImageForm, Size
 from vqad.images.tensors import to_tensor
+from vqad.model.bfloat16 import in_precision
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import holdout, near_copies, normal_statistics
@@ -175,8 +176,9 @@ class Training:
 
     def detector(self) -> Detector:
         """Calibrate the fitted networks on the held-out images; only one worker calls this."""
+        vqvae = in_precision(self.vqvae, self.options.known_precision)
         normal = normal_statistics.measure(
-            self.vqvae, self.held_out, self.learned_from, seed=self.options.seed
+            vqvae, self.held_out, self.learned_from, seed=self.options.seed
         )
         return self.calibration().detector(replace(self.record(), normal=normal))
 

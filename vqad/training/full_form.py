@@ -156,7 +156,14 @@ def fit(
     fitted = None
     if segmenter is not None:
         learned = _learned(local, normal.num_held_out)
-        fitted = fit_segmenter(local, decoded, learned, segmenter, seed=options.seed)
+        fitted = fit_segmenter(
+            local,
+            decoded,
+            learned,
+            segmenter,
+            seed=options.seed,
+            precision=joined.settings.precision,
+        )
     looked_at = _look_at(normal, local, joined)
     usual, expected = _usual(looked_at, normal.num_held_out, joined)
     fields = _fields(looked_at, _without_codes(local, fitted), expected)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqad.array_types import Codes
+from vqad.model.bfloat16 import has_instructions
 from vqad.storage.errors import VqadError
 from vqad.training import data_parallel
 from vqad.training.augment import Jitter
@@ -114,16 +115,9 @@ class Fitting:
             setattr(self, name, state[name])
 
 
-def reduced_precision(device: torch.device) -> bool:
-    """True if bfloat16 is faster here: on GPUs and CPUs that have instructions for it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def autocast(device: torch.device) -> torch.autocast:
     """Automatic bfloat16 where that is faster, else a context without effect."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=reduced_precision(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_instructions(device))
 
 
 def descend(fitting: Fitting, loss: Tensor, options: FitOptions, weight: float = 1.0) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
 ResizeName = Literal["squash", "pad"]  # as in `images.placement.Resize`
+PrecisionName = Literal["float32", "bfloat16"]  # as in `model.bfloat16.Precision`
 KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
 # The options that set the smallest area of a defect, each in a unit of its own.
 MINIMUM_AREAS = ("minimum_area_px", "minimum_area_source_px", "minimum_area_mm2")
@@ -145,6 +146,13 @@ class TrainOptions:
             "per_category": "region to ignore, in the same form; what lies inside counts nowhere",
         },
     )
+    precision: PrecisionName | None = field(
+        default=None,
+        metadata={
+            "help": "number format in which the detector's networks compute, in its calibration "
+            "and in every inspection; default: float32, or the detector's own with --only calibrate"
+        },
+    )
     good_pattern: str | None = field(
         default=None,
         metadata={
@@ -230,6 +238,11 @@ class TrainOptions:
         return Tiling(tile_px=self.tile_px, overlap_px=overlap_px)
 
     @property
+    def known_precision(self) -> PrecisionName:
+        """The number format that was asked for, or the default."""
+        return self.precision or "float32"
+
+    @property
     def known_kind(self) -> KindName:
         """The kind, where it is given or has been found."""
         assert self.kind is not None
@@ -246,6 +259,9 @@ class TrainOptions:
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
         later = dict.fromkeys(_LATER)
+        later = dict.fromkeys(
+            ("good_pattern", "precision", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm")
+        )
         options = asdict(self)
         if self.threshold_quantile is None:
             options["threshold_quantile"] = 1.0  # the default of all forms that there were

@@ -93,8 +93,8 @@ def _calibration(
         default_px=old.vqvae.config.cell_area_px,
     )
     return Calibration(
-        vqvae=old.vqvae,
-        prior=old.prior,
+        vqvae=old.fitted.vqvae,
+        prior=old.fitted.prior,
         held_out=to_tensor(kept.pixels).to(old.device),
         options=options,
         minimum_area=area,
@@ -166,6 +166,7 @@ def _options(detector: Detector, asked: TrainOptions) -> TrainOptions:
         eta=asked.eta,
         threshold_quantile=asked.threshold_quantile,
         form=asked.form or detector.settings.form,
+        precision=asked.precision or detector.settings.precision,
         **_areas(fitted, asked),
     )
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from vqad.detection.local_statistics import Field, features_of
 from vqad.detection.segmented import segmented
 from vqad.images.decoding import to_unit
+from vqad.model.bfloat16 import Precision, in_precision
 from vqad.model.segmenter import Segmenter, SegmenterConfig
 from vqad.training.local_statistics import FittedStatistics, Fold
 from vqad.training.loop import FitOptions, Fitting, autocast, descend_alone
@@ -87,25 +88,29 @@ def fit_segmenter(
     options: SegmenterOptions,
     *,
     seed: int,
+    precision: Precision = "float32",
 ) -> FittedSegmenter:
     """Fit to some normal images; ``local`` was fitted to ``pixels``.
 
-    ``learned`` are the positions of these images among the fields of ``local``. The same seed gives
-    the same weights to the bit on one kind of machine.
+    ``learned`` are the positions of these images among the fields of ``local``. The fields are
+    computed in ``precision``. The same seed gives the same weights to the bit on one kind of
+    machine.
     """
     rng = np.random.default_rng(seed)
     by_fold = _examples(local, pixels, learned, options.num_painted, rng)
     segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
     saw = {local.positions[at] for at in learned}  # a copy is as well known as its image
     fields, of_others = {}, list[Segmenter]()
+    computing = in_precision(segmenter, precision)
     for n, fold in enumerate(local.folds):
         others = [each for m, each in enumerate(by_fold) if m != n and len(each.defects)]
         unseen = segmenter
         if others and len(by_fold[n].defects):
             unseen = _fitted(_together(others), options.fit, rng, seed=seed)
         of_others.append(unseen)
+        unseen = in_precision(unseen, precision)
         for at in fold.own.tolist():
-            one = unseen if local.positions[at] in saw else segmenter
+            one = unseen if local.positions[at] in saw else computing
             fields[at] = _field(one, local, fold, at)
     return FittedSegmenter(
         segmenter=segmenter, fields=[fields[at] for at in sorted(fields)], by_fold=of_others

@@ -195,8 +195,8 @@ def tiled_calibration(
     )
     pixel = map_pixel(kept.sizes_px, map_shape(options, size_px))
     return TiledCalibration(
-        vqvae=old.vqvae,
-        prior=old.prior,
+        vqvae=old.fitted.vqvae,
+        prior=old.fitted.prior,
         held_out=images.held_out_tiles.to(old.device),
         options=options,
         minimum_area=minimum_area(options, pixel, default_px=old.vqvae.config.cell_area_px),

@@ -34,6 +34,7 @@ from vqad.detector import Detector
 from vqad.images.decoding import WholeImage
 from vqad.images.tensors import to_images
 from vqad.images.tiles import TileGrid, Tiling
+from vqad.model.bfloat16 import in_precision
 from vqad.model.segmenter import Segmenter
 from vqad.training.local_statistics import FittedStatistics, fit_statistics
 from vqad.training.options import TrainOptions
@@ -133,7 +134,8 @@ def fit(
         unjudged = _Unjudged(
             joined=joined,
             statistics=statistics,
-            segmenter=segmenter_of_others,
+            segmenter=segmenter_of_others
+            and in_precision(segmenter_of_others, joined.settings.precision),
             usual=expected.get(name, usual),
         )
         looked_at.append(_look_at(images, name, unjudged))
