@@ -149,3 +149,10 @@ def test_the_jobs_load_neither_torch_nor_ray() -> None:
     loaded = loaded_by(*modules_of("jobs"))
     assert "pydantic_settings" in loaded
     assert not loaded & {"torch", "ray"}
+
+
+def test_tasks_that_decode_and_write_load_no_torch() -> None:
+    """Each process that runs them would load it before its first image."""
+    loaded = loaded_by("vqad.on_ray.stage_tasks")
+    assert {"ray", "cv2", "pyarrow"} <= loaded
+    assert "torch" not in loaded

@@ -13,7 +13,8 @@ import torch
 from tests.campaigns.campaign import say
 from tests.support.finished_inspection import ON_RAY
 from vqad.benchmarks import inspection
-from vqad.inspection.stages import DECODED, InspectorOptions
+from vqad.inspection.inspector import InspectorOptions
+from vqad.inspection.stages import DECODED
 from vqad.on_ray import inspect, session
 from vqad.on_ray import units as on_the_way
 

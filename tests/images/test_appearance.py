@@ -6,7 +6,8 @@ import torch
 
 from vqad import synthetic
 from vqad.array_types import Images
-from vqad.images.appearance import MEASURES, appearance
+from vqad.images.appearance import appearance
+from vqad.images.measures import MEASURES
 
 
 def pictures() -> Images:

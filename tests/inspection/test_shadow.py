@@ -207,10 +207,10 @@ def test_a_shadow_that_can_not_judge_leaves_a_whole_night_and_is_counted(
     version = save_other(job, "fabric")
     inspect_batch = Detector.inspect
 
-    def fails(self: Detector, batch: Any) -> Any:
+    def fails(self: Detector, batch: Any, *others: Any) -> Any:
         if self.version == version:
             raise DetectorError("numbers that are not finite")
-        return inspect_batch(self, batch)
+        return inspect_batch(self, batch, *others)
 
     monkeypatch.setattr(Detector, "inspect", fails)
     both = again(job, shadow=(f"fabric={version}",))

@@ -17,9 +17,10 @@ from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 from vqad.images.decoding import decode_whole
 from vqad.images.tiles import Tiling
-from vqad.inspection import shadow, whole_rows
+from vqad.inspection import shadow, shard_stage
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
+from vqad.inspection.work import MOST_WHOLE_ROWS
 from vqad.synthetic import draw
 
 TILING = Tiling(tile_px=48, overlap_px=12)
@@ -85,7 +86,7 @@ def test_every_image_has_one_row_with_the_map_of_the_whole(job: InspectJob) -> N
 
 def test_decoded_units_have_no_pixels(job: InspectJob) -> None:
     for unit in decoded(job, make_plan(job), num_rows=100):
-        assert len(unit) <= whole_rows.MOST_ROWS
+        assert len(unit) <= MOST_WHOLE_ROWS
         assert unit["pixels"].null_count == len(unit)
         assert unit["data"].null_count == len(unit)
 
@@ -101,7 +102,7 @@ def test_members_of_a_shard_have_the_verdicts_of_files(
             member = tarfile.TarInfo(path.name)
             member.size = path.stat().st_size
             tar.addfile(member, io.BytesIO(path.read_bytes()))
-    monkeypatch.setattr(whole_rows, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(shard_stage, "MOST_WHOLE_BYTES", 20_000)
     shards = again(job, archive=str(tmp_path / "packed"), output=str(tmp_path / "of-shards"))
     units = list(decoded(shards, make_plan(shards), num_rows=100))
     assert len(units) > 2

@@ -31,9 +31,9 @@ from vqad.images.listing import Listed
 from vqad.images.placement import ImageForm
 from vqad.images.routing import Routing, router
 from vqad.inspection.array_columns import table_of
-from vqad.inspection.plan import ShardWork
 from vqad.inspection.shard_stage import read_shard
 from vqad.inspection.stages import DECODED, decode_bytes
+from vqad.inspection.work import ShardWork
 
 IMAGES: Final = ("png", "jpeg", "tiff", "webp", "bmp")
 SHARDS: Final = ("tar", "tar.gz", "parquet")

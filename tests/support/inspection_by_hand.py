@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import small_detectors
 from vqad.inspection import ledger, shard_stage, sink, stages
+from vqad.inspection.inspector import Inspector, InspectorOptions
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, make_plan, units
 from vqad.storage import files
@@ -58,9 +59,9 @@ def inspect(job: InspectJob, *, num_rows: int = 3, most_units: int = 999) -> Pla
     return plan
 
 
-def inspector_of(job: InspectJob, plan: Plan) -> stages.Inspector:
-    return stages.Inspector(
-        stages.InspectorOptions(
+def inspector_of(job: InspectJob, plan: Plan) -> Inspector:
+    return Inspector(
+        InspectorOptions(
             models=job.models,
             versions=plan.versions,
             run=plan.run,

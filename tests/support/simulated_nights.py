@@ -7,7 +7,7 @@ import numpy as np
 
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.normal_statistics import NormalStatistics, half_distance, spread
-from vqad.images.appearance import MEASURES
+from vqad.images.measures import MEASURES
 
 NUM_CODES, CELLS, HELD_OUT = 64, 256, 20
 DEVIATION = {"brightness": 0.035, "contrast": 0.05, "sharpness": 0.04}  # between images, relative

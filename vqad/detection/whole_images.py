@@ -27,8 +27,9 @@ from vqad.detection.settings import Settings
 from vqad.detection.stored_map import as_stored
 from vqad.detection.witnesses import DIFFERENCE, join_fields
 from vqad.images import decoding
-from vqad.images.appearance import MEASURES, Appearance, appearance
+from vqad.images.appearance import Appearance, appearance
 from vqad.images.decoding import WholeImage
+from vqad.images.measures import MEASURES
 from vqad.images.tensors import to_images, to_tensor
 from vqad.images.tiles import Blend, TileGrid, largest_of_blocks
 from vqad.model.finite import check_finite

@@ -9,7 +9,6 @@ from jaxtyping import Float32
 
 from vqad.array_types import Images
 
-MEASURES: Final = ("brightness", "contrast", "sharpness")
 _LUMA: Final = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 

@@ -8,7 +8,8 @@ import torch
 
 from vqad.detection.settings import Settings
 from vqad.images import decoding
-from vqad.images.appearance import MEASURES, appearance
+from vqad.images.appearance import appearance
+from vqad.images.measures import MEASURES
 from vqad.images.placement import Size
 from vqad.images.tensors import to_images, to_tensor
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from vqad import tables
 from vqad.inspection import history, stages
+from vqad.inspection.inspector import Inspector, InspectorOptions
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import Plan, make_plan
 from vqad.inspection.summary import Say
@@ -81,7 +82,7 @@ def _estimate_seconds(job: InspectJob, plan: Plan, say: Say) -> float | None:
 def _time_here(job: InspectJob, plan: Plan) -> float | None:
     """Seconds per image, from a few images that are inspected in this process."""
     few = plan.todo.slice(0, _NUM_TIMED)
-    options = stages.InspectorOptions(
+    options = InspectorOptions(
         models=job.models,
         versions=plan.versions,
         run=plan.run,
@@ -90,7 +91,7 @@ def _time_here(job: InspectJob, plan: Plan) -> float | None:
         num_threads=1,
         shadows=plan.shadows.versions,
     )
-    inspector = stages.Inspector(options)
+    inspector = Inspector(options)
     for category in set(few["category"].to_pylist()) & set(plan.versions):
         if category in plan.shadows.versions:
             inspector.shadows.get(category)

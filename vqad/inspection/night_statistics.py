@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from vqad.images.appearance import MEASURES
+from vqad.images.measures import MEASURES
 
 QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 LOW, HIGH = 0.05, 0.95  # quantiles between which most images lie

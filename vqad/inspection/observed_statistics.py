@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vqad.detection.fit_record import FitRecord
-from vqad.images.appearance import MEASURES
+from vqad.images.measures import MEASURES
 
 _SMALLEST: Final = 1e-3  # of a value whose logarithm is taken; far below a visible one
 FEWEST_IMAGES: Final = 30  # of a category, in a night that is compared

@@ -5,56 +5,24 @@ A plan is made from the survey and the ledger before the run writes anything.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 import pyarrow as pa
 
-from vqad import tables
 from vqad.images import listing
 from vqad.images.placement import ImageForm
-from vqad.images.routing import Router
-from vqad.inspection import ledger, shard_records, whole_rows
+from vqad.inspection import ledger, shard_records
 from vqad.inspection.job import InspectJob
 from vqad.inspection.ledger import Entry, Ledger
 from vqad.inspection.shadow import NONE, Shadows
 from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.survey import Survey, survey
+from vqad.inspection.work import MOST_WHOLE_ROWS, TODO, ShardWork
 from vqad.storage.errors import OF_THE_STORE
 
-# One row per image: its listing, its category, and the part with its old verdict, or "".
-TODO = pa.schema(
-    [
-        tables.VERDICTS.field("image"),
-        tables.VERDICTS.field("category"),
-        tables.VERDICTS.field("source_etag"),
-        tables.VERDICTS.field("source_bytes"),
-        tables.VERDICTS.field("source_modified_at"),
-        pa.field("part", pa.string(), nullable=False),
-    ]
-)
-
-
 NO_FORMS: Final[Mapping[str, ImageForm]] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardWork:
-    """One shard's work in a plan. Some of its members may have verdicts already."""
-
-    listed: listing.Listed
-    router: Router  # of its members
-    known: dict[str, Entry]  # its images in the ledger
-    redo: frozenset[str]  # those of them that get a new verdict
-    limit: int | None = None  # most members to inspect
-    num_expected: int | None = None  # members to inspect; None before the shard was read once
-    left_out: Counter[str] = field(default_factory=Counter)  # other members, if it was read before
-
-    @property
-    def num_skipped(self) -> int:
-        """Members that keep their verdict."""
-        return len(self.known) - len(self.redo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +192,7 @@ def units(
     at = 0
     for part, category, count in _runs_of_rows(order):
         form = forms.get(category)
-        new = min(num_rows, whole_rows.MOST_ROWS) if form and form.tiling else num_rows
+        new = min(num_rows, MOST_WHOLE_ROWS) if form and form.tiling else num_rows
         most = count if part else new
         for start in range(at, at + count, most):
             yield order.slice(start, min(most, at + count - start))

@@ -9,26 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from vqad import tables
 from vqad.detection import saved_detector, versions
 from vqad.detector import Detector
 from vqad.images.placement import ImageForm
 from vqad.inspection.job import LATEST, shadow_pairs
 from vqad.inspection.region_columns import region_columns
 from vqad.storage.errors import VqadError
-
-# The columns of a verdict that depend on the detector.
-OWN: Final = tuple(
-    tables.VERDICTS.field(name)
-    for name in (
-        *("verdict", "score", "threshold", "codes_changed", "regions"),
-        *("model_version", "p_value", "witnesses", "region_lengths_px", "regions_mm"),
-    )
-)
-SHADOW: Final = pa.struct(OWN)
 
 
 class ShadowError(VqadError, ValueError):
@@ -106,7 +92,7 @@ def _other_form(models: str, category: str, version: str, form: ImageForm) -> st
 
 
 def judged(row: Mapping[str, Any], detector: Detector, found: Any, at: int) -> dict[str, Any]:
-    """The columns ``OWN`` of one image of an inspected batch."""
+    """The columns ``shadow_rows.OWN`` of one image of an inspected batch."""
     regions = detector.regions(
         found.anomaly_maps[at],
         source_width_px=row["width_px"],
@@ -127,17 +113,3 @@ def judged(row: Mapping[str, Any], detector: Detector, found: Any, at: int) -> d
 def _witnesses(shares: dict[str, float]) -> list[dict[str, Any]] | None:
     """The shares as in the table; null if the detector's form has no witnesses."""
     return [{"name": name, "share": share} for name, share in shares.items()] or None
-
-
-def rejected(version: str) -> dict[str, Any]:
-    """The same columns for an image that was not inspected."""
-    return {"verdict": "reject", "regions": [], "model_version": version}
-
-
-def verdicts_of(rows: pa.Table) -> pa.Table:
-    """The shadow's verdict rows of inspected rows, for those that it has judged."""
-    with_shadow = rows.filter(rows["shadow"].is_valid())
-    own = with_shadow["shadow"].combine_chunks()
-    columns = {name: with_shadow[name] for name in tables.VERDICTS.names}
-    columns |= {each.name: pc.struct_field(own, each.name) for each in OWN}
-    return pa.table(columns).select(tables.VERDICTS.names).cast(tables.VERDICTS)

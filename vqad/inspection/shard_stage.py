@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from vqad.images import listing, memory, shards
 from vqad.images.placement import ImageForm
-from vqad.inspection import shard_records, sink, whole_rows
+from vqad.inspection import shard_records, sink
 from vqad.inspection.array_columns import table_of
-from vqad.inspection.plan import ShardWork
 from vqad.inspection.shard_records import ShardRecord
 from vqad.inspection.stages import DECODED, decode_bytes, rejected
+from vqad.inspection.work import MOST_WHOLE_BYTES, MOST_WHOLE_ROWS, ShardWork
 from vqad.storage import lease
 from vqad.storage.errors import OF_THE_STORE, FetchError
 
@@ -45,8 +45,8 @@ class _Units:
         whole = [row["data"] for row in rows if row.get("data") is not None]
         return (
             len(rows) == self.num_rows
-            or len(whole) == whole_rows.MOST_ROWS
-            or sum(map(len, whole)) >= whole_rows.MOST_BYTES
+            or len(whole) == MOST_WHOLE_ROWS
+            or sum(map(len, whole)) >= MOST_WHOLE_BYTES
         )
 
     def rest(self) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ image at a time.
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from vqad.detection.weights import DetectorError
 from vqad.detector import Detector
@@ -21,21 +21,6 @@ from vqad.storage import files
 from vqad.storage.errors import FetchError
 
 Row = dict[str, Any]
-
-# Of a unit of work: a map may have 16 MB, and a member of a shard any size.
-MOST_ROWS: Final = 8
-MOST_BYTES: Final = 64 * 2**20
-
-
-def later(data: bytes | None = None) -> Row:
-    """The columns that decoding adds to a row that is read later; ``data`` are a member's bytes."""
-    return {
-        "data": data,
-        "error": "",
-        "error_detail": "",
-        "fetch_seconds": 0.0,
-        "decode_seconds": 0.0,
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,14 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 
-from vqad.images.placement import ImageForm
-from vqad.inspection import ledger, shard_records, shard_stage, sink, stages
+from vqad.inspection import ledger, shard_records, sink
+from vqad.inspection.inspector import Inspector, InspectorOptions
 from vqad.inspection.job import InspectJob
-from vqad.inspection.plan import Plan, ShardWork
+from vqad.inspection.plan import Plan
 from vqad.inspection.plan import units as units_of
 from vqad.inspection.summary import InspectSummary, Progress, Say
 from vqad.inspection.survey import left_out_text
-from vqad.on_ray import resources, session, units
+from vqad.on_ray import resources, session, stage_tasks, units
 from vqad.storage import lease
 
 # Images of one unit of work, which become one part (guesses): few enough that a worker needs
@@ -169,7 +169,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
     return (
         ray.data.from_arrow(_inputs(plan, num_rows))
         .map_batches(
-            _decode,  # type: ignore[arg-type]
+            stage_tasks.decode,  # type: ignore[arg-type]
             fn_kwargs=_decode_options(job, plan, holder, num_rows),
             compute=ray.data.TaskPoolStrategy(size=_num_decoders(gpus)),
             batch_size=None,
@@ -186,7 +186,7 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
             num_gpus=gpus,
         )
         .map_batches(
-            _write,
+            stage_tasks.write,
             fn_kwargs={"output": job.output, "version": plan.ledger.version, "holder": holder},
             # Bounded: else, on a slow storage, waiting writers would fill the memory.
             compute=ray.data.TaskPoolStrategy(size=num_actors),
@@ -209,8 +209,8 @@ def _decode_options(job: InspectJob, plan: Plan, holder: str, num_rows: int) -> 
     }
 
 
-def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> stages.InspectorOptions:
-    return stages.InspectorOptions(
+def _inspector_options(job: InspectJob, plan: Plan, num_actors: int) -> InspectorOptions:
+    return InspectorOptions(
         models=job.models,
         versions=plan.versions,
         run=plan.run,
@@ -228,27 +228,6 @@ def _inputs(plan: Plan, num_rows: int) -> list[pa.Table]:
     ]
 
 
-def _decode(
-    packed: pa.Table,
-    *,
-    shards: "dict[str, ray.ObjectRef[ShardWork]]",
-    forms: dict[str, ImageForm],
-    **reading: Any,
-) -> Iterator[pa.Table]:
-    def decoded(unit: pa.Table) -> Iterator[pa.Table]:
-        if unit.column_names == ["shard"]:
-            shard = ray.get(shards[unit["shard"][0].as_py()])
-            yield from shard_stage.read_shard(shard, forms=forms, **reading)
-        else:
-            yield stages.decode(unit, forms=forms)
-
-    return units.done(packed, decoded)
-
-
-class _Inspector(stages.Inspector):
+class _Inspector(Inspector):
     def __call__(self, packed: pa.Table) -> Iterator[pa.Table]:
         return units.done(packed, lambda unit: iter([self.inspect(unit)]))
-
-
-def _write(packed: pa.Table, **writing: str) -> Iterator[pa.Table]:
-    return units.done(packed, lambda unit: iter([stages.write(unit, **writing)]))

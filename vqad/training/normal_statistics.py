@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vqad.detection.normal_statistics import NormalStatistics, half_distance, spread
-from vqad.images.appearance import MEASURES, Appearance, appearance
+from vqad.images.appearance import Appearance, appearance
+from vqad.images.measures import MEASURES
 from vqad.images.tensors import to_images
 from vqad.model.vqvae import VQVAE
 from vqad.training.networks import Pixels, encode
