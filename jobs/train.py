@@ -12,7 +12,8 @@ from jobs.command import run, say
 from jobs.options import Kinds, LocalPath, Names, Options, Places, UsageError
 from vqad.storage import writable
 from vqad.storage.errors import work_begun
-from vqad.training.options import MINIMUM_AREAS, TrainJob, TrainOptions
+from vqad.training.job import TrainJob
+from vqad.training.options import MINIMUM_AREAS, TrainOptions
 
 _FLAGS: Any = declared.flags(TrainJob, TrainOptions)
 PerCategory: Any = declared.per_category(TrainOptions)

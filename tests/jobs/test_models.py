@@ -11,7 +11,8 @@ from tests.support.random_detectors import detector_of
 from vqad.detector import Detector
 from vqad.inspection import promotion
 from vqad.on_ray import train
-from vqad.training.options import TrainJob, TrainOptions
+from vqad.training.job import TrainJob
+from vqad.training.options import TrainOptions
 
 Vqad = Callable[..., Ended]
 

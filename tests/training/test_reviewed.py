@@ -15,7 +15,8 @@ from tests.training.test_segmenter import SMALL
 from vqad.images import listing
 from vqad.training import dataset, holdout
 from vqad.training.category import Training
-from vqad.training.options import TrainJob, TrainOptions
+from vqad.training.job import TrainJob
+from vqad.training.options import TrainOptions
 from vqad.training.presets import PRESETS, Preset
 
 REVIEWED = NAMES[18:]

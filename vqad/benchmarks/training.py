@@ -19,9 +19,9 @@ from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training.dry_run import Foreseen
 from vqad.training.holdout import SHARE_HELD_OUT
+from vqad.training.job import TrainJob
 from vqad.training.loop import FitOptions, Fitting, Record
 from vqad.training.networks import code_maps, encode, fit_prior, fit_vqvae
-from vqad.training.options import TrainJob
 from vqad.training.presets import PRESETS, Preset
 
 _NUM_HELD_OUT = 4

@@ -30,7 +30,8 @@ from vqad.storage.errors import VqadError
 from vqad.training import dataset, promise, regions
 from vqad.training.events import Event, Show
 from vqad.training.good_images import LayoutError, good_images
-from vqad.training.options import TrainJob, TrainOptions
+from vqad.training.job import TrainJob
+from vqad.training.options import TrainOptions
 from vqad.training.recalibrate import recalibrate
 
 # A guess: how often the workers of a category are restarted, each time from the last checkpoint,

@@ -19,10 +19,11 @@ from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
 from vqad.training.good_images import good_images
+from vqad.training.job import TrainJob
 from vqad.training.learned_tiles import drawing_of, rows, rows_of, wholes
 from vqad.training.minimum_area import MinimumArea, map_pixel, map_shape, minimum_area
 from vqad.training.odd_images import Small
-from vqad.training.options import TrainJob, TrainOptions
+from vqad.training.options import TrainOptions
 from vqad.training.presets import preset_of
 
 Say = Callable[[str], None]  # takes one line for a person
