@@ -124,7 +124,8 @@ class Detector:
         """Encode, resample, decode what changed, and judge images (batch, 3, size, size).
 
         ``sources`` are width and height of the source images, which a detector that keeps the
-        aspect ratio needs; None are square ones. Maps cover the source images.
+        aspect ratio needs; None are square ones. Maps cover the source images. Of a detector with
+        tiles, each image is one tile: `inspect_whole` judges what is cut into tiles.
         The networks compute in the settings' number format, whatever formats the machine is fast
         in, and all else is computed in float32.
         Raises DetectorError if the networks compute numbers that are not finite.

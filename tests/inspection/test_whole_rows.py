@@ -17,10 +17,9 @@ from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 from vqad.images.decoding import decode_whole
 from vqad.images.tiles import Tiling
-from vqad.inspection import shadow, shard_stage
+from vqad.inspection import plan, shadow, shard_stage
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
-from vqad.inspection.work import MOST_WHOLE_ROWS
 from vqad.synthetic import draw
 
 TILING = Tiling(tile_px=48, overlap_px=12)
@@ -84,9 +83,13 @@ def test_every_image_has_one_row_with_the_map_of_the_whole(job: InspectJob) -> N
     assert found["broken.png"]["error"] == "truncated"
 
 
-def test_decoded_units_have_no_pixels(job: InspectJob) -> None:
-    for unit in decoded(job, make_plan(job), num_rows=100):
-        assert len(unit) <= MOST_WHOLE_ROWS
+def test_units_are_small_and_have_no_pixels(
+    job: InspectJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "MOST_WHOLE_ROWS", 3)
+    units = list(decoded(job, make_plan(job), num_rows=100))
+    assert [len(unit) for unit in units] == [3, 3, 1]
+    for unit in units:
         assert unit["pixels"].null_count == len(unit)
         assert unit["data"].null_count == len(unit)
 
