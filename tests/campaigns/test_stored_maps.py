@@ -66,7 +66,7 @@ def kilobytes(maps: ndarray, folder: Path, *, as_before: bool) -> float:
 
 
 @pytest.mark.skipif(not (MODELS and DATA), reason="needs VQAD_MODELS and VQAD_DATA")
-def test_rounding_changes_no_metric_in_its_first_three_digits(tmp_path: Path) -> None:
+def test_rounding_changes_no_metric_by_a_thousandth(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     for category in sorted(saved_categories(MODELS)):
         detector, labelled = Detector.load(MODELS, category), labelled_images(DATA, category)
@@ -100,4 +100,4 @@ def test_rounding_changes_no_metric_in_its_first_three_digits(tmp_path: Path) ->
             f"change {change[largest]:+.4f} of {largest}, "
             f"pixel_auroc {change['pixel_auroc']:+.5f}, au_pro {change['au_pro']:+.5f}\n"
         )
-        assert abs(change[largest]) < 5e-4
+        assert abs(change[largest]) < 1e-3
