@@ -16,6 +16,10 @@ from tests.support.random_detectors import (
 from vqad.detector import Detector
 from vqad.model import bfloat16
 
+# Of scores by instructions for bfloat16 and by float32 kernels; vqad/README.md has what was
+# measured on 292 images.
+TOLERANCE = 2e-3
+
 
 def test_a_detector_in_bfloat16_is_the_same_one_after_loading(models: str) -> None:
     before = detector_of(precision="bfloat16")
@@ -77,6 +81,6 @@ def test_a_machine_without_instructions_gives_the_same_results_within_the_tolera
     assert float((here.codes != there.codes).float().mean()) < 0.01
     same = [at for at in range(8) if torch.equal(here.codes[at], there.codes[at])]
     assert len(same) >= 6
-    same = [at for at in same if here.codes_changed[at] == there.codes_changed[at]]
+    same = [at for at in same if torch.equal(here.restored_codes[at], there.restored_codes[at])]
     scores = np.array([here.scores, there.scores])[:, same]
-    np.testing.assert_allclose(scores[0], scores[1], atol=0.1)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=TOLERANCE)

@@ -13,8 +13,10 @@ def test_bench_inspect_measures_all_but_the_pipeline_without_ray(
 ) -> None:
     monkeypatch.setattr(bench, "_has_ray", lambda: False)
     sizes = ("--preset", "tiny", "--limit", 4, "--batch-size", 4, "--source-size-px", 128)
-    ended = vqad("bench", "inspect", *sizes)
+    ended = vqad("bench", "inspect", *sizes, "--precision", "bfloat16")
     assert ended.code == 0, ended.err
     assert ended.summary["detector_images_per_s"] > 0
+    assert ended.summary["precision"] == "bfloat16"
+    assert "number format: bfloat16" in ended.err
     assert "pipeline_images_per_s" not in ended.summary
     assert "pipeline: not measured, because Ray is not installed" in ended.err

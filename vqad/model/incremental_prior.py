@@ -187,13 +187,13 @@ class _Taps:
     def __call__(self, grid: Tensor, at: Tensor) -> Tensor:
         """Features (cells, out) at places of a flat grid (places, channels)."""
         first, *others = (self._sum(grid, at, *part) for part in self.parts)
-        return first + others[0] if others else first
+        return first.float() + others[0].float() if others else first
 
     def _sum(
         self, grid: Tensor, at: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         seen = grid.index_select(0, (at[:, None] + offsets).flatten())
-        return self.product(seen.view(len(at), -1), weight, bias).float()
+        return self.product(seen.view(len(at), -1), weight, bias)
 
 
 class _CodeTaps:
