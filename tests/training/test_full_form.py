@@ -14,7 +14,7 @@ from tests.training.test_networks import PRIOR, PRIOR_BUDGET, VQVAE_BUDGET, draw
 from tests.training.test_segmenter import SMALL
 from vqad.detection.area_score import UNIT
 from vqad.detection.score import score
-from vqad.detection.settings import GREY_LEVELS
+from vqad.detection.settings import FORMAT_VERSION, GREY_LEVELS
 from vqad.detection.weights import DetectorError
 from vqad.detection.witnesses import (
     DIFFERENCE,
@@ -106,7 +106,7 @@ def test_saved_and_loaded_it_gives_equal_bits(washer: Detector, tmp_path: Path) 
     version = washer.save(str(tmp_path))
     folder = tmp_path / "washer" / version
     record = json.loads((folder / "detector.json").read_text())
-    assert record["format_version"] == 6
+    assert record["format_version"] == FORMAT_VERSION
     assert record["settings"]["unit"] == UNIT
     assert set(record["files"]) == {
         *("vqvae.safetensors", "prior.safetensors"),

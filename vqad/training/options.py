@@ -29,7 +29,7 @@ DEFAULT_RESIZE: ResizeName = "squash"
 # Options that came later than others; None was what happened before.
 _LATER = (
     *("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm"),
-    *("resize", "tile_px", "tile_overlap_px", "roi", "ignore"),
+    *("resize", "tile_px", "tile_overlap_px", "roi", "ignore", "precision"),
 )
 
 
@@ -257,9 +257,6 @@ class TrainOptions:
         # Options that came later count only if they are given: a new version of the program must
         # not train everything again.
         later = dict.fromkeys(_LATER)
-        later = dict.fromkeys(
-            ("good_pattern", "precision", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm")
-        )
         options = asdict(self)
         if self.threshold_quantile is None:
             options["threshold_quantile"] = 1.0  # the default of all forms that there were
