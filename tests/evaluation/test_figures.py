@@ -1,5 +1,7 @@
 """The figures show the data that they are made of."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -49,6 +51,28 @@ def test_the_figures_are_pictures_that_show_what_they_are_given() -> None:
 
 
 NAMES = ["螺丝", "Größe", "a$b$c", "line\nbreak", "\udce4", "Винт 螺"]
+
+
+def test_truth_and_map_of_another_size_than_the_picture_are_shown_over_it() -> None:
+    grey = np.full((60, 60, 3), 120, np.uint8)
+    truth = np.zeros((40, 40), bool)
+    truth[:20] = True
+    row = Shown(
+        caption="seam",
+        image=grey,
+        truth=truth,
+        direct=grey,
+        restored=grey,
+        anomaly_map=truth.astype(np.float32) * 2,
+        threshold=1.0,
+    )
+    picture = picture_of(comparison([row])).astype(int)
+    blue, red = (picture[..., one] - picture[..., other] for one, other in ((0, 2), (2, 0)))
+    same = picture_of(
+        comparison([replace(row, truth=None, anomaly_map=np.zeros_like(row.anomaly_map))])
+    )
+    assert (blue > 50).sum() > (same[..., 0].astype(int) - same[..., 2] > 50).sum() + 1000
+    assert (red > 50).sum() > 1000
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 from matplotlib.axes import Axes
@@ -30,11 +31,11 @@ _METRICS = {"image_accuracy": "image accuracy", "pro": "PRO", "pixel_auroc": "pi
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One row of figure 7. Pictures are RGB, of the size of the model's input."""
+    """One row of figure 7. Pictures are RGB; truth and map may have another size than they."""
 
     caption: str
     image: UInt8[ndarray, "height width 3"]
-    truth: Bool[ndarray, "height width"] | None
+    truth: Bool[ndarray, "rows cols"] | None
     direct: UInt8[ndarray, "height width 3"]
     restored: UInt8[ndarray, "height width 3"]
     anomaly_map: AnomalyMap
@@ -167,12 +168,16 @@ def _panels(num: int, *, width: float, height: float) -> tuple[Figure, ndarray]:
 
 def _tinted(
     picture: UInt8[ndarray, "height width 3"],
-    mask: Bool[ndarray, "height width"] | None,
+    mask: Bool[ndarray, "rows cols"] | None,
     colour: tuple[int, int, int],
 ) -> UInt8[ndarray, "height width 3"]:
     """The picture mixed in equal parts with a colour where the mask is true."""
     if mask is None:
         return picture
+    height, width = picture.shape[:2]
+    if mask.shape != (height, width):  # of an image with tiles, whose map is not of its picture
+        shown = cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        mask = shown.astype(bool)
     over = picture.copy()
     over[mask] = (picture[mask].astype(np.uint16) + np.array(colour, np.uint16)) // 2
     return over
