@@ -34,10 +34,10 @@ class Shown:
     """One row of figure 7. Pictures are RGB; truth and map may have another size than they."""
 
     caption: str
-    image: UInt8[ndarray, "height width 3"]
-    truth: Bool[ndarray, "rows cols"] | None
-    direct: UInt8[ndarray, "height width 3"]
-    restored: UInt8[ndarray, "height width 3"]
+    image: UInt8[ndarray, "rows cols 3"]
+    truth: Bool[ndarray, "height width"] | None
+    direct: UInt8[ndarray, "rows cols 3"]
+    restored: UInt8[ndarray, "rows cols 3"]
     anomaly_map: AnomalyMap
     threshold: float
 
