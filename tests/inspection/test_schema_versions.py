@@ -101,9 +101,9 @@ def test_each_witness_s_share_is_written_in_the_order_of_the_detector(
 ) -> None:
     real = Detector.inspect
 
-    def with_shares(detector: Detector, batch: torch.Tensor) -> Inspection:
+    def with_shares(detector: Detector, batch: torch.Tensor, sources: Any) -> Inspection:
         shares = {"local statistics": 0.75, "surprisal": 0.25, "difference": 0.0}
-        return replace(real(detector, batch), shares=[shares] * len(batch))
+        return replace(real(detector, batch, sources), shares=[shares] * len(batch))
 
     monkeypatch.setattr(Detector, "inspect", with_shares)
     inspect(job)
