@@ -74,13 +74,13 @@ def test_the_costs_follow_from_the_figures_that_were_measured() -> None:
     assert of_image == round(share * flops / detector, 1)
     assert figure(costs, r"would do ([\d.]+) images/s") == round(3000 / of_image)
     assert figure(costs, r"\| ([\d.]+) images/s of a process on two cores") == decode
-    assert figure(costs, r"347 / 2\.6 \| ([\d.]+) cores") == -(-347 // of_core)
+    assert figure(costs, r"347 / 4\.8 \| ([\d.]+) cores") == -(-347 // of_core)
     assert figure(costs, r"cores, ([\d,]+) core-hours") == round(1e7 / 3600 / of_core)
     assert figure(costs, r"Starting a pipeline took ([\d.]+) s") == start_s
     dates = [
         re.findall(r"2026-11-\d\d", text)[-1] for text in (method, costs.partition("A has")[0])
     ]
-    assert dates == ["2026-11-25", "2026-11-25"]
+    assert dates == ["2026-11-27", "2026-11-27"]
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
