@@ -59,8 +59,10 @@ class Calibration:
             eta_found_by="given" if auroc is None else "painted rectangles",
             eta_pixel_auroc=auroc,
         )
-        if self.form == "full":
-            return self._full(eta, fitted)
+        return (self._of_form_full if self.form == "full" else self._of_maps)(eta, fitted)
+
+    def _of_maps(self, eta: float, fitted: FitRecord) -> Detector:
+        """In the forms plain and joined: by the scores of the held-out images' maps."""
         blank = self._detector(eta, form=self.form)
         placements = blank.geometry.placements(len(self.held_out), self.sources)
         differences, surprisals = full_form.inspected_in_batches(blank, self.held_out, placements)
@@ -77,20 +79,52 @@ class Calibration:
         else:
             maps = [its.map_of(each) for its, each in zip(placements, differences, strict=True)]
         scores = [blank.score_of(each) for each in maps]
+        num_changed = sum(int(each.any()) for each in differences)
+        threshold, record = self._by_held_out(scores, num_changed, fitted)
+        return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
+
+    def _by_held_out(
+        self, scores: list[float], num_changed: int, fitted: FitRecord
+    ) -> tuple[float, FitRecord]:
+        """The threshold by the scores of the held-out images, and the record with both."""
         quantile = self.options.threshold_quantile
         threshold = calibrate.threshold(scores, quantile=quantile)
-        record = replace(
+        return threshold, replace(
             fitted,
             held_out_scores=scores,
             night_scores=[],
             threshold=calibrate.record_of(
                 scores, threshold, source=HELD_OUT, quantile=quantile, default="largest"
             ),
-            held_out_maps_not_zero=sum(int(each.any()) for each in differences),
+            held_out_maps_not_zero=num_changed,
         )
-        return self._detector(eta, form=self.form, threshold=threshold, usual=usual, found=record)
 
-    def _full(self, eta: float, fitted: FitRecord) -> Detector:
+    def _by_cross_fitting(
+        self,
+        scores: list[float],
+        threshold: float,
+        fitted: FitRecord,
+        *,
+        of_held_out: list[float],
+        num_changed: int,
+    ) -> FitRecord:
+        """The record of a threshold by the scores of all normal images looked at."""
+        return replace(
+            fitted,
+            held_out_scores=of_held_out,
+            cross_fitted_scores=scores,
+            night_scores=[],
+            threshold=calibrate.record_of(
+                scores,
+                threshold,
+                source=CROSS_FITTED,
+                quantile=self.options.threshold_quantile,
+                default="conformal",
+            ),
+            held_out_maps_not_zero=num_changed,
+        )
+
+    def _of_form_full(self, eta: float, fitted: FitRecord) -> Detector:
         """Witnesses by the held-out images, the threshold by all normal images looked at."""
         assert self.normal is not None
         joined = self._detector(eta, form="joined").with_settings(turned_reading=False)
@@ -106,19 +140,9 @@ class Calibration:
         rule, threshold, scores = full.rule(
             full.witnesses, self.options, size_px=size_px, minimum_area_px=area_px
         )
-        record = replace(
-            fitted,
-            held_out_scores=[scores[at] for at in full.held_out],
-            cross_fitted_scores=scores,
-            night_scores=[],
-            threshold=calibrate.record_of(
-                scores,
-                threshold,
-                source=CROSS_FITTED,
-                quantile=self.options.threshold_quantile,
-                default="conformal",
-            ),
-            held_out_maps_not_zero=full.num_changed,
+        of_held_out = [scores[at] for at in full.held_out]
+        record = self._by_cross_fitting(
+            scores, threshold, fitted, of_held_out=of_held_out, num_changed=full.num_changed
         )
         settings = replace(
             joined.settings,

@@ -29,13 +29,13 @@ from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
 from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
 from vqad.training.networks import (
-    OnDisk,
     Pixels,
     code_maps,
     codes_in_use,
     encode,
     fit_prior,
     fit_vqvae,
+    some_of,
     vqvae_error,
 )
 from vqad.training.options import TrainOptions
@@ -98,11 +98,7 @@ class Training:
         self.learned_names = [names[at] for at in others]
         self.held_out = to_tensor(pixels[held]).to(device)
         self.watched = self.held_out  # after each interval of a fit
-        self.learned_from: Pixels = (
-            OnDisk(pixels, others, torch.device(device))
-            if isinstance(pixels, np.memmap)
-            else to_tensor(pixels[others]).to(device)
-        )
+        self.learned_from: Pixels = some_of(pixels, others, device)
         # One seed for the first weights of both networks; the loops have generators of their own.
         torch.manual_seed(options.seed)
         self.vqvae = VQVAE(self.preset.vqvae).to(device)

@@ -58,6 +58,13 @@ class OnDisk:
 Pixels = Tensor | OnDisk
 
 
+def some_of(rows: np.ndarray, positions: np.ndarray, device: torch.device | str) -> Pixels:
+    """The rows at some positions: on the device, or read on demand if they lie in a file."""
+    if isinstance(rows, np.memmap):
+        return OnDisk(rows, positions, torch.device(device))
+    return to_tensor(rows[positions]).to(device)
+
+
 def fit_vqvae(
     fitting: Fitting,
     pixels: Pixels,

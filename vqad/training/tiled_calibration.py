@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from vqad.detection import calibrate
 from vqad.detection.area_score import UNIT
 from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 from vqad.training import tiled_form
-from vqad.training.calibration import CROSS_FITTED, HELD_OUT, Calibration
+from vqad.training.calibration import Calibration
 from vqad.training.presets import preset_of
 from vqad.training.tiled_form import TiledImages
 
@@ -18,33 +17,11 @@ class TiledCalibration(Calibration):
 
     images: TiledImages
 
-    def detector(self, fitted: FitRecord) -> Detector:
-        """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
-        eta, auroc = self._eta()
-        pixel = self.minimum_area.pixel
-        fitted = replace(
-            fitted,
-            map_pixel_area_px=pixel.area_px if pixel else None,
-            eta_found_by="given" if auroc is None else "painted rectangles",
-            eta_pixel_auroc=auroc,
-        )
-        return self._of_form_full(eta, fitted) if self.form == "full" else self._plain(eta, fitted)
-
-    def _plain(self, eta: float, fitted: FitRecord) -> Detector:
+    def _of_maps(self, eta: float, fitted: FitRecord) -> Detector:
         """In the paper's form: the largest score of the held-out images."""
         blank = self._detector(eta, form="plain").with_settings(tiling=self.images.tiling)
         scores, num_changed = tiled_form.plain_scores(self.images, blank)
-        quantile = self.options.threshold_quantile
-        threshold = calibrate.threshold(scores, quantile=quantile)
-        record = replace(
-            fitted,
-            held_out_scores=scores,
-            night_scores=[],
-            threshold=calibrate.record_of(
-                scores, threshold, source=HELD_OUT, quantile=quantile, default="largest"
-            ),
-            held_out_maps_not_zero=num_changed,
-        )
+        threshold, record = self._by_held_out(scores, num_changed, fitted)
         return blank.with_settings(threshold=threshold, found=record)
 
     def _of_form_full(self, eta: float, fitted: FitRecord) -> Detector:
@@ -52,19 +29,12 @@ class TiledCalibration(Calibration):
         joined = self._detector(eta, form="joined").with_settings(turned_reading=False)
         segmenter = preset_of(self.options.preset).segmenter
         full = tiled_form.fit(self.images, joined, self.options, segmenter=segmenter)
-        record = replace(
+        record = self._by_cross_fitting(
+            full.scores,
+            full.threshold,
             fitted,
-            held_out_scores=full.scores[: len(self.images.held_out)],
-            cross_fitted_scores=full.scores,
-            night_scores=[],
-            threshold=calibrate.record_of(
-                full.scores,
-                full.threshold,
-                source=CROSS_FITTED,
-                quantile=self.options.threshold_quantile,
-                default="conformal",
-            ),
-            held_out_maps_not_zero=full.num_changed,
+            of_held_out=full.scores[: len(self.images.held_out)],
+            num_changed=full.num_changed,
         )
         settings = replace(
             joined.settings,

@@ -27,7 +27,7 @@ from vqad.training.dataset import Examples
 from vqad.training.learned_tiles import drawing_of, num_rows_of_each, rows, rows_of, wholes
 from vqad.training.local_statistics import MOST_IMAGES, group_names
 from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
-from vqad.training.networks import OnDisk
+from vqad.training.networks import some_of
 from vqad.training.options import TrainOptions
 from vqad.training.tiled_calibration import TiledCalibration
 from vqad.training.tiled_form import TiledImages
@@ -69,11 +69,7 @@ class TiledTraining(Training):
         others = self._rows_of(self.learned_names)
         self.held_out = to_tensor(rows(pixels)[held]).to(device)
         self.watched = self.held_out[:: max(1, len(self.held_out) // _MOST_WATCHED)]
-        self.learned_from = (
-            OnDisk(rows(pixels), others, torch.device(device))
-            if isinstance(pixels, np.memmap)
-            else to_tensor(rows(pixels)[others]).to(device)
-        )
+        self.learned_from = some_of(rows(pixels), others, device)
 
     @property
     def _tiling(self) -> Tiling:
