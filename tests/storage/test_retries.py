@@ -3,6 +3,8 @@
 import builtins
 import copy
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 
 import aiohttp
@@ -151,3 +153,14 @@ def test_no_text_of_a_library_or_store_gets_into_the_words(text: str, status: in
 def test_a_fetch_error_survives_being_sent_to_another_process() -> None:
     error = copy.copy(FetchError("denied", "access denied", "ask"))
     assert (error.error, error.detail, error.remedy) == ("denied", "access denied", "ask")
+
+
+def test_a_local_error_is_explained_without_the_client_of_object_storage() -> None:
+    code = (
+        "import sys\n"
+        "from vqad.storage import errors, files\n"
+        "try: files.read_bytes('/nowhere/1.png', max_bytes=1)\n"
+        "except errors.FetchError as error: print(error.error, 'botocore' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "missing False\n"

@@ -17,7 +17,8 @@ from typing import Final
 
 from vqad.storage import files, s3
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import ATTEMPTS, PRECONDITION_FAILED, errors_at, with_retries
+from vqad.storage.failure import PRECONDITION_FAILED
+from vqad.storage.retries import ATTEMPTS, errors_at, with_retries
 from vqad.storage.uris import is_remote, path_of
 
 LARGEST_BYTES: Final = 2**16

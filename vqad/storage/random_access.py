@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from vqad.storage import s3
 from vqad.storage.errors import FetchError
+from vqad.storage.failure import PRECONDITION_FAILED
 from vqad.storage.files import check_regular
-from vqad.storage.retries import PRECONDITION_FAILED, with_retries
+from vqad.storage.retries import with_retries
 from vqad.storage.uris import is_remote, path_of
 
 CHUNK_BYTES: Final = 8 * 2**20  # read per request

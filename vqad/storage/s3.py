@@ -2,7 +2,8 @@
 
 Endpoint and credentials come from the standard AWS variables only. The client is that of s3fs.
 Requests give bucket and key separately, because s3fs can't split every path correctly. Listings
-are not cached, because other programs write to the store as well.
+are not cached, because other programs write to the store as well. The client's libraries are loaded
+with the first request: that takes half a second of each process, which local files don't need.
 """
 
 import os
@@ -12,12 +13,9 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any, Final
 
-import s3fs
-from fsspec.asyn import sync
-
 from vqad.storage.errors import FetchError
-from vqad.storage.retries import ATTEMPTS, ATTEMPTS_INTERACTIVE, endpoint, with_retries
-from vqad.storage.uris import path_of
+from vqad.storage.retries import ATTEMPTS, ATTEMPTS_INTERACTIVE, with_retries
+from vqad.storage.uris import endpoint, path_of
 
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 30
@@ -44,6 +42,8 @@ def _connected() -> Any:
         # A URL with user and password can't be used for signing, and must not be printed.
         remedy = "set AWS_ENDPOINT_URL to http://HOST:PORT or https://HOST"
         raise FetchError("fetch_failed", "the endpoint is not a plain URL", remedy)
+    import s3fs
+
     region = os.environ.get("AWS_REGION")  # pyarrow reads it, botocore does not
     store = s3fs.S3FileSystem(
         use_listings_cache=False,
@@ -98,6 +98,8 @@ def read(bucket: str, key: str, *, max_bytes: int) -> bytes:
 
 def read_tagged(bucket: str, key: str, *, max_bytes: int, **narrowed: str) -> tuple[bytes, str]:
     """Bytes and ETag of an object; ``narrowed`` may be ``Range`` and ``IfMatch``."""
+    from fsspec.asyn import sync
+
     store = client()
     return with_retries(lambda: sync(store.loop, _read, store, bucket, key, max_bytes, narrowed))
 

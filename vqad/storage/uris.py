@@ -96,3 +96,8 @@ def encoded(path: str) -> str:
 def decoded(path: str) -> str:
     """The inverse of ``encoded``."""
     return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+
+
+def endpoint() -> str:
+    """The S3 endpoint from the standard AWS variables; "" means AWS itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
