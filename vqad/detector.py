@@ -35,7 +35,8 @@ from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal
 from vqad.detection.weights import named_in_errors
-from vqad.detection.whole_images import Whole, inspection_of, look_at
+from vqad.detection.whole_images import Whole, look_at
+from vqad.detection.whole_scores import inspection_of
 from vqad.images import tensors
 from vqad.images.decoding import WholeImage
 from vqad.images.placement import Geometry, Placement, Size, places_of
@@ -93,6 +94,11 @@ class Detector:
         self.prior = in_precision(fitted.prior, precision)
         self.segmenter = fitted.segmenter and in_precision(fitted.segmenter, precision)
         self.__dict__.pop("incremental_prior", None)
+
+    @property
+    def roi(self) -> RegionOfInterest | None:
+        """The part of the source images that counts; None if all of them does."""
+        return self.fitted.roi
 
     @property
     def device(self) -> torch.device:

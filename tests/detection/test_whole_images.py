@@ -1,5 +1,6 @@
 """An image that is inspected tile by tile has one score, one map, and whole defects."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -10,17 +11,20 @@ import torch
 from tests.support.random_detectors import detector_of
 from tests.training.test_networks import drawn_pixels
 from vqad.array_types import Images
-from vqad.detection import score, whole_images
+from vqad.detection import score, whole_scores
 from vqad.detection.area_score import UNIT, AreaRule, UsualAreas
-from vqad.detection.evidence import Evidence
+from vqad.detection.evidence import Evidence, Inspection
 from vqad.detection.local_features import FeatureOptions
 from vqad.detection.local_residuals import num_channels
 from vqad.detection.local_statistics import Field, LocalStatisticsConfig
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import unknown
-from vqad.detection.whole_images import MapSize, Whole, inspection_of, look_at
+from vqad.detection.whole_images import Whole, look_at
+from vqad.detection.whole_scores import MapSize, inspection_of
 from vqad.detection.witnesses import LOCAL, WEIGHTS, Witness
 from vqad.images.decoding import WholeImage, decode_whole
+from vqad.images.placement import Placement
+from vqad.images.roi import RegionOfInterest
 from vqad.images.tensors import to_images, to_tensor
 from vqad.images.tiles import Tiling
 from vqad.synthetic import draw
@@ -33,7 +37,7 @@ def image_of(pixels: np.ndarray) -> WholeImage:
 
 
 def size_of(whole: Whole, settings: Settings) -> MapSize:
-    return whole_images.map_size(
+    return whole_scores.map_size(
         whole.grid,
         size_px=settings.vqvae.image_size_px,
         minimum_area_px=settings.minimum_area_px,
@@ -48,11 +52,12 @@ def drawn(height_px: int, width_px: int) -> np.ndarray:
 class Bright:
     """Finds what is bright, with a field of one place every two pixels."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, roi: RegionOfInterest | None = None) -> None:
         self.settings = settings
+        self.roi = roi
         self.batches: list[int] = []
 
-    def evidence(self, batch: Images) -> Evidence:
+    def evidence(self, batch: Images, placements: Sequence[Placement]) -> Evidence:
         self.batches.append(len(batch))
         codes = torch.zeros(len(batch), 2, 2, dtype=torch.int64)
         grey = list(batch.mean(1).numpy() * np.float32(255))
@@ -141,11 +146,42 @@ def test_a_defect_across_seams_is_one_region(form: str, plain: Settings, full: S
     assert score.score(anomaly_map, minimum_area_px=size.minimum_area_px) == found.scores[0]
 
 
+@pytest.mark.parametrize("form", ["plain", "full"])
+def test_only_what_lies_inside_of_a_region_counts(
+    form: str, plain: Settings, full: Settings
+) -> None:
+    settings = plain if form == "plain" else full
+    mask = np.zeros((160, 200), bool)
+    mask[:, 30:101] = True
+    roi = RegionOfInterest(mask=mask, source_px=(200, 160))
+
+    def found(*lefts: int) -> tuple[Whole, Inspection]:
+        pixels = np.full((160, 200, 3), 20, np.uint8)
+        for left in lefts:
+            pixels[60:90, left : left + 20] = 255
+        whole = look_at(Bright(settings, roi), image_of(pixels))
+        return whole, inspection_of(whole, settings)
+
+    (whole, one), (_, more), (_, good) = found(60), found(60, 101, 5, 150), found()
+    assert len(whole.grid) == 5 * 3  # of 5 * 6
+    assert one.scores == more.scores
+    assert good.scores < one.scores
+    assert (good.verdicts, one.verdicts) == (["normal"], ["defect"])
+    (anomaly_map,) = one.anomaly_maps
+    np.testing.assert_array_equal(anomaly_map, more.anomaly_maps[0])
+    side = settings.vqvae.image_size_px / 48
+    outside = np.ones(anomaly_map.shape[1], bool)
+    outside[round(30 * side) : round(101 * side)] = False
+    assert not anomaly_map[:, outside].any()
+    size = size_of(whole, settings)
+    assert score.score(anomaly_map, minimum_area_px=size.minimum_area_px) == one.scores[0]
+
+
 def test_the_map_covers_the_image_and_places_of_a_tile_are_as_many(full: Settings) -> None:
     whole = look_at(Bright(full), image_of(drawn(160, 200)))
     places = full.vqvae.image_size_px // 2
     assert whole.fields[LOCAL].shape == (round(160 * places / 48), round(200 * places / 48))
-    assert whole_images.places_of(whole.fields[LOCAL], whole.grid) == places
+    assert whole_scores.places_of(whole.fields[LOCAL], whole.grid) == places
 
 
 def test_a_small_defect_is_as_unusual_in_a_larger_image(full: Settings) -> None:

@@ -16,8 +16,9 @@ from tests.support.washer_night import setting
 from vqad.detection.fit_record import FitRecord
 from vqad.detector import Detector
 from vqad.images.decoding import decode_whole
+from vqad.images.placement import ImageForm
 from vqad.images.tiles import Tiling
-from vqad.inspection import plan, shadow, shard_stage
+from vqad.inspection import plan, shadow, shard_stage, whole_rows
 from vqad.inspection.job import InspectJob
 from vqad.inspection.plan import make_plan
 from vqad.synthetic import draw
@@ -81,6 +82,18 @@ def test_every_image_has_one_row_with_the_map_of_the_whole(job: InspectJob) -> N
     assert (small["verdict"], small["error"]) == ("reject", "unsupported")
     assert "100 x 47 pixels are less than one tile of 48 x 48" in small["error_detail"]
     assert found["broken.png"]["error"] == "truncated"
+
+
+def test_an_image_of_another_size_than_the_region_of_interest_is_rejected() -> None:
+    form = ImageForm(size_px=32, tiling=TILING, roi_source_px=(96, 96))
+    row = {"data": picture(1, (100, 100)), "fetch_seconds": 0.0}
+    found = whole_rows.opened(row, form)
+    assert found.image is None
+    assert (found.row["error"], found.row["error_detail"]) == (
+        "unsupported",
+        "100 x 100 pixels, but the region of interest is of images of 96 x 96",
+    )
+    assert whole_rows.opened(row | {"data": picture(1, (96, 96))}, form).image is not None
 
 
 def test_units_are_small_and_have_no_pixels(

@@ -168,6 +168,9 @@ def test_a_mask_of_another_size_or_name_ends_the_command_with_one_line(
     assert said.endswith("has no wascher; did you mean washer?")
     said = refused(capsys, data, "--ignore", f"washer={large}")
     assert "leave no pixel that counts" in said
+    for tiles in ([], ["--tile-px", "16"]):
+        said = refused(capsys, data, "--roi", f"washer={large}", *tiles)
+        assert "is of images of 32 x 32 pixels, but file:///" in said
     said = refused(capsys, data, "--roi", f"washer={small}")
     assert "has at most 2 pixels of the map in one piece, fewer than the minimum area" in said
 
@@ -181,11 +184,6 @@ def test_the_configuration_names_a_region_of_each_category(
     config.write_text(f'[categories.washer]\nignore = "{tmp_path}/some.json"\n')
     said = refused(capsys, data, config=str(config))
     assert "some.json, is of images of 9 x 9 pixels, but file:///" in said
-
-
-def test_tiles_take_no_region() -> None:
-    with pytest.raises(ValueError, match="a detector with tiles takes no region of interest"):
-        TrainOptions(category="washer", tile_px=64, ignore="file:///some.png")
 
 
 def test_names_are_those_of_the_images(detector: Detector) -> None:

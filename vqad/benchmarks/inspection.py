@@ -114,8 +114,8 @@ def _read_whole(listed: listing.Listed, watch: Stopwatch) -> WholeImage:
 
 
 def _tiles(detector: Detector, image: WholeImage, batch_size: int) -> Iterator[Images]:
-    grid = grid_of(image, detector.settings)
-    return (batch for _, batch in tiles_of(image, grid, detector.settings, batch_size))
+    tiles = tiles_of(image, grid_of(image, detector), detector, batch_size)
+    return (each.images for each in tiles)
 
 
 def whole(

@@ -56,7 +56,8 @@ class UsualAreas:
 
 
 def usual_areas(
-    fields: Sequence[Float32[ndarray, "rows cols"]], places: SomePlaces | None = None
+    fields: Sequence[Float32[ndarray, "rows cols"]],
+    places: Sequence[Places | None] | SomePlaces | None = None,
 ) -> UsualAreas:
     """Measure normal images; ``places`` are those that count, None for all."""
     each = [None] * len(fields) if places is None else places

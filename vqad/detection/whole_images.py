@@ -1,38 +1,32 @@
-"""An image that is inspected tile by tile: one score and one map of the whole image.
+"""An image that is inspected tile by tile: the fields of the whole image.
 
 A batch of tiles is inspected at a time, and their fields are blended (`images.tiles`): in the form
-full those of the witnesses, in the form plain the maps of the difference. Score and map are then
-made once, of the whole image. So a defect across the edge of a tile is one defect.
-
-Areas of a score are those of a tile: of the field of an image, the values that count are the
-largest, as many as a tile has places. A defect is as unusual in a large image as in a small one.
+full those of the witnesses, in the form plain the maps of the difference. Of a region of interest,
+only tiles that show some of it are inspected (`images.tile_regions`). `whole_scores` makes score
+and map of the fields.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool
 
-from vqad.array_types import AnomalyMap, Codes, Images
-from vqad.detection import area_score, score, stored_map, witnesses
-from vqad.detection.area_score import AreaRule
-from vqad.detection.evidence import Evidence, Inspection
+from vqad.array_types import Codes, Images
+from vqad.detection.evidence import Evidence
 from vqad.detection.local_statistics import Field
-from vqad.detection.p_value import p_value
 from vqad.detection.settings import Settings
-from vqad.detection.stored_map import as_stored
-from vqad.detection.witnesses import DIFFERENCE, join_fields
-from vqad.images import decoding
+from vqad.detection.witnesses import DIFFERENCE
+from vqad.images import decoding, tensors, tile_regions
 from vqad.images.appearance import Appearance, appearance
 from vqad.images.decoding import WholeImage
 from vqad.images.measures import MEASURES
-from vqad.images.tensors import to_images, to_tensor
+from vqad.images.placement import Placement, Places, with_nearest
+from vqad.images.roi import RegionOfInterest
+from vqad.images.tensors import filled, to_images, to_tensor
 from vqad.images.tiles import Blend, TileGrid, largest_of_blocks
-from vqad.model.finite import check_finite
 
 BATCH_SIZE: Final = 16  # tiles that are inspected at once
 
@@ -45,8 +39,12 @@ class TileInspector(Protocol):
     def settings(self) -> Settings:
         """The size of its input, and the bits of 16-bit files."""
 
-    def evidence(self, batch: Images) -> Evidence:
-        """What it finds in a batch of tiles."""
+    @property
+    def roi(self) -> RegionOfInterest | None:
+        """The part of the whole image that counts; None if all does."""
+
+    def evidence(self, batch: Images, placements: Sequence[Placement]) -> Evidence:
+        """What it finds in a batch of tiles; ``placements`` say what of each of them counts."""
 
     def witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
         """The fields of the witnesses of each tile; none but in the form full."""
@@ -56,11 +54,15 @@ class TileInspector(Protocol):
 class Whole:
     """Everything that was found in one image; codes and looks of each of its tiles."""
 
-    grid: TileGrid
+    grid: TileGrid  # the tiles that were inspected
     fields: dict[str, Field]  # of the whole image, by witness
     codes: Codes
     restored_codes: Codes
+    num_changed: int  # codes that count
     looks: list[Appearance]  # of each batch
+    roi: RegionOfInterest | None = None
+    # The places of the fields that count; None if all do.
+    places: Bool[np.ndarray, "whole_rows whole_cols"] | None = None
 
     @property
     def mean_looks(self) -> dict[str, float]:
@@ -88,23 +90,39 @@ class _Blends:
                 self.by_name[name] = Blend(self.grid, places=len(small))
             self.by_name[name].add(at, small)
 
-    def whole(self) -> dict[str, Field]:
-        """The fields of the whole image."""
-        return {name: blend.whole for name, blend in self.by_name.items()}
+    def whole(self, roi: RegionOfInterest | None) -> tuple[dict[str, Field], Places | None]:
+        """The fields of the whole image, and the places of them that count; None if all do."""
+        fields = {name: blend.whole for name, blend in self.by_name.items()}
+        if roi is None:
+            return fields, None
+        first = next(iter(self.by_name.values()))
+        places = tile_regions.counted_places(roi, first.whole.shape, first.covered)
+        return {name: with_nearest(each, places) for name, each in fields.items()}, places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """A batch of tiles."""
+
+    first: int  # position of the first one among those of the grid that are looked at
+    images: Images  # what doesn't count has the nearest colour that does
+    placements: list[Placement]
 
 
 def tiles_of(
-    image: WholeImage, grid: TileGrid, settings: Settings, batch_size: int
-) -> Iterator[tuple[int, Images]]:
-    """The tiles in batches, each with the position of its first tile."""
+    image: WholeImage, grid: TileGrid, detector: TileInspector, batch_size: int
+) -> Iterator[Tiles]:
+    """The tiles that are looked at, in batches."""
+    settings, corners = detector.settings, grid.corners
     size_px, tile_px = settings.vqvae.image_size_px, grid.tiling.tile_px
-    corners = grid.corners
     for at in range(0, len(corners), batch_size):
-        pixels = [
-            image.tile(top, left, tile_px=tile_px, size_px=size_px)
-            for top, left in corners[at : at + batch_size]
+        some = corners[at : at + batch_size]
+        pixels = [image.tile(*each, tile_px=tile_px, size_px=size_px) for each in some]
+        placements = [
+            tile_regions.tile_placement(detector.roi, grid, each, size_px=size_px) for each in some
         ]
-        yield at, to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
+        images = to_images(to_tensor(decoding.stack(pixels, bits=settings.bits)))
+        yield Tiles(first=at, images=filled(images, placements), placements=placements)
 
 
 @torch.inference_mode()
@@ -115,124 +133,59 @@ def look_at(
     *,
     batch_size: int = BATCH_SIZE,
 ) -> Whole:
-    """Inspect all tiles of an image, those of the detector's grid or of another one."""
-    settings = detector.settings
-    grid = grid or grid_of(image, settings)
-    blends = _Blends(grid=grid, size_px=settings.vqvae.image_size_px)
-    codes, restored, looks = [], [], []
-    for first, batch in tiles_of(image, grid, settings, batch_size):
-        found = detector.evidence(batch)
-        for at, fields in enumerate(_fields(detector, found), first):
-            blends.add(at, fields)
+    """Inspect the tiles of an image, those of the detector's grid or of another one.
+
+    Tiles that lie wholly outside of the region of interest are left out.
+    """
+    size_px = detector.settings.vqvae.image_size_px
+    grid = grid_of(image, detector, grid)
+    blends = _Blends(grid=grid, size_px=size_px)
+    codes, restored, looks, num_changed = [], [], [], 0
+    for tiles in tiles_of(image, grid, detector, batch_size):
+        found = detector.evidence(tiles.images, tiles.placements)
+        for at, fields in enumerate(_fields(detector, found)):
+            blends.add(tiles.first + at, _all_counted(fields, tiles.placements[at]))
         codes.append(found.codes.cpu())
         restored.append(found.restored_codes.cpu())
-        looks.append(appearance(batch))
+        num_changed += int(tensors.counted(codes[-1] != restored[-1], tiles.placements).sum())
+        looks.append(appearance(tiles.images))
+    fields, places = blends.whole(detector.roi)
     return Whole(
         grid=grid,
-        fields=blends.whole(),
+        fields=fields,
         codes=torch.cat(codes),
         restored_codes=torch.cat(restored),
+        num_changed=num_changed,
         looks=looks,
+        roi=detector.roi,
+        places=places,
     )
 
 
-def grid_of(image: WholeImage, settings: Settings) -> TileGrid:
-    """The tiles that a detector cuts an image into. Raises ValueError where it has none."""
-    if settings.tiling is None:
+def grid_of(image: WholeImage, detector: TileInspector, grid: TileGrid | None = None) -> TileGrid:
+    """The tiles of an image that a detector looks at, of its own grid or of another one.
+
+    Raises ValueError where it has none.
+    """
+    settings = detector.settings
+    if grid is None and settings.tiling is None:
         raise ValueError(f"the {settings.category} detector takes no tiles")
-    return settings.tiling.grid(image.height_px, image.width_px)
+    if grid is None:
+        assert settings.tiling is not None
+        grid = settings.tiling.grid(image.height_px, image.width_px)
+    return tile_regions.looked_at(grid, detector.roi, size_px=settings.vqvae.image_size_px)
+
+
+def _all_counted(fields: dict[str, Field], placement: Placement) -> dict[str, Field]:
+    """The fields of a tile, in which places that don't count have the nearest value."""
+    if placement.counted is None:
+        return fields
+    return {name: placement.filled_field(field) for name, field in fields.items()}
 
 
 def _fields(detector: TileInspector, found: Evidence) -> Sequence[dict[str, Field]]:
     fields = detector.witness_fields(found)
     return fields or [{DIFFERENCE: each} for each in found.differences]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapSize:
-    """The size of an image's map, and of a defect in it."""
-
-    shape: tuple[int, int]
-    minimum_area_px: int  # in pixels of the map
-
-    def wide(self, field: Field) -> AnomalyMap:
-        """A field at the size of the map, 0 where nothing is unusual."""
-        rows, cols = self.shape
-        if field.shape == self.shape:
-            return field.clip(0)
-        return cv2.resize(field, (cols, rows), interpolation=cv2.INTER_LINEAR).clip(0)
-
-
-def map_size(grid: TileGrid, *, size_px: int, minimum_area_px: int) -> MapSize:
-    """The size of the map of an image with these tiles.
-
-    ``size_px`` is the side of the model's input, ``minimum_area_px`` that of a defect in it.
-    """
-    shape = grid.shape(grid.places_of_map(size_px))
-    area_px = grid.tiling.area_in_map(
-        minimum_area_px, size_px=size_px, shape=shape, source_px=(grid.width_px, grid.height_px)
-    )
-    return MapSize(shape=shape, minimum_area_px=area_px)
-
-
-def strongest(whole: Field, *, places: int) -> Float32[np.ndarray, "places places"]:
-    """The largest values of a whole field, as many as a tile has, as a field of a tile."""
-    flat, num = whole.ravel(), places**2
-    if flat.size > num:
-        flat = np.partition(flat, flat.size - num)[flat.size - num :]
-    return np.resize(flat, (places, places))
-
-
-def places_of(whole: Field, grid: TileGrid) -> int:
-    """Places on each side of a tile, of a field of the whole image."""
-    return max(1, round(whole.shape[1] * grid.tiling.tile_px / grid.width_px))
-
-
-def judged(whole: Whole, settings: Settings) -> tuple[float, AnomalyMap]:
-    """The score of an image, and the map that agrees with it."""
-    size = map_size(
-        whole.grid,
-        size_px=settings.vqvae.image_size_px,
-        minimum_area_px=settings.minimum_area_px,
-    )
-    if settings.form == "plain":
-        found = whole.fields[DIFFERENCE]
-        return score.score(found, minimum_area_px=size.minimum_area_px), found
-    assert settings.area_rule is not None
-    joined = join_fields(whole.fields, settings.witnesses)
-    return judged_field(joined, settings.area_rule, whole.grid, size)
-
-
-def inspection_of(whole: Whole, settings: Settings) -> Inspection:
-    """The result of one image; its codes are those of its tiles."""
-    image_score, anomaly_map = judged(whole, settings)
-    check_finite("the anomaly map's values", torch.from_numpy(anomaly_map))
-    anomaly_map = stored_map.as_stored(anomaly_map, image_score=image_score)
-    shares = witnesses.shares(whole.fields, settings.witnesses) if settings.witnesses else {}
-    return Inspection(
-        verdicts=[score.verdict(image_score, settings.threshold)],
-        scores=[image_score],
-        p_values=[p_value(image_score, settings.normal_scores)],
-        shares=[shares],
-        codes_changed=[int((whole.codes != whole.restored_codes).sum())],
-        anomaly_maps=[as_stored(anomaly_map, image_score=image_score)],
-        codes=whole.codes,
-        restored_codes=whole.restored_codes,
-    )
-
-
-def judged_field(
-    joined: Field, rule: AreaRule, grid: TileGrid, size: MapSize
-) -> tuple[float, AnomalyMap]:
-    """The same of a joined field, in the form full."""
-    some = strongest(joined, places=places_of(joined, grid))
-    image_score = area_score.area_score(some, rule.usual)
-    anomaly_map = area_score.agreeing_map(
-        rule.scaled(size.wide(joined)),
-        image_score=image_score,
-        minimum_area_px=size.minimum_area_px,
-    )
-    return image_score, anomaly_map
 
 
 def looks_and_counts(whole: Whole, num_codes: int) -> dict[str, Any]:

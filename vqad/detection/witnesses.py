@@ -12,12 +12,13 @@ A fourth witness, the segmenter, looks at the form of what local statistics find
 an older version of this program saved has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
+from numpy import ndarray
 
 from vqad.array_types import AnomalyMap
 from vqad.detection import surprisal
@@ -94,15 +95,25 @@ def measure_witness(
     )
 
 
-def measure_large(name: str, fields: Sequence[Field], *, weight: float) -> Witness:
-    """A witness by its fields of whole images, each looked at alone: they may be large."""
-    num = sum(field.size for field in fields)
-    mean = sum(float(field.sum(dtype=np.float64)) for field in fields) / num
+def measure_large(
+    name: str, fields: Sequence[Field], *, weight: float, places: Sequence[Places | None]
+) -> Witness:
+    """A witness by its fields of whole images, each looked at alone: they may be large.
+
+    ``places`` are those of each that count, None for all.
+    """
+
+    def counted() -> Iterator[ndarray]:
+        for field, some in zip(fields, places, strict=True):
+            yield field if some is None else field[some]
+
+    num = sum(each.size for each in counted())
+    mean = sum(float(each.sum(dtype=np.float64)) for each in counted()) / num
     squares = sum(
-        float(np.square(field - np.float32(mean)).sum(dtype=np.float64)) for field in fields
+        float(np.square(each - np.float32(mean)).sum(dtype=np.float64)) for each in counted()
     )
     deviation = max(float(np.sqrt(squares / num)), _FLOORS[name])
-    largest = float(np.median([(float(field.max()) - mean) / deviation for field in fields]))
+    largest = float(np.median([(float(each.max()) - mean) / deviation for each in counted()]))
     return Witness(
         name=name,
         weight=weight,

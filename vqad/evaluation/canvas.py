@@ -51,6 +51,6 @@ def canvas_of(
     height, width = (max(each[axis] for each in shapes) for axis in (0, 1))
     counted = np.zeros((len(shapes), height, width), bool)
     for at, (shape, source) in enumerate(zip(shapes, sources, strict=True)):
-        inside = geometry.placement(source).inside if geometry else None
+        inside = geometry.counted_of_map(source, shape) if geometry else None
         counted[at, : shape[0], : shape[1]] = True if inside is None else inside
     return Canvas(shapes=list(shapes), counted=None if counted.all() else counted)

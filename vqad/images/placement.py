@@ -10,6 +10,7 @@ A map that is stored covers exactly the source image, whatever its height and wi
 where the image does not count.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -46,7 +47,9 @@ class ImageForm:
         """Why an image of this size can't be taken; "" if it can."""
         if self.tiling and (reason := self.tiling.too_small(source[1], source[0])):
             return reason
-        if self.roi_source_px is None or of_same_shape(source, self.roi_source_px):
+        # Tiles have the image's own scale, so one of another size shows another product.
+        agree = operator.eq if self.tiling else of_same_shape
+        if self.roi_source_px is None or agree(source, self.roi_source_px):
             return ""
         width, height = self.roi_source_px
         return (
@@ -143,7 +146,7 @@ class Placement:
     def filled_field(self, field: ndarray) -> ndarray:
         """A field of a square grid of which places that don't count have the nearest value."""
         places = self.counted_places(len(field))
-        return field if places is None else field.ravel()[_nearest(places)].reshape(field.shape)
+        return field if places is None else with_nearest(field, places)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,8 +157,18 @@ class Geometry:
     roi: RegionOfInterest | None = None
 
     def placement(self, source: Size | None = None) -> Placement:
-        """The placement of an image of this size; None is one that is square."""
+        """The placement of an image of this size; None is one that is square.
+
+        Of a detector with tiles, it is that of a tile, all of which counts; `tile_regions` has
+        those of the tiles of a region of interest.
+        """
         return _placement(self, source or (self.form.size_px, self.form.size_px))
+
+    def counted_of_map(self, source: Size, shape: tuple[int, int]) -> Counted | None:
+        """The pixels that count of an image's map of this height and width; None if all do."""
+        if self.form.tiling is None:
+            return self.placement(source).inside
+        return None if self.roi is None else counted_of_shape(self.roi, shape)
 
     def placements(self, num: int, sources: Sequence[Size] | None) -> list[Placement]:
         """The placements of a batch of images, which are square if no sizes are given."""
@@ -192,14 +205,25 @@ def places_of(placements: Sequence[Placement], grid: int) -> SomePlaces | None:
 @lru_cache(maxsize=256)  # a camera has one size, so that an archive has few
 def _placement(geometry: Geometry, source: Size) -> Placement:
     shape = geometry.form.shape_of(source)
-    inside = geometry.roi.counted(shape) if geometry.roi else None
+    inside = geometry.roi.counted(shape) if geometry.roi and not geometry.form.tiling else None
     return Placement(size_px=geometry.form.size_px, shape=shape, inside=inside)
+
+
+@lru_cache(maxsize=8)
+def counted_of_shape(roi: RegionOfInterest, shape: tuple[int, int]) -> Counted:
+    """The pixels inside of a map of all of an image. Raises ValueError if there are none."""
+    return roi.counted(shape)
 
 
 def _counted_places(counted: Counted, grid: int) -> Places:
     shares = cv2.resize(counted.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
     found: Places = shares >= min(_LEAST_SHARE, float(shares.max()))
     return found
+
+
+def with_nearest(field: ndarray, counted: Places) -> ndarray:
+    """A field of which places that don't count have the value of the nearest one that does."""
+    return field.ravel()[_nearest(counted)].reshape(field.shape)
 
 
 def _nearest(counted: Bool[ndarray, "height width"]) -> Int64[ndarray, " positions"]:

@@ -26,15 +26,22 @@ class RegionOfInterest:
 
     def counted(self, shape: tuple[int, int]) -> Bool[ndarray, "height width"]:
         """The pixels of a map of this height and width that count. Raises ValueError if none do."""
-        # Of zeros, any weighted sum is exactly 0, and each source pixel outside makes it larger.
-        outside = resized((~self.mask).astype(np.float32), shape)
-        inside: ndarray = outside == 0
+        inside = whole_pixels(self.mask, shape)
         if not inside.any():
             raise ValueError(
                 f"the region of interest has no whole pixel of a map of {shape[1]} x {shape[0]}; "
                 "draw it larger"
             )
         return inside
+
+
+def whole_pixels(
+    mask: Bool[ndarray, "mask_height mask_width"], shape: tuple[int, int]
+) -> Bool[ndarray, "height width"]:
+    """The pixels of a map of this height and width that are made of pixels inside alone."""
+    # Of zeros, any weighted sum is exactly 0, and each source pixel outside makes it larger.
+    found: ndarray = resized((~mask).astype(np.float32), shape) == 0
+    return found
 
 
 def of_same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:

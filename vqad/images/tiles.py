@@ -10,14 +10,16 @@ blended over their overlaps into one field, which covers the whole image linearl
 divided by the sum of all weights at that place. So the field has no step where one tile ends.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from numpy.random import Generator
+
+T = TypeVar("T")
 
 SMALLEST_TILE_PX: Final = 16
 LARGEST_TILE_PX: Final = 10_000
@@ -94,14 +96,19 @@ class TileGrid:
     width_px: int
     tops: tuple[int, ...]  # px from the image's edge
     lefts: tuple[int, ...]
+    left_out: frozenset[int] = frozenset()  # tiles that are not looked at, numbered row by row
 
     def __len__(self) -> int:
-        return len(self.tops) * len(self.lefts)
+        return len(self.tops) * len(self.lefts) - len(self.left_out)
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """Top and left of each tile, row by row."""
-        return [(top, left) for top in self.tops for left in self.lefts]
+        """Top and left of each tile that is looked at, row by row."""
+        return self.kept((top, left) for top in self.tops for left in self.lefts)
+
+    def kept(self, of_tiles: Iterable[T]) -> list[T]:
+        """What belongs to tiles that are looked at, of something of all tiles, row by row."""
+        return [each for at, each in enumerate(of_tiles) if at not in self.left_out]
 
     def shape(self, places: int) -> tuple[int, int]:
         """Rows and columns of the whole image, if a tile has so many places on each side."""
@@ -160,10 +167,12 @@ class Blend:
     def __init__(self, grid: TileGrid, *, places: int) -> None:
         """``places`` are those of a tile's field on each side."""
         shape = grid.shape(places)
-        self.whole: Float32[ndarray, "rows cols"] = np.zeros(shape, np.float32)
+        self._sum: Float32[ndarray, "rows cols"] = np.zeros(shape, np.float32)
+        # The weights of all tiles add up to 1; those of some of them may not.
+        self._weight = np.zeros(shape, np.float32) if grid.left_out else None
         rows = list(_parts(grid.tops, grid.height_px, shape[0], places, grid.tiling))
         cols = list(_parts(grid.lefts, grid.width_px, shape[1], places, grid.tiling))
-        self._parts = [(row, col) for row in rows for col in cols]
+        self._parts = grid.kept((row, col) for row in rows for col in cols)
 
     def add(self, at: int, field: Float32[ndarray, "places places"]) -> None:
         """Add the field of one tile; ``at`` is its position among the corners of the grid."""
@@ -171,7 +180,21 @@ class Blend:
         found = _between(field, row)
         found = _between(found.T, col).T
         weight = row.weight[:, None] * col.weight
-        self.whole[row.inside, col.inside] += weight * found
+        self._sum[row.inside, col.inside] += weight * found
+        if self._weight is not None:
+            self._weight[row.inside, col.inside] += weight
+
+    @property
+    def whole(self) -> Float32[ndarray, "rows cols"]:
+        """The field of the whole image, 0 where no tile is."""
+        if self._weight is None:
+            return self._sum
+        return self._sum / np.where(self._weight > 0, self._weight, np.float32(1))
+
+    @property
+    def covered(self) -> Bool[ndarray, "rows cols"] | None:
+        """The places where a tile is; None if there is one everywhere."""
+        return None if self._weight is None else self._weight > 0
 
 
 def _between(field: ndarray, part: _Part) -> ndarray:

@@ -77,8 +77,7 @@ class Inspector:
     def _inspect_whole(self, category: str, row: dict[str, Any]) -> dict[str, Any]:
         """An image with tiles, which is read here: one such image is in memory at a time."""
         detector, batch_size = self.detectors.get(category), self.options.batch_size
-        assert detector.settings.tiling is not None
-        opened = whole_rows.opened(row, detector.settings.tiling)
+        opened = whole_rows.opened(row, detector.settings.image_form)
         row, image = opened.row, opened.image
         if image is None:
             return self._reject(row)

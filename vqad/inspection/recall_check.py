@@ -165,9 +165,9 @@ def _inspected(
     detector = Detector.load(models, category, version=version)
     scores, unknown = dict[str, float](), dict[str, str]()
     for image, decoded in _decoded(rows, detector):
-        tiling = detector.settings.tiling
-        if tiling is not None and not decoded["error"]:
-            opened = whole_rows.opened(decoded, tiling)
+        form = detector.settings.image_form
+        if form.tiling is not None and not decoded["error"]:
+            opened = whole_rows.opened(decoded, form)
             decoded = opened.row
             if opened.image is not None:
                 scores[image] = detector.inspect_whole(opened.image)[0].scores[0]

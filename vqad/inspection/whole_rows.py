@@ -15,7 +15,7 @@ from vqad.detector import Detector
 from vqad.images import decoding
 from vqad.images.decoding import WholeImage
 from vqad.images.headers import ImageError
-from vqad.images.tiles import Tiling
+from vqad.images.placement import ImageForm
 from vqad.inspection import shadow
 from vqad.storage import files
 from vqad.storage.errors import FetchError
@@ -31,7 +31,7 @@ class Opened:
     image: WholeImage | None = None
 
 
-def opened(row: Row, tiling: Tiling) -> Opened:
+def opened(row: Row, form: ImageForm) -> Opened:
     """Read and decode the image of a row."""
     start_s = time.monotonic()
     try:
@@ -40,7 +40,7 @@ def opened(row: Row, tiling: Tiling) -> Opened:
             data = files.read_bytes(row["image"], max_bytes=decoding.MAX_BYTES)
         fetched_s = time.monotonic()
         image = decoding.decode_whole(data)
-        if reason := tiling.too_small(image.height_px, image.width_px):
+        if reason := form.refusal((image.width_px, image.height_px)):
             raise ImageError("unsupported", reason)
     except (FetchError, ImageError) as error:
         return Opened(row=row | {"error": error.error, "error_detail": error.detail})

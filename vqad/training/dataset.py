@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -96,7 +96,13 @@ def read(
     ValueError if no image can be read, if many look like masks, or if one does not have the shape
     that ``roi`` has.
     """
-    form = ImageForm(size_px=size_px, resize=resize, roi_source_px=roi.source_px if roi else None)
+    drawing = drawing and replace(drawing, roi=roi)
+    form = ImageForm(
+        size_px=size_px,
+        resize=resize,
+        roi_source_px=roi.source_px if roi else None,
+        tiling=drawing.tiling if drawing else None,
+    )
     found = _Found(geometry=Geometry(form=form, roi=roi), drawing=drawing)
     shape = drawing.shape if drawing else (size_px, size_px, 3)
     pictures = found.pictures(listed, reviewed)

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from vqad.images import listing
+from vqad.images.tile_regions import looked_at
+from vqad.images.tiles import TileGrid
 from vqad.model.kinds import Kind
 from vqad.storage.errors import VqadError
 from vqad.storage.uris import relative
@@ -87,11 +89,12 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
         raise ValueError(f"no images in {job.data}/{options.category}")
     some, sizes = _some(one.listed), preset_of(options.preset).vqvae
     say(f"{one.category}: {len(one.listed)} images, of which {len(some)} are read")
+    roi = regions.checked(job.data, options)
     found = dataset.read(
         some,
         size_px=sizes.image_size_px,
         resize=options.known_resize,
-        roi=regions.checked(job.data, options),
+        roi=roi,
         drawing=drawing_of(options, size_px=sizes.image_size_px, num_images=len(one.listed)),
     )
     learned = rows_of(found.pixels, range(len(found.names)))
@@ -115,13 +118,19 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
     pixel = map_pixel(found.sizes_px, map_shape(options, sizes.image_size_px))
     if options.tiling and pixel:
-        width_px, height_px = pixel.source
-        num_tiles = len(options.tiling.grid(height_px, width_px))
-        say(f"{one.category}: an image of {width_px} x {height_px} has {num_tiles} tiles")
+        grid = options.tiling.grid(*reversed(pixel.source))
+        say(f"{one.category}: {_tiles(grid, looked_at(grid, roi, size_px=sizes.image_size_px))}")
     one.minimum_area = minimum_area(options, pixel, default_px=sizes.cell_area_px)
     say(f"{one.category}: {one.minimum_area.describe()}")
     one.warnings += _warnings(job.data, found, copies)
     one.small = odd_images.small_pictures(found.pixels)
+
+
+def _tiles(grid: TileGrid, looked_at: TileGrid) -> str:
+    all_tiles = f"an image of {grid.width_px} x {grid.height_px} has {len(grid)} tiles"
+    if len(looked_at) == len(grid):
+        return all_tiles
+    return f"{all_tiles}, of which {len(looked_at)} show some of the region of interest"
 
 
 def _some(listed: Sequence[listing.Listed]) -> list[listing.Listed]:

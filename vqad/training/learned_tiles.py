@@ -18,10 +18,13 @@ import numpy as np
 from jaxtyping import Int64, Integer
 from numpy import ndarray
 
+from vqad.array_types import Pixels
 from vqad.images import decoding
-from vqad.images.decoding import SourceValues
+from vqad.images.decoding import SourceValues, WholeImage
 from vqad.images.headers import ImageError
-from vqad.images.tiles import Tiling, drawn_corners
+from vqad.images.roi import RegionOfInterest
+from vqad.images.tile_regions import Corner, drawn_inside, filled_picture, tile_placement
+from vqad.images.tiles import TileGrid, Tiling
 from vqad.training.options import TrainOptions
 
 Rows = Integer[ndarray, "rows height width 3"]
@@ -66,6 +69,7 @@ class TileDrawing:
     size_px: int  # of the model's input
     num: int  # tiles of each image
     seed: int
+    roi: RegionOfInterest | None = None  # tiles show enough of it, and are filled outside of it
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -78,20 +82,24 @@ class TileDrawing:
             height_px, width_px = image.height_px, image.width_px
             if reason := self.tiling.too_small(height_px, width_px):
                 raise ImageError("unsupported", reason)
-            # By its contents, so that an image has the same tiles in another folder.
-            rng = np.random.default_rng([self.seed, zlib.crc32(data)])
-            corners = drawn_corners(self.tiling.grid(height_px, width_px), self.num, rng)
-            pictures = [
-                image.tile(*corner, tile_px=self.tiling.tile_px, size_px=self.size_px)
-                for corner in corners
-            ]
-            pixels = np.stack([image.small(self.size_px), *pictures])
+            whole = filled_picture(self.roi, image.small(self.size_px))
+            # By its contents, so that an image has the same tiles in another folder; those outside
+            # of the region choose none.
+            contents = zlib.crc32(data if self.roi is None else whole.tobytes())
+            rng = np.random.default_rng([self.seed, contents])
+            grid = self.tiling.grid(height_px, width_px)
+            corners = drawn_inside(grid, self.roi, self.num, rng)
+            pixels = np.stack([whole, *(self._tile(image, grid, each) for each in corners)])
         return DecodedTiles(
             pixels=pixels,
             source_width_px=width_px,
             source_height_px=height_px,
             values=image.values,
         )
+
+    def _tile(self, image: WholeImage, grid: TileGrid, corner: Corner) -> Pixels:
+        pixels = image.tile(*corner, tile_px=self.tiling.tile_px, size_px=self.size_px)
+        return tile_placement(self.roi, grid, corner, size_px=self.size_px).filled(pixels)
 
 
 def tiles_of_each(num_images: int) -> int:

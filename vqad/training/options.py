@@ -219,11 +219,6 @@ class TrainOptions:
             raise ValueError("the form joined takes no tiles: give --form plain or full")
         if self.tiling is not None and self.resize == "pad":
             raise ValueError("tiles are square, so there is nothing to pad: leave out --resize")
-        if self.tile_px is not None and (self.roi or self.ignore):
-            raise ValueError(
-                "a detector with tiles takes no region of interest: leave out roi and ignore, or "
-                "tile_px"
-            )
 
     @property
     def tiling(self) -> "Tiling | None":

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 
 from vqad.images import decoding, headers, region_files
-from vqad.images.placement import ImageForm, Size
+from vqad.images.placement import Size
 from vqad.images.region_files import RegionError
 from vqad.images.roi import RegionOfInterest
+from vqad.images.tile_regions import looked_at
 from vqad.storage import errors, files
 from vqad.training.good_images import good_images
-from vqad.training.minimum_area import map_pixel, minimum_area
+from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
 from vqad.training.options import TrainOptions
 from vqad.training.presets import preset_of
 
@@ -63,14 +64,14 @@ def _check_size(region: RegionOfInterest, options: TrainOptions, image: str, siz
 
 def _check_area(region: RegionOfInterest, options: TrainOptions, size: Size) -> None:
     sizes = preset_of(options.preset).vqvae
-    form = ImageForm(size_px=sizes.image_size_px, resize=options.known_resize)
     try:
-        inside = region.counted(form.shape_of(size))
+        inside = region.counted(map_shape(options, sizes.image_size_px)(size))
+        _check_tiles(region, options, size)
     except ValueError as error:
         raise RegionError(f"{_files(options)}: {error}") from error
     _, _, stats, _ = cv2.connectedComponentsWithStats(inside.view(np.uint8), connectivity=8)
     largest = int(stats[1:, cv2.CC_STAT_AREA].max())
-    pixel = map_pixel([size], form.shape_of)
+    pixel = map_pixel([size], map_shape(options, sizes.image_size_px))
     wanted = minimum_area(options, pixel, default_px=sizes.cell_area_px).area_px
     if largest < wanted:
         raise RegionError(
@@ -78,6 +79,13 @@ def _check_area(region: RegionOfInterest, options: TrainOptions, size: Size) -> 
             f"{largest} pixels of the map in one piece, fewer than the minimum area of a defect, "
             f"{wanted}; draw it larger, or give a smaller minimum area"
         )
+
+
+def _check_tiles(region: RegionOfInterest, options: TrainOptions, size: Size) -> None:
+    if options.tiling is not None:
+        size_px = preset_of(options.preset).vqvae.image_size_px
+        grid = looked_at(options.tiling.grid(size[1], size[0]), region, size_px=size_px)
+        region.counted(grid.shape(grid.places_of_map(size_px)))
 
 
 def _files(options: TrainOptions) -> str:

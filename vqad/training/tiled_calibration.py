@@ -1,6 +1,7 @@
 """The calibration of a detector with tiles: its threshold is of whole images."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vqad.detection.area_score import UNIT
 from vqad.detection.fit_record import FitRecord
@@ -19,7 +20,9 @@ class TiledCalibration(Calibration):
 
     def _of_maps(self, eta: float, fitted: FitRecord) -> Detector:
         """In the paper's form: the largest score of the held-out images."""
-        blank = self._detector(eta, form="plain").with_settings(tiling=self.images.tiling)
+        networks = self._detector(eta, form="plain")
+        settings = replace(networks.settings, **self._of_tiles())
+        blank = Detector(self.vqvae, self.prior, settings, roi=self.images.roi)
         scores, num_changed = tiled_form.plain_scores(self.images, blank)
         threshold, record = self._by_held_out(scores, num_changed, fitted)
         return blank.with_settings(threshold=threshold, found=record)
@@ -46,8 +49,8 @@ class TiledCalibration(Calibration):
             local_statistics=full.statistics.config,
             segmenter=full.segmenter.config if full.segmenter else None,
             area_rule=full.rule,
-            tiling=self.images.tiling,
             found=record,
+            **self._of_tiles(),
         )
         return Detector(
             self.vqvae,
@@ -55,4 +58,10 @@ class TiledCalibration(Calibration):
             settings,
             local_statistics=full.statistics,
             segmenter=full.segmenter,
+            roi=self.images.roi,
         )
+
+    def _of_tiles(self) -> dict[str, Any]:
+        """The settings of the whole images. Those of the networks are of a tile alone."""
+        roi = self.images.roi
+        return {"tiling": self.images.tiling, "roi_source_px": roi and roi.source_px}

@@ -16,6 +16,7 @@ from vqad.images.decoding import WholeImage
 from vqad.images.headers import ImageError
 from vqad.images.listing import Listed
 from vqad.images.placement import Size
+from vqad.images.roi import RegionOfInterest
 from vqad.images.tensors import to_tensor
 from vqad.images.tiles import Tiling
 from vqad.storage import files
@@ -48,11 +49,13 @@ class TiledTraining(Training):
         device: torch.device | str = "cpu",
         reviewed: Collection[str] = (),
         sizes_px: Sequence[Size] = (),
+        roi: RegionOfInterest | None = None,
         read: Callable[[str], WholeImage] | None = None,
     ) -> None:
         """``pixels`` are (num, 1 + tiles, size, size, 3), as `learned_tiles` decodes them.
 
-        ``read`` reads a whole image by its name; without it, from storage.
+        They were filled outside of ``roi``. ``read`` reads a whole image by its name; without it,
+        from storage.
         """
         super().__init__(
             names,
@@ -64,6 +67,7 @@ class TiledTraining(Training):
             sizes_px=sizes_px,
         )
         self.pixels = pixels
+        self.roi = roi
         self.read = read or read_whole
         held = self._rows_of(self.held_out_names)
         others = self._rows_of(self.learned_names)
@@ -87,6 +91,7 @@ class TiledTraining(Training):
         images = tiled_images(
             self.pixels,
             self._tiling,
+            self.roi,
             dict(zip(self.names, groups, strict=True)),
             held_out=self.held_out_names,
             learned=self.learned_names,
@@ -116,7 +121,10 @@ def training_of(
     """The training of images as they were read, by tiles or not."""
     common: dict[str, Any] = {"bits": found.bits, "device": device, "reviewed": reviewed}
     if options.tiling is not None:
-        return TiledTraining(found.names, found.pixels, options, sizes_px=found.sizes_px, **common)
+        roi = found.geometry.roi if found.geometry else None
+        return TiledTraining(
+            found.names, found.pixels, options, sizes_px=found.sizes_px, roi=roi, **common
+        )
     return Training(
         found.names,
         found.pixels,
@@ -130,6 +138,7 @@ def training_of(
 def tiled_images(
     pixels: np.ndarray,
     tiling: Tiling,
+    roi: RegionOfInterest | None,
     group_of: Mapping[str, str],
     *,
     held_out: Sequence[str],
@@ -148,6 +157,7 @@ def tiled_images(
     scored = [name for name in learned if name not in unscored]
     return TiledImages(
         tiling=tiling,
+        roi=roi,
         read=read,
         held_out=list(held_out),
         learned=[scored[at] for at in rng.permutation(len(scored))],
@@ -165,13 +175,14 @@ def tiled_calibration(
 ) -> Calibration:
     """A new calibration of a detector with tiles. Raises ValueError, as for a missing image."""
     tiling, size_px = old.settings.tiling, old.settings.vqvae.image_size_px
+    roi = old.roi
     assert tiling is not None
     rng = np.random.default_rng(options.seed)
     some = [others[at] for at in np.sort(rng.permutation(len(others))[:MOST_IMAGES])]
     num_images = len(held_out) + len(others)
     drawing = drawing_of(options, size_px=size_px, num_images=num_images)
     kept, found = (
-        dataset.read(each, size_px=size_px, bits=old.settings.bits, drawing=drawing)
+        dataset.read(each, size_px=size_px, roi=roi, bits=old.settings.bits, drawing=drawing)
         for each in (held_out, some)
     )
     if kept.unreadable:
@@ -182,6 +193,7 @@ def tiled_calibration(
     images = tiled_images(
         pixels,
         tiling,
+        roi,
         dict(zip(names, groups, strict=True)),
         held_out=kept.names,
         learned=found.names,

@@ -28,11 +28,16 @@ from vqad.detection.score import score
 from vqad.detection.segmented import local_fields
 from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Surprisal, Usual
-from vqad.detection.whole_images import look_at, map_size, places_of, strongest
+from vqad.detection.whole_images import look_at
+from vqad.detection.whole_scores import Strongest, map_size, places_of, strongest
 from vqad.detection.witnesses import Witness, join_fields
 from vqad.detector import Detector
 from vqad.images.decoding import WholeImage
+from vqad.images.placement import Placement, Places
+from vqad.images.placement import places_of as cells_of
+from vqad.images.roi import RegionOfInterest
 from vqad.images.tensors import to_images
+from vqad.images.tile_regions import looked_at
 from vqad.images.tiles import TileGrid, Tiling
 from vqad.model.bfloat16 import in_precision
 from vqad.model.segmenter import Segmenter
@@ -52,6 +57,7 @@ class TiledImages:
     """Normal images of one category, as the calibration of a detector with tiles takes them."""
 
     tiling: Tiling
+    roi: RegionOfInterest | None  # the part of the images that counts
     read: Callable[[str], WholeImage]  # by URI; raises ValueError
     held_out: list[str]  # URIs
     learned: list[str]  # URIs of others that may be scored; in any order, the first ones first
@@ -60,10 +66,14 @@ class TiledImages:
     group_of: Mapping[str, str]  # of each of the images that lent them
     held_out_tiles: Tensor  # (tiles, size, size, 3), as many of each held-out image
 
-    def scored(self) -> list[str]:
+    def grid(self, image: WholeImage, size_px: int) -> TileGrid:
+        """The tiles of an image that are looked at, for a model with an input of this side."""
+        grid = self.tiling.grid(image.height_px, image.width_px)
+        return looked_at(grid, self.roi, size_px=size_px)
+
+    def scored(self, size_px: int) -> list[str]:
         """The images that are scored: all that are held out, and some of the others."""
-        first = self.read(self.held_out[0])
-        num_tiles = len(self.tiling.grid(first.height_px, first.width_px))
+        num_tiles = len(self.grid(self.read(self.held_out[0]), size_px))
         num = min(MOST_TRAINING_IMAGES, _MOST_TILES // num_tiles - len(self.held_out))
         return [*self.held_out, *self.learned[: max(0, num)]]
 
@@ -87,6 +97,7 @@ class _Unjudged:
     """A detector of the networks with statistics of some of the folds; it judges nothing."""
 
     joined: Detector  # the networks, in the joined form
+    roi: RegionOfInterest | None
     statistics: LocalStatistics
     segmenter: Segmenter | None
     usual: Usual
@@ -96,15 +107,19 @@ class _Unjudged:
         """Those of the networks."""
         return self.joined.settings
 
-    def evidence(self, batch: Images) -> Evidence:
+    def evidence(self, batch: Images, placements: Sequence[Placement]) -> Evidence:
         """That of the networks, with fields of local statistics and segmenter."""
-        fields = local_fields(self.statistics, self.segmenter, batch)
-        return replace(self.joined.evidence(batch), local_fields=fields)
+        fields = local_fields(self.statistics, self.segmenter, batch, placements)
+        return replace(self.joined.evidence(batch, placements), local_fields=fields)
 
     def witness_fields(self, found: Evidence) -> list[dict[str, Field]]:
         """The fields of all witnesses."""
         return witnesses.fields_of(
-            found.local_fields, found.surprisals, found.differences, self.usual
+            found.local_fields,
+            found.surprisals,
+            found.differences,
+            self.usual,
+            cells_of(found.placements, self.settings.vqvae.latent_size),
         )
 
 
@@ -129,10 +144,11 @@ def fit(
         fitted = fit_segmenter(local, images.tiles, learned, segmenter, seed=options.seed)
     usual, expected = _usual(images, joined)
     looked_at = []
-    for name in images.scored():
+    for name in images.scored(joined.settings.vqvae.image_size_px):
         statistics, segmenter_of_others = _unseen(images, name, local, fitted)
         unjudged = _Unjudged(
             joined=joined,
+            roi=images.roi,
             statistics=statistics,
             segmenter=segmenter_of_others
             and in_precision(segmenter_of_others, joined.settings.precision),
@@ -142,10 +158,15 @@ def fit(
     held_out = looked_at[: len(images.held_out)]
     weights = witnesses.weights(with_segmenter=fitted is not None)
     measured = tuple(
-        witnesses.measure_large(name, [each.fields[name] for each in held_out], weight=weight)
+        witnesses.measure_large(
+            name,
+            [each.fields[name] for each in held_out],
+            weight=weight,
+            places=[each.places for each in held_out],
+        )
         for name, weight in weights.items()
     )
-    rule, threshold, scores = _rule(looked_at, measured, joined, options)
+    rule, threshold, scores = _rule(looked_at, measured, joined, options, images.roi)
     return TiledForm(
         statistics=local.statistics,
         segmenter=fitted.segmenter if fitted else None,
@@ -198,18 +219,20 @@ class _LookedAt:
     """The fields of one whole image, in a file: those of all images may be larger than memory."""
 
     fields: dict[str, Field]
+    places: Places | None  # of the fields, that count
     grid: TileGrid
     num_changed: int  # codes
 
 
 def _look_at(images: TiledImages, name: str, unjudged: _Unjudged) -> _LookedAt:
     image = images.read(name)
-    grid = images.tiling.grid(image.height_px, image.width_px)
+    grid = images.grid(image, unjudged.settings.vqvae.image_size_px)
     whole = look_at(unjudged, image, grid, batch_size=_BATCH_SIZE)
     return _LookedAt(
         fields={witness: _kept(field) for witness, field in whole.fields.items()},
-        grid=grid,
-        num_changed=int((whole.codes != whole.restored_codes).sum()),
+        places=whole.places,
+        grid=whole.grid,
+        num_changed=whole.num_changed,
     )
 
 
@@ -225,20 +248,22 @@ def _rule(
     measured: Sequence[Witness],
     joined: Detector,
     options: TrainOptions,
+    roi: RegionOfInterest | None,
 ) -> tuple[AreaRule, float, list[float]]:
     """Rule and threshold by the joined fields, and the score of each image."""
     settings = joined.settings
-    some, levels = list[Field](), list[float]()
+    some, levels = list[Strongest](), list[float]()
     for each in looked_at:
         size = map_size(
             each.grid,
             size_px=settings.vqvae.image_size_px,
             minimum_area_px=settings.minimum_area_px,
+            roi=roi,
         )
         field = join_fields(each.fields, measured)
-        some.append(strongest(field, places=places_of(field, each.grid)))
+        some.append(strongest(field, places=places_of(field, each.grid), counted=each.places))
         levels.append(score(size.wide(field), minimum_area_px=size.minimum_area_px))
-    usual = usual_areas(some)
-    scores = [area_score(each, usual) for each in some]
+    usual = usual_areas([each.field for each in some], [each.places for each in some])
+    scores = [area_score(each.field, usual, each.places) for each in some]
     threshold = calibrate.cross_fitted_threshold(scores, quantile=options.threshold_quantile)
     return rule_of(usual, threshold, levels), threshold, scores
