@@ -64,12 +64,26 @@ def test_a_sheet_and_figures_have_pictures_of_the_whole_image(
     assert high[0] > high[1]
 
 
-def test_the_page_says_why_it_has_no_restored_picture(home: Path, detector: Detector) -> None:
+def test_the_page_restores_images_of_few_tiles_and_says_why_others_are_not(
+    home: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqad.report.restored.MOST_TILES", 12)
     row = {"category": "fabric", "model_version": detector.version}
     restoring = Restoring(str(home / "models"), row)
-    restoring.add("x", b"")
-    assert restoring.reason == "images that are looked at by tiles have none"
-    assert restoring.pictures() == {}
+    archive = home / "archive" / "fabric"
+    large = cv2.imencode(".png", np.zeros((48, 1000, 3), np.uint8))[1].tobytes()
+    for name in ("0.png", "small.png", "broken.png"):
+        restoring.add(name, (archive / name).read_bytes())
+    restoring.add("large.png", large)
+    found = restoring.pictures()
+    assert set(found) == {"0.png"}
+    ((_, _, wanted),) = decodings(
+        AblatedMethod(str(home / "models"), "fabric", detector.version), images(home)[:1]
+    )
+    np.testing.assert_array_equal(found["0.png"], wanted)
+    assert restoring.reason_of("0.png") == ""
+    assert restoring.reason_of("small.png").startswith("100 x 47 pixels are less than one tile")
+    assert restoring.reason_of("large.png") == "it has 28 tiles; at most 12 are restored"
 
 
 def test_a_bench_times_tiles(home: Path, detector: Detector) -> None:

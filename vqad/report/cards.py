@@ -84,8 +84,9 @@ def draw(batch: Batch, output: str, models: str) -> list[Card]:
             if restoring and data:
                 restoring.add(row["image"], data)
         if restoring:
-            for card in cards.values():
-                card.missing |= {"restored": restoring.reason} if restoring.reason else {}
+            for image, card in cards.items():
+                if reason := restoring.reason_of(image):
+                    card.missing["restored"] = reason
             for image, restored in restoring.pictures().items():
                 picture = pictures.encoded(restored, max_bytes=pictures.RESTORED_BYTES)
                 writer.write(cards[image], "restored", picture)
