@@ -205,6 +205,12 @@ def test_an_actor_a_share_of_a_gpu_else_a_cpu_where_memory_allows(
     assert inspection._num_actors(gpus) == num_actors
 
 
+def test_no_actor_is_started_for_which_there_is_no_unit() -> None:
+    files = [inspection._num_with_work(4, number, has_shards=False) for number in (1, 3, 40)]
+    assert files == [1, 3, 4]
+    assert inspection._num_with_work(4, 1, has_shards=True) == 4  # it may become many units
+
+
 @pytest.mark.parametrize(
     ("gpus", "most_cpus", "share"), [(1.0, 8, 1.0), (0.5, 2, 0.25), (0.0, 64, 0.25)]
 )

@@ -160,14 +160,24 @@ def _rows_per_unit(plan: Plan, num_actors: int) -> int:
     return min(_MOST_PER_UNIT, max(_FEWEST_PER_UNIT, num_rows))
 
 
+def _num_with_work(most_actors: int, num_inputs: int, *, has_shards: bool) -> int:
+    """Actors that can get a unit: another would load its libraries and end, beside those that work.
+
+    A shard becomes any number of units.
+    """
+    return most_actors if has_shards else min(most_actors, num_inputs)
+
+
 def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
     gpus = _gpus_per_actor(job)
-    num_actors = job.num_actors or _num_actors(gpus)
-    num_rows = _rows_per_unit(plan, num_actors)
+    most_actors = job.num_actors or _num_actors(gpus)
+    num_rows = _rows_per_unit(plan, most_actors)
+    inputs = _inputs(plan, num_rows)
+    num_actors = _num_with_work(most_actors, len(inputs), has_shards=bool(plan.shards))
     # Small blocks: each unit of a shard goes on as soon as it is decoded, not with the last one.
     ray.data.DataContext.get_current().target_max_block_size = 2**20
     return (
-        ray.data.from_arrow(_inputs(plan, num_rows))
+        ray.data.from_arrow(inputs)
         .map_batches(
             stage_tasks.decode,  # type: ignore[arg-type]
             fn_kwargs=_decode_options(job, plan, holder, num_rows),
@@ -178,7 +188,8 @@ def _chain(job: InspectJob, plan: Plan, holder: str) -> "ray.data.Dataset":
         )
         .map_batches(
             _Inspector,
-            fn_constructor_kwargs={"options": _inspector_options(job, plan, num_actors)},
+            # Their threads are those of a long night: results don't depend on the number of images.
+            fn_constructor_kwargs={"options": _inspector_options(job, plan, most_actors)},
             compute=ray.data.ActorPoolStrategy(size=num_actors),
             batch_size=1,  # unit; with GPUs Ray refuses None
             batch_format="pyarrow",
