@@ -1,6 +1,7 @@
 """Images that look wrong among good ones, and a dry run that names them and writes nothing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ from jobs import train
 from vqad import synthetic
 from vqad.benchmarks import training as benchmark
 from vqad.training import odd_images
+from vqad.training.dry_run import foresee
+from vqad.training.job import TrainJob
+from vqad.training.options import TrainOptions
 
 NUM = 24
 
@@ -127,6 +131,25 @@ def test_a_folder_of_another_category_and_a_mixed_one_are_named(
     assert categories["bolt"]["warnings"] == ["its images look like those of washer"]
     assert "whose name suggests images that are not good" in categories["fabric"]["failed"]
     assert "fabric: would fail: " in said
+
+
+def test_a_dry_run_says_how_many_tiles_show_some_of_the_region(data: Path) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :30] = 255
+    roi = data.parent / "roi.png"
+    assert cv2.imwrite(str(roi), mask)
+    said: list[str] = []
+    options = TrainOptions(
+        category="fabric", kind="texture", preset="tiny", tile_px=32, tile_overlap_px=0
+    )
+    for each in (options, replace(options, roi=str(roi))):
+        job = TrainJob(data=str(data), models=f"{data.parent}/models", options=[each])
+        assert not foresee(job, said.append)[0].failed
+    tiles = [line for line in said if "tiles" in line]
+    assert tiles == [
+        "fabric: an image of 64 x 64 has 4 tiles",
+        "fabric: an image of 64 x 64 has 4 tiles, of which 2 show some of the region of interest",
+    ]
 
 
 def test_the_sizes_of_images_are_described() -> None:
