@@ -2,7 +2,7 @@
 
     pytest -m slow -s tests/campaigns/test_tile_grids.py
 
-Takes about ten minutes on two cores.
+Takes about eight minutes on two cores.
 """
 
 from pathlib import Path
