@@ -21,6 +21,7 @@ from vqad.array_types import AnomalyMap, Codes, Images, Likelihood, OwnMap
 from vqad.detection import (
     anomaly_map,
     area_score,
+    image_threads,
     saved_detector,
     score,
     stored_map,
@@ -38,6 +39,7 @@ from vqad.detection.weights import named_in_errors
 from vqad.detection.whole_images import Whole, look_at
 from vqad.detection.whole_scores import inspection_of
 from vqad.images import tensors
+from vqad.images.alignment import Alignment
 from vqad.images.decoding import WholeImage
 from vqad.images.placement import Geometry, Placement, Size, places_of
 from vqad.images.roi import RegionOfInterest
@@ -64,6 +66,7 @@ class Detector:
         local_statistics: LocalStatistics | None = None,
         segmenter: Segmenter | None = None,
         roi: RegionOfInterest | None = None,
+        alignment: Alignment | None = None,
         version: str = "",
     ) -> None:
         self.settings = settings
@@ -72,6 +75,8 @@ class Detector:
         self.version = version
         if (roi and roi.source_px) != settings.roi_source_px:
             raise ValueError("the detector's settings and its region of interest do not agree")
+        if settings.aligned != (alignment is not None):
+            raise ValueError("the detector's settings and its alignment do not agree")
         if settings.form == "full" and local_statistics is None:
             raise ValueError("the full form needs fitted local statistics")
         if settings.form == "full" and settings.segmenter and segmenter is None:
@@ -85,6 +90,7 @@ class Detector:
             local_statistics=local_statistics,
             segmenter=segmenter and segmenter.eval().requires_grad_(False),
             roi=roi,
+            alignment=alignment,
         )
         self._use_fitted()
 
@@ -137,7 +143,7 @@ class Detector:
         Raises DetectorError if the networks compute numbers that are not finite.
         """
         with named_in_errors(self.settings.category, self.version):
-            found = self.evidence(batch, self.geometry.placements(len(batch), sources))
+            found = self.evidence(batch, self.placements(batch, sources))
             fields = self.witness_fields(found)
             scores, maps = self.judged(found, fields)
             for each in maps:
@@ -158,7 +164,17 @@ class Detector:
             anomaly_maps=maps,
             codes=found.codes,
             restored_codes=found.restored_codes,
+            placements=found.placements,
         )
+
+    def placements(self, batch: Images, sources: Sequence[Size] | None = None) -> list[Placement]:
+        """Where the source images of a batch lie in it, with the pose of what is aligned."""
+        found = self.geometry.placements(len(batch), sources)
+        alignment = self.fitted.alignment
+        if alignment is None:
+            return found
+        poses = image_threads.of_each(alignment.pose, batch.movedim(1, -1).cpu().numpy())
+        return [replace(its, pose=pose) for its, pose in zip(found, poses, strict=True)]
 
     def inspect_whole(
         self, image: WholeImage, grid: TileGrid | None = None, *, batch_size: int = 16
@@ -176,11 +192,12 @@ class Detector:
     def evidence(self, batch: Images, placements: Sequence[Placement] | None = None) -> Evidence:
         """Encode, resample, decode what changed, and compute what the form needs beside.
 
-        ``placements`` say where the source images lie in the input; None are square.
+        ``placements`` say where the source images lie in the input; None are square, and are
+        aligned here if the product is.
         """
         tensors.check_images(batch, self.settings.vqvae.image_size_px, self.settings.category)
         form = self.settings.form
-        placements = placements or self.geometry.placements(len(batch), None)
+        placements = placements or self.placements(batch)
         batch = tensors.filled(batch, placements).to(self.device)
         batch = batch.contiguous(memory_format=torch.channels_last)
         codes = self.vqvae.encode(batch)

@@ -1,6 +1,7 @@
 """The speed of inspecting in one process, without Ray: as a whole, and stage by stage."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -170,10 +171,10 @@ def _networks(
     detector: Detector, batch: Images, sources: Sequence[Size] | None, watch: Stopwatch
 ) -> None:
     settings = detector.settings
-    placements = detector.geometry.placements(len(batch), sources)
-    batch = (
-        filled(batch, placements).to(detector.device).contiguous(memory_format=torch.channels_last)
-    )
+    with watch.timed("align") if settings.aligned else nullcontext():
+        placements = detector.placements(batch, sources)
+        batch = filled(batch, placements)
+    batch = batch.to(detector.device).contiguous(memory_format=torch.channels_last)
     with watch.timed("encode"):
         codes = detector.vqvae.encode(batch)
     with watch.timed("prior, one pass"):

@@ -33,3 +33,4 @@ class Inspection:
     anomaly_maps: list[OwnMap]  # with the precision of `stored_map`
     codes: Codes
     restored_codes: Codes
+    placements: Sequence[Placement] = ()  # none of an image that was inspected by tiles

@@ -64,6 +64,10 @@ class FitRecord:
     reviewed: list[str] = field(default_factory=list)
     # Pixels of the image that a pixel of the map covers, of the median training image.
     map_pixel_area_px: float | None = None
+    # Share of the normal images that their mean leaves, as they are and each turned into one pose;
+    # None where no pose was sought.
+    unexplained: float | None = None
+    unexplained_aligned: float | None = None
     calibrated_from: str = ""  # the version whose networks a recalibration took over
     # What the normal images look like, with which later nights are compared.
     normal: NormalStatistics | None = None

@@ -27,12 +27,13 @@ from vqad.detection.weights import (
     weights_of,
 )
 from vqad.images import region_files
+from vqad.images.alignment import Alignment
 from vqad.images.roi import RegionOfInterest
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.segmenter import Segmenter
 from vqad.model.vqvae import VQVAE
 from vqad.storage import files, json_objects, models_layout, promotions, uris
-from vqad.storage.models_layout import LOCAL_STATISTICS, ROI, SEGMENTER, WEIGHTS
+from vqad.storage.models_layout import ALIGNMENT, LOCAL_STATISTICS, ROI, SEGMENTER, WEIGHTS
 
 _WAIT_S: Final = 0.05  # until the time in a new version's name is another
 
@@ -46,11 +47,12 @@ class Parts:
     local_statistics: LocalStatistics | None  # of the form full
     segmenter: Segmenter | None  # of the form full, where it has one
     roi: RegionOfInterest | None = None
+    alignment: Alignment | None = None  # of a product that lies in any direction
 
     def by_file(self) -> dict[str, nn.Module]:
         """Each part by the name of its file."""
-        parts = (self.vqvae, self.prior, self.local_statistics, self.segmenter)
-        names = (*WEIGHTS, LOCAL_STATISTICS, SEGMENTER)
+        parts = (self.vqvae, self.prior, self.local_statistics, self.segmenter, self.alignment)
+        names = (*WEIGHTS, LOCAL_STATISTICS, SEGMENTER, ALIGNMENT)
         return {name: part for name, part in zip(names, parts, strict=True) if part is not None}
 
 
@@ -166,4 +168,5 @@ def _empty_parts(settings: Settings, folder: str) -> Parts:
         # The bounds of their configurations keep them below 50 MB at 256 px, and 9 MB.
         local_statistics=LocalStatistics(config) if config else None,
         segmenter=Segmenter(segmenter) if segmenter else None,
+        alignment=Alignment() if settings.aligned else None,
     )

@@ -24,10 +24,11 @@ from vqad.model.resample import ResampleOptions
 from vqad.model.segmenter import SegmenterConfig
 from vqad.model.vqvae import VQVAEConfig
 
-FORMAT_VERSION: Final = 7
+FORMAT_VERSION: Final = 8
 # 1 has the plain form alone, 1 and 2 no bits, 1 to 3 no form `full`, 1 to 4 no segmenter, 1 to 5
-# always the second reading, 1 to 6 neither px_per_mm, tiles nor precision, and squash all images.
-READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7)
+# always the second reading, 1 to 6 neither px_per_mm, tiles nor precision, and squash all images,
+# 1 to 7 turn no image.
+READABLE_VERSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 
 GREY_LEVELS: Final = "grey levels"
 # Of the form `full`: a guess. A defect of a million deviations would be a mistake.
@@ -64,6 +65,7 @@ class Settings:
     resize: Resize = "squash"  # to the model's square input
     # Width and height of the images that a region of interest was made for; None without one.
     roi_source_px: tuple[int, int] | None = None
+    aligned: bool = False  # each image is turned into one pose before it is inspected
     precision: Precision = "float32"  # number format in which the networks compute
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(decoding.PREPROCESSING))
     found: FitRecord = field(default_factory=FitRecord)  # how the detector came about
@@ -131,6 +133,8 @@ class Settings:
                 raise ValueError(
                     f"prior and VQ-VAE must have the same {name}, got {ours} and {theirs}"
                 )
+        if self.aligned and (self.tiling or self.roi_source_px):
+            raise ValueError("images with tiles or a region of interest can't be aligned")
         if self.tiling is not None and self.form == "joined":
             raise ValueError("the form joined takes no tiles: use plain or full")
         if self.form != "plain":

@@ -56,7 +56,7 @@ def ablated(
 ) -> dict[str, BatchResult]:
     """Apply all ablations to a batch (batch, 3, size, size); returns results by name."""
     detector = detector.with_settings(form="plain")
-    placements = detector.geometry.placements(len(images), sources)
+    placements = detector.placements(images, sources)
     images = (
         filled(images, placements).to(detector.device).contiguous(memory_format=torch.channels_last)
     )

@@ -236,7 +236,7 @@ def decodings(
         return [_decodings_of_tiles(detector, uri) for uri in uris]
     with torch.inference_mode():
         for batch, sources in _batches(uris, _input_of(detector)):
-            placements = detector.geometry.placements(len(batch), sources)
+            placements = detector.placements(batch, sources)
             codes = detector.vqvae.encode(filled(batch, placements).to(detector.device))
             pictures = (
                 (batch * 255).round().byte().movedim(1, -1).numpy(),
@@ -244,7 +244,7 @@ def decodings(
                 detector.pictures(detector.resample(codes).codes),
             )
             found += [
-                (its.cropped(one), its.cropped(direct), its.cropped(restored))
+                (its.cropped(one), its.picture_of(direct), its.picture_of(restored))
                 for its, one, direct, restored in zip(placements, *pictures, strict=True)
             ]
     return found

@@ -70,7 +70,14 @@ def fit_variants(detector: Detector, normal: NormalImages) -> dict[str, Variant]
     joined = detector.with_settings(form="joined", unit=GREY_LEVELS, threshold=0.0)
     preset = preset_of(options.preset)
     segmenter = preset.segmenter if detector.segmenter else None
-    full = full_form.fit(normal, joined, options, segmenter=segmenter, num_copies=preset.num_copies)
+    full = full_form.fit(
+        normal,
+        joined,
+        options,
+        segmenter=segmenter,
+        num_copies=preset.num_copies,
+        aligned=settings.aligned,
+    )
     found = {}
     for name, some in subsets(settings.witnesses).items():
         rule, threshold, _ = full.rule(
@@ -91,7 +98,7 @@ def inspect(
     sources: Sequence[Size] | None = None,
 ) -> dict[str, BatchResult]:
     """Scores and maps of a batch (batch, 3, size, size) by all variants, from one evidence."""
-    evidence = detector.evidence(images, detector.geometry.placements(len(images), sources))
+    evidence = detector.evidence(images, detector.placements(images, sources))
     fields = detector.witness_fields(evidence)
     found = {}
     for name, variant in variants.items():

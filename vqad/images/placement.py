@@ -4,7 +4,8 @@ The input is square. `squash` stretches the image over all of it. `pad` keeps th
 image lies in the middle, and padding fills the rest. A region of interest leaves out a part of the
 image. Both are one thing here: some pixels of the input count, and the others take the colour of
 the nearest pixel that counts. So nothing that does not count can change what is found, and no edge
-appears at the border.
+appears at the border. A product that lies in any direction is turned into one pose, and what is
+found is turned back (`alignment`).
 
 A map that is stored covers exactly the source image, whatever its height and width are. It is 0
 where the image does not count.
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
+from vqad.images.alignment import Pose
 from vqad.images.roi import RegionOfInterest, of_same_shape, resized
 from vqad.images.tiles import Tiling
 
@@ -83,6 +85,7 @@ class Placement:
     size_px: int
     shape: tuple[int, int]  # height and width of the image in the input, and of its map
     inside: Counted | None  # of the map; None if all of it counts
+    pose: Pose | None = None  # of the product in the input, if it is turned before it is inspected
 
     @property
     def box(self) -> tuple[slice, slice]:
@@ -108,8 +111,12 @@ class Placement:
 
     def map_of(self, square: ndarray) -> ndarray:
         """A map of the input as one of the source image, 0 where it does not count."""
-        found = self.cropped(square)
+        found = self.picture_of(square)
         return found if self.inside is None else np.where(self.inside, found, np.float32(0))
+
+    def picture_of(self, square: ndarray) -> ndarray:
+        """A map, or a decoded picture, of the input as one of the source image."""
+        return self.cropped(self.pose.turned_back(square) if self.pose else square)
 
     def counted_places(self, grid: int) -> Places | None:
         """The places of a square grid that count, at least one of them; None if all do."""

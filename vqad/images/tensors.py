@@ -25,7 +25,12 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def filled(images: Images, placements: Sequence[Placement]) -> Images:
-    """Square images of which the pixels that don't count have the nearest colour that does."""
+    """Square images as the networks take them.
+
+    Those that have a pose are turned. Pixels that don't count have the nearest colour that does.
+    """
+    if any(each.pose for each in placements):
+        images = _turned(images, placements)
     if all(each.inside is None for each in placements):
         return images  # padding was filled when the image was decoded
     found = [
@@ -33,6 +38,15 @@ def filled(images: Images, placements: Sequence[Placement]) -> Images:
         for each, its in zip(images.flatten(2), placements, strict=True)
     ]
     return torch.stack(found).view(images.shape)
+
+
+def _turned(images: Images, placements: Sequence[Placement]) -> Images:
+    pictures = images.movedim(1, -1).cpu().numpy()
+    found = [
+        its.pose.aligned(picture) if its.pose else picture
+        for picture, its in zip(pictures, placements, strict=True)
+    ]
+    return torch.from_numpy(np.stack(found)).movedim(-1, 1).to(images.device)
 
 
 def counted(cells: Cells, placements: Sequence[Placement]) -> Cells:

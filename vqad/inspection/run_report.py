@@ -57,11 +57,11 @@ def _sheet_row(row: dict[str, Any], detector: Detector) -> contact_sheet.SheetRo
     decoded = decoding.decode_as(detector.settings.image_form, data)
     pixels = decoding.to_full_range(decoded.pixels, detector.settings.bits)
     inspected = detector.inspect(to_images(to_tensor(pixels[None])), [decoded.source_px])
-    placement = detector.geometry.placement(decoded.source_px)
+    placement = inspected.placements[0]
     with torch.inference_mode():
         restored = detector.pictures(inspected.restored_codes.to(detector.device))[0]
     image = placement.cropped((decoding.to_unit(pixels) * 255).round().astype(np.uint8))
-    return _shown(row, detector, inspected, image, placement.cropped(restored))
+    return _shown(row, detector, inspected, image, placement.picture_of(restored))
 
 
 def _sheet_row_of_tiles(

@@ -104,6 +104,8 @@ def _fitted(task: Task) -> tuple[Training, Examples]:
     )
     if training.found_kind:
         task.say(training.found_kind.describe())
+    if training.found_alignment:
+        task.say(training.found_alignment.describe())
     num, held_out = len(found.names), len(training.held_out_names)
     num_left_out = len(found.unreadable) + len(found.suspicious)
     task.say(f"{num} images, {held_out} of them held out, {num_left_out} left out")

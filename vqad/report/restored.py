@@ -82,9 +82,10 @@ class Restoring:
         found = list(self.decoded.values())
         pixels = decoding.stack([each.pixels for each in found], bits=self.detector.settings.bits)
         sources = [each.source_px for each in found]
-        placements = self.detector.geometry.placements(len(found), sources)
-        batch = filled(to_images(to_tensor(pixels)), placements).to(self.detector.device)
+        images = to_images(to_tensor(pixels))
+        placements = self.detector.placements(images, sources)
+        batch = filled(images, placements).to(self.detector.device)
         codes = self.detector.vqvae.encode(batch.contiguous(memory_format=torch.channels_last))
         restored: np.ndarray = self.detector.pictures(self.detector.resample(codes).codes)
         pairs = zip(placements, restored, strict=True)
-        return dict(zip(self.decoded, (its.cropped(each) for its, each in pairs), strict=True))
+        return dict(zip(self.decoded, (its.picture_of(each) for its, each in pairs), strict=True))

@@ -21,6 +21,7 @@ from vqad.storage.uris import join
 WEIGHTS: Final = ("vqvae.safetensors", "prior.safetensors")
 LOCAL_STATISTICS: Final = "local_statistics.safetensors"  # of the form full
 SEGMENTER: Final = "segmenter.safetensors"  # of the form full, where it has one
+ALIGNMENT: Final = "alignment.safetensors"  # of a product that lies in any direction
 ROI: Final = "roi.png"  # where the detector has a region of interest
 CURVES: Final = ("training.jsonl", "training.png")
 

@@ -18,6 +18,7 @@ from vqad.detection.settings import Settings
 from vqad.detection.surprisal import Form, Usual
 from vqad.detector import Detector
 from vqad.images import decoding
+from vqad.images.alignment import Alignment
 from vqad.images.placement import Geometry, ImageForm, Size
 from vqad.images.tensors import to_images
 from vqad.model.pixelsnail import PixelSNAIL
@@ -40,7 +41,8 @@ class Calibration:
 
     vqvae: VQVAE
     prior: PixelSNAIL
-    held_out: Tensor  # decoded pixels (num, size, size, 3), on the networks' device
+    # Decoded pixels (num, size, size, 3), on the networks' device; aligned if the product is.
+    held_out: Tensor
     options: TrainOptions
     minimum_area: MinimumArea
     form: Form
@@ -48,6 +50,7 @@ class Calibration:
     normal: NormalImages | None = None  # all of them; of the form full
     geometry: Geometry | None = None  # of the source images; None for square ones
     sources: Sequence[Size] | None = None  # width and height of the held-out images
+    alignment: Alignment | None = None  # by which all pixels here are aligned
 
     def detector(self, fitted: FitRecord) -> Detector:
         """Calibrate, and return the detector; its record is ``fitted`` and the calibration's."""
@@ -59,7 +62,13 @@ class Calibration:
             eta_found_by="given" if auroc is None else "painted rectangles",
             eta_pixel_auroc=auroc,
         )
-        return (self._of_form_full if self.form == "full" else self._of_maps)(eta, fitted)
+        found = (self._of_form_full if self.form == "full" else self._of_maps)(eta, fitted)
+        if self.alignment is None:
+            return found
+        return Detector(
+            settings=replace(found.settings, aligned=True),
+            **(vars(found.fitted) | {"alignment": self.alignment}),
+        )
 
     def _of_maps(self, eta: float, fitted: FitRecord) -> Detector:
         """In the forms plain and joined: by the scores of the held-out images' maps."""
@@ -136,6 +145,7 @@ class Calibration:
             self.options,
             segmenter=preset.segmenter,
             num_copies=preset.num_copies,
+            aligned=self.alignment is not None,
         )
         rule, threshold, scores = full.rule(
             full.witnesses, self.options, size_px=size_px, minimum_area_px=area_px

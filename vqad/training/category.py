@@ -16,12 +16,14 @@ from torch import Tensor
 from vqad.detection.fit_record import FitRecord
 from vqad.detection.surprisal import Form
 from vqad.detector import Detector
+from vqad.images.alignment import Alignment
 from vqad.images.placement import Cropped, Geometry, ImageForm, Size
 from vqad.images.tensors import to_tensor
 from vqad.model.bfloat16 import in_precision
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import holdout, near_copies, normal_statistics
+from vqad.training.alignment import AlignedRows, find_alignment
 from vqad.training.calibration import Calibration
 from vqad.training.found_kind import find_kind
 from vqad.training.full_form import NormalImages
@@ -29,6 +31,7 @@ from vqad.training.local_statistics import among_others
 from vqad.training.loop import Fitting, Record
 from vqad.training.minimum_area import map_pixel, map_shape, minimum_area
 from vqad.training.networks import (
+    OnDisk,
     Pixels,
     code_maps,
     codes_in_use,
@@ -96,9 +99,22 @@ class Training:
         self.held_out_names = [names[at] for at in held]
         others = np.setdiff1d(np.arange(len(names)), held)
         self.learned_names = [names[at] for at in others]
-        self.held_out = to_tensor(pixels[held]).to(device)
+        self.found_alignment = find_alignment(
+            names, pixels, self.options, form=self.form, placements=placements
+        )
+        self.not_aligned: tuple[Tensor, Pixels] | None = None
+        rows: np.ndarray | AlignedRows = pixels
+        if self.alignment is not None:
+            self.not_aligned = (
+                to_tensor(pixels[held]),
+                OnDisk(pixels, others, torch.device("cpu")),
+            )
+            rows = AlignedRows(self.alignment, pixels)
+            # In one pose nothing may be turned or mirrored any more.
+            self.options = replace(self.options, kind="object")
+        self.held_out = to_tensor(rows[held]).to(device)
         self.watched = self.held_out  # after each interval of a fit
-        self.learned_from: Pixels = some_of(pixels, others, device)
+        self.learned_from: Pixels = some_of(rows, others, device)
         # One seed for the first weights of both networks; the loops have generators of their own.
         torch.manual_seed(options.seed)
         self.vqvae = VQVAE(self.preset.vqvae).to(device)
@@ -128,6 +144,11 @@ class Training:
             copies=self.copies,
             learned=learned,
         )
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """By which all images are turned into one pose; None if they are not."""
+        return self.found_alignment.alignment if self.found_alignment else None
 
     def records(self) -> Iterator[Record]:
         """Fit both networks from their present state. Raises CollapseError or DivergenceError."""
@@ -174,7 +195,11 @@ class Training:
         """Calibrate the fitted networks on the held-out images; only one worker calls this."""
         vqvae = in_precision(self.vqvae, self.options.known_precision)
         normal = normal_statistics.measure(
-            vqvae, self.held_out, self.learned_from, seed=self.options.seed
+            vqvae,
+            self.held_out,
+            self.learned_from,
+            seed=self.options.seed,
+            not_aligned=self.not_aligned,
         )
         return self.calibration().detector(replace(self.record(), normal=normal))
 
@@ -191,6 +216,7 @@ class Training:
             normal=self._normal() if self.form == "full" else None,
             geometry=self.geometry,
             sources=self._sources_of(self.held_out_names),
+            alignment=self.alignment,
         )
 
     def _sources_of(self, names: Sequence[str]) -> list[Size] | None:
@@ -222,6 +248,7 @@ class Training:
 
     def record(self) -> FitRecord:
         """The options, the held-out images, and the results of both fits."""
+        found = self.found_alignment
         return FitRecord(
             options=asdict(self.options),
             kind_found_by="normal images" if self.found_kind else "given",
@@ -232,6 +259,8 @@ class Training:
             held_out_nats=self.fittings["prior"].best,
             codes_used=self.codes_used,
             num_copies=self.num_copies,
+            unexplained=found.unexplained if found else None,
+            unexplained_aligned=found.unexplained_aligned if found else None,
             steps={stage: fitting.step for stage, fitting in self.fittings.items()},
             fit_vqvae=asdict(self.preset.fit_vqvae),
             fit_prior=asdict(self.preset.fit_prior),

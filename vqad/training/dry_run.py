@@ -17,6 +17,7 @@ from vqad.model.kinds import Kind
 from vqad.storage.errors import VqadError
 from vqad.storage.uris import relative
 from vqad.training import dataset, holdout, near_copies, odd_images, regions
+from vqad.training.alignment import find_alignment
 from vqad.training.category import FEWEST_IMAGES
 from vqad.training.dataset import Examples
 from vqad.training.found_kind import find_kind
@@ -115,6 +116,7 @@ def _look_at(one: Foreseen, job: TrainJob, options: TrainOptions, say: Say) -> N
     one.num_held_out = round(len(held_out) * len(one.listed) / len(some))
     say(f"{one.category}: {one.num_held_out} images would be held out")
     _find_kind(one, options, found, say)
+    _find_alignment(one, options, found, say)
     say(f"{one.category}: {odd_images.shapes(found.sizes_px)}")
     pixel = map_pixel(found.sizes_px, map_shape(options, sizes.image_size_px))
     if options.tiling and pixel:
@@ -147,6 +149,15 @@ def _find_kind(one: Foreseen, options: TrainOptions, found: Examples, say: Say) 
     kind = find_kind(found.names, found.whole, seed=options.seed)
     one.kind = kind.kind
     say(f"{one.category}: {kind.describe()}")
+
+
+def _find_alignment(one: Foreseen, options: TrainOptions, found: Examples, say: Say) -> None:
+    known = replace(options, kind=one.kind)
+    form = options.form or preset_of(options.preset).form
+    placements = found.placements or []
+    pose = find_alignment(found.names, found.pixels, known, form=form, placements=placements)
+    if pose is not None:
+        say(f"{one.category}: {pose.describe()}")
 
 
 def _warnings(data: str, found: Examples, copies: Sequence[Sequence[int]]) -> Iterator[str]:

@@ -139,10 +139,11 @@ def fit(
     *,
     segmenter: SegmenterOptions | None,
     num_copies: int = 0,
+    aligned: bool = False,
 ) -> FullForm:
     """Fit to normal images; ``joined`` is a detector of the networks in the joined form.
 
-    ``num_copies`` of the images, at most all, have a harmless copy.
+    ``num_copies`` of the images, at most all, have a harmless copy; the pixels may be ``aligned``.
     """
     decoded = normal.as_numpy()
     groups = group_names(normal.names, options.heldout_group, copies=normal.copies)
@@ -152,6 +153,7 @@ def fit(
         seed=options.seed,
         num_copies=num_copies,
         placements=joined.geometry.placements(len(decoded), normal.sources),
+        aligned=aligned,
     )
     fitted = None
     if segmenter is not None:
@@ -164,7 +166,7 @@ def fit(
             seed=options.seed,
             precision=joined.settings.precision,
         )
-    looked_at = _look_at(normal, local, joined)
+    looked_at = _look_at(normal, local, joined, aligned=aligned)
     usual, expected = _usual(looked_at, normal.num_held_out, joined)
     fields = _fields(looked_at, _without_codes(local, fitted), expected)
     held_out = [fields[at] for at in looked_at.held_out]
@@ -198,7 +200,9 @@ class _LookedAt:
     surprisals: list[Surprisal]
 
 
-def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) -> _LookedAt:
+def _look_at(
+    normal: NormalImages, local: FittedStatistics, joined: Detector, *, aligned: bool
+) -> _LookedAt:
     """Inspect the held-out images and some of the others, of those that local statistics took."""
     num_scored = len(normal.names) - normal.num_reviewed
     most = min(normal.num_held_out + MOST_TRAINING_IMAGES, num_scored)
@@ -215,7 +219,7 @@ def _look_at(normal: NormalImages, local: FittedStatistics, joined: Detector) ->
     return _LookedAt(
         positions=positions,
         images=images,
-        changes=[change_of(at) for at in copies],
+        changes=[change_of(at, moved=not aligned) for at in copies],
         held_out=[n for n, image in enumerate(images[:num]) if image < normal.num_held_out],
         placements=placements,
         differences=differences,

@@ -70,12 +70,14 @@ def fit_statistics(
     num_copies: int = 0,
     shared: bool = False,
     placements: Sequence[Placement] | None = None,
+    aligned: bool = False,
 ) -> FittedStatistics:
     """Fit to decoded normal images, uint8 or uint16; images of one group are in one fold.
 
     ``num_copies`` of the images, at most all, have a harmless copy. With ``shared``, all places
     share one bank, and the exposure of a picture, which is one of several tiles, explains nothing.
-    ``placements`` say where the source images lie in the pixels; None is all over them.
+    ``placements`` say where the source images lie in the pixels; None is all over them. Copies of
+    images that are ``aligned`` are not moved.
 
     Raises ValueError where there are fewer than two groups.
     """
@@ -86,7 +88,10 @@ def fit_statistics(
     # A generator of its own: the folds are the same with and without copies.
     its = None if placements is None else [placements[at] for at in positions]
     copies = harmless_copies(
-        pixels[copied], np.random.default_rng([seed, 1]), its[len(images) :] if its else None
+        pixels[copied],
+        np.random.default_rng([seed, 1]),
+        its[len(images) :] if its else None,
+        moved=not aligned,
     )
     shown = [
         its[at].cropped(pixels[images[at]]) if its else pixels[images[at]]

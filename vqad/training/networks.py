@@ -19,6 +19,7 @@ from vqad.model.kinds import Kind, nth_symmetry, variations
 from vqad.model.pixelsnail import PixelSNAIL
 from vqad.model.vqvae import VQVAE
 from vqad.training import data_parallel
+from vqad.training.alignment import AlignedRows
 from vqad.training.augment import NO_JITTER, Jitter, augment, draw_variations, vary
 from vqad.training.loop import (
     CollapseError,
@@ -41,7 +42,9 @@ _BATCH_SIZE_ON_GPU = 256
 class OnDisk:
     """Decoded pixels that are too large for memory: rows of a file, read on demand."""
 
-    def __init__(self, rows: np.ndarray, positions: np.ndarray, device: torch.device) -> None:
+    def __init__(
+        self, rows: np.ndarray | AlignedRows, positions: np.ndarray, device: torch.device
+    ) -> None:
         self.rows = rows  # (num, size, size, 3), uint8 or uint16, mapped from the file
         self.positions = positions  # rows that belong to this set
         self.device = device
@@ -58,9 +61,11 @@ class OnDisk:
 Pixels = Tensor | OnDisk
 
 
-def some_of(rows: np.ndarray, positions: np.ndarray, device: torch.device | str) -> Pixels:
+def some_of(
+    rows: np.ndarray | AlignedRows, positions: np.ndarray, device: torch.device | str
+) -> Pixels:
     """The rows at some positions: on the device, or read on demand if they lie in a file."""
-    if isinstance(rows, np.memmap):
+    if isinstance(rows.rows if isinstance(rows, AlignedRows) else rows, np.memmap):
         return OnDisk(rows, positions, torch.device(device))
     return to_tensor(rows[positions]).to(device)
 

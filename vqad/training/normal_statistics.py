@@ -20,9 +20,22 @@ _BATCH_SIZE: Final = 16
 
 
 def measure(
-    vqvae: VQVAE, held_out: Tensor, learned_from: Pixels | None, *, seed: int
+    vqvae: VQVAE,
+    held_out: Tensor,
+    learned_from: Pixels | None,
+    *,
+    seed: int,
+    not_aligned: tuple[Tensor, Pixels] | None = None,
 ) -> NormalStatistics:
-    """Statistics of decoded pixels (num, size, size, 3)."""
+    """Statistics of decoded pixels (num, size, size, 3).
+
+    ``not_aligned`` are both sets as they were before they were aligned, if they are: the look of a
+    night's images is measured on what the camera sees, and their codes on what the networks see.
+    """
+    histograms = _histograms(vqvae, held_out)
+    num_held_out = len(held_out)
+    if not_aligned is not None:
+        held_out, learned_from = not_aligned
     looks = _looks(held_out)
     if learned_from is not None:
         num = len(learned_from)
@@ -30,13 +43,12 @@ def measure(
         for at in range(0, len(order), _BATCH_SIZE):
             looks += _looks(learned_from[torch.from_numpy(order[at : at + _BATCH_SIZE])])
     measured = {name: np.concatenate([getattr(each, name) for each in looks]) for name in MEASURES}
-    histograms = _histograms(vqvae, held_out)
     return NormalStatistics(
         num_images=len(measured["brightness"]),
         brightness=spread(measured["brightness"]),
         contrast=spread(measured["contrast"]),
         sharpness=spread(measured["sharpness"]),
-        num_held_out=len(held_out),
+        num_held_out=num_held_out,
         code_counts=histograms.sum(0).tolist(),
         half_distance=half_distance(histograms, seed=seed),
     )

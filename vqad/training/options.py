@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PresetName = Literal["paper", "laptop", "tiny"]  # the keys of `presets.PRESETS`
 FormName = Literal["plain", "joined", "full"]  # as in `detection.surprisal.Form`
 ResizeName = Literal["squash", "pad"]  # as in `images.placement.Resize`
+AlignName = Literal["auto", "always", "never"]
 PrecisionName = Literal["float32", "bfloat16"]  # as in `model.bfloat16.Precision`
 KindName = Literal["texture", "rotatable_object", "object"]  # as in `model.kinds.Kind`
 # The options that set the smallest area of a defect, each in a unit of its own.
@@ -29,7 +30,7 @@ DEFAULT_RESIZE: ResizeName = "squash"
 # Options that came later than others; None was what happened before.
 _LATER = (
     *("good_pattern", "minimum_area_source_px", "minimum_area_mm2", "px_per_mm"),
-    *("resize", "tile_px", "tile_overlap_px", "roi", "ignore", "precision"),
+    *("resize", "tile_px", "tile_overlap_px", "roi", "ignore", "precision", "align"),
 )
 
 
@@ -112,6 +113,14 @@ class TrainOptions:
             "help": "how images become the model's square input: pad keeps the aspect ratio, and "
             f"the rest of the square counts nowhere, squash does not; default: {DEFAULT_RESIZE}",
             "per_category": "pad keeps the aspect ratio, squash does not",
+        },
+    )
+    align: AlignName | None = field(
+        default=None,
+        metadata={
+            "help": "turn each image into one pose before it is inspected: auto does so where it "
+            "makes normal images much more alike, in the form full; default: auto",
+            "per_category": "turn each image into one pose: auto, always or never",
         },
     )
     tile_px: int | None = field(
@@ -219,6 +228,11 @@ class TrainOptions:
             raise ValueError("the form joined takes no tiles: give --form plain or full")
         if self.tiling is not None and self.resize == "pad":
             raise ValueError("tiles are square, so there is nothing to pad: leave out --resize")
+        if self.align == "always" and (self.tile_px is not None or self.roi or self.ignore):
+            raise ValueError(
+                "images with tiles or a region of interest can't be turned into one pose: leave "
+                "out align"
+            )
 
     @property
     def tiling(self) -> "Tiling | None":

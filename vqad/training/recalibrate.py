@@ -14,6 +14,7 @@ from vqad.images.tiles import Tiling
 from vqad.storage import files, models_layout, uris
 from vqad.storage.models_layout import CURVES
 from vqad.training import dataset, holdout, normal_statistics, promise
+from vqad.training.alignment import aligned_pixels
 from vqad.training.calibration import Calibration
 from vqad.training.dataset import Examples
 from vqad.training.full_form import NormalImages
@@ -103,6 +104,7 @@ def _calibration(
         normal=_normal(kept, others, old, options.seed) if form == "full" else None,
         geometry=old.geometry,
         sources=kept.sizes_px,
+        alignment=old.fitted.alignment,
     )
 
 
@@ -122,15 +124,18 @@ def normal_images(data: str, detector: Detector, *, seed: int) -> NormalImages:
 
 
 def read_for(detector: Detector, listed: Sequence[Listed]) -> Examples:
-    """Images as a detector takes them. Raises ValueError as `dataset.read` does."""
-    settings = detector.settings
-    return dataset.read(
+    """Images as a detector takes them, aligned if its are. Raises ValueError as `dataset.read`."""
+    settings, alignment = detector.settings, detector.fitted.alignment
+    found = dataset.read(
         listed,
         size_px=settings.vqvae.image_size_px,
         resize=settings.resize,
         roi=detector.geometry.roi,
         bits=settings.bits,
     )
+    if alignment is None:
+        return found
+    return replace(found, pixels=aligned_pixels(alignment, found.pixels))
 
 
 def _held_out_examples(held_out: list[Listed], detector: Detector) -> Examples:
