@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vqad.training.harmless_copies import (
+    change_of,
     harmless_copies,
     in_other_light,
     shifted,
@@ -53,6 +54,24 @@ def test_16_bit_pictures_keep_their_type_and_range() -> None:
     assert found.dtype == np.uint16
     assert found.max() == 65535
     assert found.min() < 60000
+
+
+@pytest.mark.parametrize("change", [in_other_light, with_another_corner])
+def test_no_copy_is_brighter_than_the_camera_can_show(change) -> None:
+    assert copies(change, grey(240)).max() <= 240  # darker in place of it
+    spotted = grey(100)
+    spotted[:2] = 255  # as bright as can be before, and so it stays
+    assert (copies(change, spotted) > 100).any((1, 2, 3)).all()
+    assert (copies(change, spotted)[:, 40:] > 100).any()
+
+
+def test_copies_of_aligned_images_are_not_moved() -> None:
+    rng = np.random.default_rng(0)
+    pictures = np.random.default_rng(1).integers(50, 200, (6, 64, 64, 3)).astype(np.uint8)
+    for at, copy in enumerate(harmless_copies(pictures, rng, moved=False)):
+        # Light alone was changed, so each pixel is about its own one.
+        assert np.abs(copy / pictures[at] - 1).max() < 0.22
+        assert change_of(at, moved=False) == at % 2
 
 
 def test_the_changes_take_turns() -> None:

@@ -24,10 +24,10 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 from torch import Tensor, nn
 
-Picture = Float32[ndarray, "size size 3"]  # RGB in [0, 1]
+from vqad.images.pose import Matrix, Picture, Pose, warped
+
 Contrast = Float32[ndarray, "side side"]
 Turned = Float32[ndarray, "turns side side"]
-Matrix = Float64[ndarray, "3 3"]
 
 COARSE_PX: Final = 64
 FINE_PX: Final = 128
@@ -40,26 +40,6 @@ _FULL_WEIGHT_TO: Final = 0.8
 _NO_WEIGHT_FROM: Final = 1.1
 _MOST_ITERATIONS: Final = 20
 _SMALLEST_GAIN: Final = 1e-4
-_LEVELS: Final = 255  # of an aligned picture
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pose:
-    """How a product lies in the model's input: where each pixel of the aligned picture is."""
-
-    matrix: Matrix  # (x, y, 1) of the aligned picture to that of the input
-
-    def aligned(self, picture: Picture) -> Picture:
-        """The picture in the template's pose, in 8-bit steps as those of a training.
-
-        What was outside the picture has the colour of its border.
-        """
-        turned = warped(picture, self.matrix)
-        return np.round(turned * np.float32(_LEVELS)) / np.float32(_LEVELS)
-
-    def turned_back(self, square: ndarray) -> ndarray:
-        """A map or a picture of the aligned product as one of the input, 0 where it has none."""
-        return cv2.warpAffine(square, self.matrix[:2], square.shape[1::-1], flags=cv2.INTER_LINEAR)
 
 
 class Alignment(nn.Module):
@@ -103,17 +83,6 @@ class Turn:
         forward = np.vstack([_rotation(self.number), [0, 0, 1]])
         forward[:2, 2] += (self.right, self.down)
         return np.linalg.inv(forward)
-
-
-def warped(picture: ndarray, matrix: Matrix) -> ndarray:
-    """A picture of which each pixel is the one that the matrix says; its border goes on outside."""
-    return cv2.warpAffine(
-        picture,
-        matrix[:2],
-        picture.shape[1::-1],
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
 
 
 def contrast(picture: Picture, side_px: int) -> Contrast:
@@ -160,12 +129,15 @@ def best_turn(turned: Turned, template: Contrast) -> Turn:
 def _improved(start: Matrix, fine: Contrast, template: Contrast) -> Matrix:
     """The matrix from the aligned picture to the picture, as good as the fine template allows."""
     until = cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _MOST_ITERATIONS, _SMALLEST_GAIN
-    first = start[:2].astype(np.float32)
+    # From the turned picture on: OpenCV takes a direction by its arcsine, so it can't begin with a
+    # turn of more than 90 degrees.
+    first = np.eye(2, 3, dtype=np.float32)
+    turned = warped(fine, start)
     try:
-        _, found = cv2.findTransformECC(template, fine, first, cv2.MOTION_EUCLIDEAN, until)
+        _, found = cv2.findTransformECC(template, turned, first, cv2.MOTION_EUCLIDEAN, until)
     except cv2.error:  # it did not converge: the picture may be empty
         return start
-    improved = np.vstack([found.astype(np.float64), [0, 0, 1]])
+    improved = start @ np.vstack([found.astype(np.float64), [0, 0, 1]])
     # It compares what overlaps alone, so it may push most of a product out of the picture.
     before, after = (_likeness(each, fine, template) for each in (start, improved))
     return improved if after > before else start

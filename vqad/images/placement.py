@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from vqad.images.alignment import Pose
+from vqad.images.pose import Pose
 from vqad.images.roi import RegionOfInterest, of_same_shape, resized
 from vqad.images.tiles import Tiling
 
