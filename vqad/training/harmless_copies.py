@@ -3,13 +3,16 @@
 A camera and its lamps change from week to week by more than the images of one training show. Local
 statistics that are fitted on such copies too take these changes for normal, and a threshold that
 most copies stay below keeps the rest of them from becoming defects. Each change has its largest
-size: copies with smaller ones would say little about that. A picture that would become brighter
-than the camera can show is made darker in place of it: where all pixels have one value its details
-are lost, and that is no harmless change. Such copies alone set the threshold of a drawn screw, and
-nine in ten of its defects were below it.
+size: copies with smaller ones would say little about that.
+
+Copies of pictures in one pose never become brighter than the camera can show; they are made darker
+in place of it. Where all pixels have one value details are lost, and such copies alone had set the
+threshold of a drawn screw above nine in ten of its defects. Of other products they are kept: with
+them a drawn ampoule and a tile, which are bright, keep their verdict where a lamp is brighter.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,7 +47,8 @@ def harmless_copies(
     """
     found = []
     for at, square in enumerate(pixels):
-        change, its = CHANGES[change_of(at, moved=moved)], placements[at] if placements else None
+        changes = CHANGES if moved else IN_ONE_POSE
+        change, its = changes[change_of(at, moved=moved)], placements[at] if placements else None
         found.append(
             change(square, rng) if its is None else its.in_square(change(its.cropped(square), rng))
         )
@@ -53,18 +57,18 @@ def harmless_copies(
 
 def change_of(at: int, *, moved: bool = True) -> int:
     """The position among the changes of that one of the copy at this position."""
-    return at % (len(CHANGES) if moved else len(CHANGES) - 1)
+    return at % len(CHANGES if moved else IN_ONE_POSE)
 
 
-def in_other_light(picture: Picture, rng: Generator) -> Picture:
-    """Darker or brighter by a tenth."""
-    return _lit(picture, np.float32(_CHANGE * rng.choice([-1, 1])))
+def in_other_light(picture: Picture, rng: Generator, *, showable: bool = False) -> Picture:
+    """Darker or brighter by a tenth; if ``showable``, never too bright to show."""
+    return _lit(picture, np.float32(_CHANGE * rng.choice([-1, 1])), showable=showable)
 
 
-def with_another_corner(picture: Picture, rng: Generator) -> Picture:
-    """Darker or brighter by a fifth in one corner."""
+def with_another_corner(picture: Picture, rng: Generator, *, showable: bool = False) -> Picture:
+    """Darker or brighter by a fifth in one corner; if ``showable``, never too bright to show."""
     change = np.float32(_CHANGE_AT_CORNER * rng.choice([-1, 1])) * _corner(picture, rng)
-    return _lit(picture, change[..., None])
+    return _lit(picture, change[..., None], showable=showable)
 
 
 def shifted(picture: Picture, rng: Generator) -> Picture:
@@ -79,7 +83,11 @@ def shifted(picture: Picture, rng: Generator) -> Picture:
 CHANGES: Final[tuple[Callable[[Picture, Generator], Picture], ...]] = (
     in_other_light,
     with_another_corner,
-    shifted,  # the last one
+    shifted,
+)
+IN_ONE_POSE: Final[tuple[Callable[[Picture, Generator], Picture], ...]] = (
+    partial(in_other_light, showable=True),
+    partial(with_another_corner, showable=True),
 )
 
 
@@ -91,10 +99,10 @@ def _corner(picture: Picture, rng: Generator) -> Float32[ndarray, "height width"
     return np.clip(1 - np.hypot(down[:, None], right[None]) / np.float32(_CORNER), 0, 1)
 
 
-def _lit(picture: Picture, change: np.float32 | ndarray) -> Picture:
-    """The picture with this share more light, or less where more would be too bright to show."""
+def _lit(picture: Picture, change: np.float32 | ndarray, *, showable: bool) -> Picture:
+    """The picture with this share more light, or less where more would not be ``showable``."""
     largest = np.iinfo(picture.dtype).max
     found = (picture * (1 + change)).round()
-    if np.any((found > largest) & (picture < largest)):
+    if showable and np.any((found > largest) & (picture < largest)):
         found = (picture * (1 - np.abs(change))).round()
     return found.clip(0, largest).astype(picture.dtype)
