@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 
 from vqad.array_types import AnomalyMap
-from vqad.detection import area_score, score, stored_map, witnesses
+from vqad.detection import area_score, score, witnesses
 from vqad.detection.area_score import AreaRule
 from vqad.detection.evidence import Inspection
 from vqad.detection.local_statistics import Field
@@ -112,7 +112,6 @@ def inspection_of(whole: Whole, settings: Settings) -> Inspection:
     """The result of one image; its codes are those of its tiles."""
     image_score, anomaly_map = judged(whole, settings)
     check_finite("the anomaly map's values", torch.from_numpy(anomaly_map))
-    anomaly_map = stored_map.as_stored(anomaly_map, image_score=image_score)
     shares = dict[str, float]()
     if settings.witnesses:
         shares = witnesses.shares(whole.fields, settings.witnesses, whole.places)

@@ -25,6 +25,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from vqad.images.pose import Matrix, Picture, Pose, warped
+from vqad.images.roi import resized
 
 Contrast = Float32[ndarray, "side side"]
 Turned = Float32[ndarray, "turns side side"]
@@ -87,8 +88,7 @@ class Turn:
 
 def contrast(picture: Picture, side_px: int) -> Contrast:
     """How much each pixel differs from the colour of the border, at this size."""
-    area = cv2.INTER_AREA if side_px < len(picture) else cv2.INTER_LINEAR
-    small = cv2.resize(picture, (side_px, side_px), interpolation=area)
+    small = resized(picture, (side_px, side_px))
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     away = np.abs(small - np.median(border, axis=0)).sum(2)
     return cv2.GaussianBlur(np.log1p(away / np.float32(_CONTRAST)), (0, 0), _BLUR_PX)
@@ -139,13 +139,12 @@ def _improved(start: Matrix, fine: Contrast, template: Contrast) -> Matrix:
         return start
     improved = start @ np.vstack([found.astype(np.float64), [0, 0, 1]])
     # It compares what overlaps alone, so it may push most of a product out of the picture.
-    before, after = (_likeness(each, fine, template) for each in (start, improved))
+    before, after = (_likeness(each, template) for each in (turned, warped(fine, improved)))
     return improved if after > before else start
 
 
-def _likeness(matrix: Matrix, fine: Contrast, template: Contrast) -> float:
-    """The correlation of a template and a picture that is turned by this matrix."""
-    turned = warped(fine, matrix)
+def _likeness(turned: Contrast, template: Contrast) -> float:
+    """The correlation of a turned picture and a template."""
     return float((normalised(turned[None]) * normalised(template[None])).sum())
 
 

@@ -47,8 +47,8 @@ def harmless_copies(
     """
     found = []
     for at, square in enumerate(pixels):
-        changes = CHANGES if moved else IN_ONE_POSE
-        change, its = changes[change_of(at, moved=moved)], placements[at] if placements else None
+        change = _changes(moved=moved)[change_of(at, moved=moved)]
+        its = placements[at] if placements else None
         found.append(
             change(square, rng) if its is None else its.in_square(change(its.cropped(square), rng))
         )
@@ -57,7 +57,11 @@ def harmless_copies(
 
 def change_of(at: int, *, moved: bool = True) -> int:
     """The position among the changes of that one of the copy at this position."""
-    return at % len(CHANGES if moved else IN_ONE_POSE)
+    return at % len(_changes(moved=moved))
+
+
+def _changes(*, moved: bool) -> tuple[Callable[[Picture, Generator], Picture], ...]:
+    return CHANGES if moved else IN_ONE_POSE
 
 
 def in_other_light(picture: Picture, rng: Generator, *, showable: bool = False) -> Picture:
