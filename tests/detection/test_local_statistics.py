@@ -190,6 +190,13 @@ def test_loaded_parts_replace_those_that_were_in_use(
     assert np.array_equal(other.inspect(some), fitted.inspect(some))
 
 
+def test_parts_that_were_released_are_made_again(fitted: LocalStatistics) -> None:
+    some = np.stack(pictures(2, seed=5))
+    before = fitted.inspect(some)
+    fitted.release()
+    np.testing.assert_array_equal(fitted.inspect(some), before)
+
+
 def test_a_bank_has_a_bound() -> None:
     with pytest.raises(ValueError, match="num_in_bank must be from 1 to 64, got 65"):
         LocalStatisticsConfig(features=OPTIONS, num_in_bank=65, num_components=1)

@@ -133,12 +133,16 @@ class LocalStatistics(nn.Module):
         """The field of each picture."""
         return self.fields(self.distances(self.features(pictures), places))
 
+    def release(self) -> None:
+        """Free the parts in single precision; the next use makes them again."""
+        self._unpacked = self._usual = None
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._unpacked = self._usual = None  # they were made of the parts before
+        self.release()  # they were made of the parts before
 
     def _apply(self, *args: Any, **kwargs: Any) -> "LocalStatistics":
-        self._unpacked = self._usual = None  # the parts move to another device
+        self.release()  # the parts move to another device
         return super()._apply(*args, **kwargs)
 
     def _parts(self) -> tuple[ImageContext, LocalNeighbours | SharedNeighbours]:

@@ -25,7 +25,7 @@ from vqad.images.decoding import to_unit
 from vqad.images.placement import Placement, SomePlaces, places_of
 from vqad.training.harmless_copies import harmless_copies
 
-NUM_FOLDS: Final = 3
+NUM_FOLDS: Final = 9
 MOST_IMAGES: Final = 300  # beyond it, some of them: memory is bounded, and more brought nothing
 _LOOKED_AT: Final = 60  # images that decide whether a product is grey, or differs in exposure
 
@@ -201,4 +201,5 @@ def _cross_fitted(
             if some.size:
                 its = None if places is None else places[some]
                 distances[:, some] = fold.others.distances(found[some], its)
+        fold.others.release()
     return distances

@@ -32,6 +32,8 @@ from vqad.training.local_statistics import FittedStatistics, Fold
 from vqad.training.loop import FitOptions, Fitting, autocast, descend_alone
 from vqad.training.painted_defects import paint
 
+# A segmenter takes longer to fit than the local statistics of a fold, so several folds share one.
+_NUM_PARTS: Final = 3
 _AT_ONCE: Final = 16  # images
 _CROP: Final = 32  # places on each side; a fourth of the cost of a whole image
 _AT_DEFECT: Final = 0.75  # share of the crops that look for a defect
@@ -72,13 +74,14 @@ class Examples:
 class FittedSegmenter:
     """A segmenter, and the field of each normal image or copy by one that did not learn from it.
 
-    For an image that was learned from, that is one more segmenter, fitted to the other folds: a
-    segmenter finds the images that it saw too normal, and a threshold by them would be too low.
+    For an image that was learned from, that is one more segmenter, fitted to two thirds of the
+    folds: a segmenter finds the images that it saw too normal, and a threshold by them would be too
+    low.
     """
 
     segmenter: Segmenter
     fields: list[Field]
-    by_fold: list[Segmenter]  # fitted to the other folds; where there are none, the one above
+    by_fold: list[Segmenter]  # not fitted to it; the one above where there are no other folds
 
 
 def fit_segmenter(
@@ -99,22 +102,38 @@ def fit_segmenter(
     rng = np.random.default_rng(seed)
     by_fold = _examples(local, pixels, learned, options.num_painted, rng)
     segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
+    unseen = _unseen(segmenter, by_fold, options.fit, rng, seed=seed)
     saw = {local.positions[at] for at in learned}  # a copy is as well known as its image
-    fields, of_others = {}, list[Segmenter]()
-    computing = in_precision(segmenter, precision)
-    for n, fold in enumerate(local.folds):
-        others = [each for m, each in enumerate(by_fold) if m != n and len(each.defects)]
-        unseen = segmenter
-        if others and len(by_fold[n].defects):
-            unseen = _fitted(_together(others), options.fit, rng, seed=seed)
-        of_others.append(unseen)
-        unseen = in_precision(unseen, precision)
+    fields, computing = {}, in_precision(segmenter, precision)
+    for fold, of_others in zip(local.folds, unseen, strict=True):
+        other = in_precision(of_others, precision)
         for at in fold.own.tolist():
-            one = unseen if local.positions[at] in saw else computing
+            one = other if local.positions[at] in saw else computing
             fields[at] = _field(one, local, fold, at)
+        fold.others.release()
     return FittedSegmenter(
-        segmenter=segmenter, fields=[fields[at] for at in sorted(fields)], by_fold=of_others
+        segmenter=segmenter, fields=[fields[at] for at in sorted(fields)], by_fold=unseen
     )
+
+
+def _unseen(
+    segmenter: Segmenter,
+    by_fold: Sequence[Examples],
+    options: FitOptions,
+    rng: Generator,
+    *,
+    seed: int,
+) -> list[Segmenter]:
+    """For each fold a segmenter that was not fitted to it; the given one where that can't be."""
+    by_part = []
+    for part in range(min(_NUM_PARTS, len(by_fold))):
+        own = [each for n, each in enumerate(by_fold) if n % _NUM_PARTS == part]
+        others = [each for n, each in enumerate(by_fold) if n % _NUM_PARTS != part]
+        if all(any(len(each.defects) for each in some) for some in (own, others)):
+            by_part.append(_fitted(_together(others), options, rng, seed=seed))
+        else:
+            by_part.append(segmenter)
+    return [by_part[n % _NUM_PARTS] for n in range(len(by_fold))]
 
 
 def _field(segmenter: Segmenter, local: FittedStatistics, fold: Fold, at: int) -> Field:
@@ -138,6 +157,7 @@ def _examples(
             _painted(local, fold, pixels, chosen[start : start + _AT_ONCE], learned, rng)
             for start in starts
         ]
+        fold.others.release()
         found.append(_together(parts))
     return found
 
