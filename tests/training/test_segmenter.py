@@ -13,6 +13,7 @@ from vqad.detection.segmented import local_fields, segmented
 from vqad.detection.weights import DetectorError, load_weights, record_of, weights_of
 from vqad.detection.witnesses import LOCAL, SEGMENTER
 from vqad.model.segmenter import Segmenter, SegmenterConfig
+from vqad.training import segmenter
 from vqad.training.local_statistics import FittedStatistics, fit_statistics
 from vqad.training.loop import FitOptions
 from vqad.training.segmenter import FittedSegmenter, SegmenterOptions, fit_segmenter
@@ -75,6 +76,28 @@ def test_an_image_is_measured_by_a_segmenter_that_did_not_learn_from_it(
             by_the_last = segmented(found.segmenter, residuals)[0]
             same = np.array_equal(by_the_last, found.fields[at])
             assert same == (at not in LEARNED)
+
+
+def test_a_third_of_the_folds_shares_a_segmenter_that_was_fitted_to_the_other_two(
+    local: FittedStatistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted_to = []
+
+    def fake(examples: segmenter.Examples, *_: object, **__: object) -> Segmenter:
+        fitted_to.append({each.numpy().tobytes() for each in examples.residuals})
+        return Segmenter(SegmenterConfig(num_channels=examples.residuals.shape[1]))
+
+    monkeypatch.setattr(segmenter, "_fitted", fake)
+    by_fold = fit_segmenter(local, PIXELS, LEARNED, SMALL, seed=0).by_fold
+    everything, *others = fitted_to
+    assert len(local.folds) == len(by_fold) == 9
+    for part in range(3):
+        assert by_fold[part] is by_fold[part + 3] is by_fold[part + 6]
+        assert others[part] < everything
+    # What one of them was not fitted to, both others were.
+    left_out = [everything - some for some in others]
+    assert set.union(*left_out) == everything
+    assert sum(map(len, left_out)) == len(everything)
 
 
 def test_the_field_of_local_statistics_is_what_it_was_without(

@@ -94,7 +94,10 @@ def find_alignment(
     asked = options.align or "auto"
     whole = options.tiling is None and all(each.counted is None for each in placements)
     if asked == "always" and not whole:
-        raise ValueError("images with padding can't be turned into one pose: leave out --align")
+        raise ValueError(
+            "images with padding can't be turned into one pose: give --resize squash, or leave out "
+            "--align"
+        )
     sought = asked == "auto" and whole and form == "full" and options.kind != "texture"
     if asked != "always" and not sought:
         return None
