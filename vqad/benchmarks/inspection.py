@@ -218,7 +218,7 @@ def _local_fields(
     assert statistics is not None
     places = places_of(placements, statistics.config.features.grid)
     with watch.timed("local features"):
-        features = statistics.features(batch.movedim(1, -1).cpu().numpy())
+        features = statistics.features(batch)
     with watch.timed("local distances"):
         distances = statistics.distances(features, places)
         fields = [{LOCAL: field} for field in statistics.fields(distances)]

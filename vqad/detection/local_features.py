@@ -29,21 +29,23 @@ SMALLEST_CELL_PX: Final = 2
 # Gaussian sigmas for cells of 4 px, as at an input of 256 px; they scale with the cell.
 _REFERENCE_CELL_PX: Final = 4
 _SMALLEST_SIGMA_PX: Final = 0.6
-_SIGMAS: Final = (1.0, 2.5, 6.0)  # of derivatives
-_COLOUR_SIGMAS: Final = (2.5, 6.0)  # of colours themselves
+SIGMAS: Final = (1.0, 2.5, 6.0)  # of derivatives
+COLOUR_SIGMAS: Final = (2.5, 6.0)  # of colours themselves
 _SMALLEST_BLUR: Final = 1.2  # px; a narrower one on a shrunken picture would not be round
 _SMALLEST_AROUND_CELLS: Final = 0.375
-_ENERGY_FLOOR: Final = 1e-8  # keeps the root of no energy away from a steep slope
+ENERGY_FLOOR: Final = 1e-8  # keeps the root of no energy away from a steep slope
 # A product is grey if its channels differ by less than this on average, in [0, 1]. JPEG adds some.
 _LARGEST_GREY_DIFFERENCE: Final = 2 / 255
 # Lines are sought at half a cell a pixel: sigmas across and along them, in these pixels.
 _LINE_WIDTH: Final = 0.8
 _LINE_LENGTH: Final = 5.0
 _LINE_RADIUS: Final = 12
-_LINE_REACH: Final = np.ones((5, 5), np.uint8)
-_LINE_BLUR_CELLS: Final = 0.5
-_EXPOSURE_LIMIT: Final = 4.0
-_EXPOSURE_FLOOR: Final = 0.08  # of the spread, in logarithms of 1 + grey level
+LINE_REACH: Final = 5  # half cells on each side
+LINE_BLUR_CELLS: Final = 0.5
+EXPOSURE_LIMIT: Final = 4.0
+# So many median deviations are a standard deviation of a normal distribution.
+DEVIATIONS: Final = 1.48
+EXPOSURE_FLOOR: Final = 0.08  # of the spread, in logarithms of 1 + grey level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,25 +101,28 @@ def features(picture: Picture, options: FeatureOptions) -> Features:
     """Features of one picture of ``image_size_px`` on each side, in [0, 1]."""
     planes = _planes(picture, options)
     found = []
-    for sigma_px in _SIGMAS:
-        sigma = max(sigma_px * options.cell_px / _REFERENCE_CELL_PX, _SMALLEST_SIGMA_PX)
-        factor = _shrinking(sigma, options)
+    for sigma_px in SIGMAS:
+        sigma, factor = scale_of(sigma_px, options)
         size = options.image_size_px // factor
         small = cv2.resize(planes, (size, size), interpolation=cv2.INTER_AREA)
         blurred = cv2.GaussianBlur(small, (0, 0), sigma / factor)
-        if sigma_px in _COLOUR_SIGMAS:
+        if sigma_px in COLOUR_SIGMAS:
             found.append(_down(blurred, options))
         found += _details(blurred, sigma / factor, options)
     found += _lines(planes if options.grey else planes[..., 0], options)
     return np.dstack(found)
 
 
-def _shrinking(sigma: float, options: FeatureOptions) -> int:
-    """How far the picture is shrunk before a blur of this sigma: wide blurs need no fine pixels."""
+def scale_of(sigma_px: float, options: FeatureOptions) -> tuple[float, int]:
+    """A sigma in pixels, and how far the picture is shrunk before a blur of it.
+
+    Wide blurs need no fine pixels.
+    """
+    sigma = max(sigma_px * options.cell_px / _REFERENCE_CELL_PX, _SMALLEST_SIGMA_PX)
     factor = 1
     while factor < options.cell_px and sigma / (2 * factor) >= _SMALLEST_BLUR:
         factor *= 2
-    return factor
+    return sigma, factor
 
 
 def _planes(picture: Picture, options: FeatureOptions) -> ndarray:
@@ -135,10 +140,9 @@ def _planes(picture: Picture, options: FeatureOptions) -> ndarray:
 def _exposed(brightness: Plane) -> Plane:
     log = np.log1p(brightness)
     median = np.median(log)
-    # 1.48 times the median deviation is the standard deviation of a normal distribution.
-    spread = 1.48 * np.median(np.abs(log - median)) + _EXPOSURE_FLOOR
-    bounded = ((log - median) / spread).clip(-_EXPOSURE_LIMIT, _EXPOSURE_LIMIT)
-    return ((bounded + _EXPOSURE_LIMIT) / (2 * _EXPOSURE_LIMIT)).astype(np.float32)
+    spread = DEVIATIONS * np.median(np.abs(log - median)) + EXPOSURE_FLOOR
+    bounded = ((log - median) / spread).clip(-EXPOSURE_LIMIT, EXPOSURE_LIMIT)
+    return ((bounded + EXPOSURE_LIMIT) / (2 * EXPOSURE_LIMIT)).astype(np.float32)
 
 
 def _details(blurred: ndarray, sigma: float, options: FeatureOptions) -> Iterator[ndarray]:
@@ -162,15 +166,16 @@ def _lines(light: Plane, options: FeatureOptions) -> Iterator[Cells]:
     """
     size = 2 * options.grid
     small = cv2.resize(light, (size, size), interpolation=cv2.INTER_AREA)
-    for kernel in _line_kernels():
+    reach = np.ones((LINE_REACH, LINE_REACH), np.uint8)
+    for kernel in line_kernels():
         response = cv2.filter2D(small, cv2.CV_32F, kernel)
         for signed in (response, -response):
-            largest = cv2.dilate(np.maximum(signed, 0), _LINE_REACH)[::2, ::2]
-            yield cv2.GaussianBlur(largest, (0, 0), _LINE_BLUR_CELLS)
+            largest = cv2.dilate(np.maximum(signed, 0), reach)[::2, ::2]
+            yield cv2.GaussianBlur(largest, (0, 0), LINE_BLUR_CELLS)
 
 
 @cache
-def _line_kernels() -> list[ndarray]:
+def line_kernels() -> list[ndarray]:
     """Second derivatives across a line, averaged along it, at angles of 0, 45, 90, 135 degrees."""
     y, x = np.mgrid[-_LINE_RADIUS : _LINE_RADIUS + 1, -_LINE_RADIUS : _LINE_RADIUS + 1]
     kernels = []
@@ -187,9 +192,13 @@ def _line_kernels() -> list[ndarray]:
 def _energy(response: Plane, sigma: float, options: FeatureOptions) -> Cells:
     # Shrunk first: blurring the small picture costs a sixteenth, and both are averages.
     cells = _down(response * response, options)
-    pixels_a_cell = response.shape[0] / options.grid
-    around = max(sigma / pixels_a_cell, _SMALLEST_AROUND_CELLS)
-    return np.sqrt(cv2.GaussianBlur(cells, (0, 0), around) + np.float32(_ENERGY_FLOOR))
+    around = around_of(sigma, response.shape[0], options)
+    return np.sqrt(cv2.GaussianBlur(cells, (0, 0), around) + np.float32(ENERGY_FLOOR))
+
+
+def around_of(sigma: float, size: int, options: FeatureOptions) -> float:
+    """Sigma, in cells, of the average around a place, of a response ``size`` pixels wide."""
+    return max(sigma * options.grid / size, _SMALLEST_AROUND_CELLS)
 
 
 def _down(planes: ndarray, options: FeatureOptions) -> ndarray:

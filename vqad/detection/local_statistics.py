@@ -21,7 +21,8 @@ from jaxtyping import Float32
 from numpy import ndarray
 from torch import Tensor, nn
 
-from vqad.detection import image_threads
+from vqad.array_types import Images
+from vqad.detection import batched_features, image_threads
 from vqad.detection.image_context import ImageContext, fit_context, no_context
 from vqad.detection.local_features import FeatureOptions, features
 from vqad.detection.local_gaussian import fit_gaussian, over_places
@@ -89,9 +90,13 @@ class LocalStatistics(nn.Module):
         self._unpacked: tuple[ImageContext, LocalNeighbours | SharedNeighbours] | None = None
         self._usual: UsualPlaces | None = None
 
-    def features(self, pictures: Float32[ndarray, "num height width 3"]) -> Tensor:
-        """Features (num, rows, cols, channels) of pictures, RGB in [0, 1], on the own device."""
-        return features_of(pictures, self.config.features).to(self.centre.device)
+    def features(self, images: Images) -> Tensor:
+        """Features (num, rows, cols, channels) of images, RGB in [0, 1], on the own device."""
+        if images.is_cuda:
+            found = batched_features.features(images, self.config.features)
+        else:
+            found = features_of(images.movedim(1, -1).numpy(), self.config.features)
+        return found.to(self.centre.device)
 
     def distances(
         self, found: Float32[Tensor, "num rows cols channels"], places: SomePlaces | None = None
@@ -131,7 +136,8 @@ class LocalStatistics(nn.Module):
         places: SomePlaces | None = None,
     ) -> list[Field]:
         """The field of each picture."""
-        return self.fields(self.distances(self.features(pictures), places))
+        found = features_of(pictures, self.config.features).to(self.centre.device)
+        return self.fields(self.distances(found, places))
 
     def release(self) -> None:
         """Free the parts in single precision; the next use makes them again."""

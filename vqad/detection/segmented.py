@@ -22,7 +22,7 @@ def local_fields(
     """The fields of local statistics, and of the segmenter if there is one, of each image."""
     assert statistics is not None  # the detector has refused settings of the full form without
     places = places_of(placements, statistics.config.features.grid) if placements else None
-    features = statistics.features(images.movedim(1, -1).cpu().numpy())
+    features = statistics.features(images)
     distances = statistics.distances(features, places)
     found = [{LOCAL: field} for field in statistics.fields(distances)]
     if segmenter is None:
@@ -36,4 +36,5 @@ def segmented(
     segmenter: Segmenter, residuals: Float32[Tensor, "num channels rows cols"]
 ) -> list[Field]:
     """One field of each image, its smoothed logits; ``segmenter`` is in evaluation mode."""
+    residuals = residuals.to(next(segmenter.parameters()).device)
     return [smooth(logits) for logits in segmenter(residuals).cpu().numpy()]
