@@ -1,5 +1,6 @@
 """Local statistics are fitted on normal images, each of which is scored by the others."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,17 @@ def test_folds_are_alike_in_size_and_keep_groups_together() -> None:
     fold_of = folds(groups, np.random.default_rng(0))
     assert {len(set(fold_of[at : at + 3])) for at in range(0, 30, 3)} == {1}
     assert sorted(np.bincount(fold_of).tolist()) == [3] * 8 + [6]
+
+
+@pytest.mark.parametrize(("num", "length"), [(18, 1), (48, 2), (54, 3), (90, 5), (900, 5)])
+def test_neighbours_by_name_stay_together_in_short_runs(num: int, length: int) -> None:
+    names = [f"frame {at}.png" for at in range(num)]
+    fold_of = folds(names, np.random.default_rng(0))
+    runs = [fold_of[at : at + length].tolist() for at in range(0, num, length)]
+    assert all(len(set(run)) == 1 for run in runs)
+    together = np.mean([one == other for one, other in itertools.pairwise(fold_of.tolist())])
+    assert (length - 1) / length - 0.05 < together < (length - 1) / length + 0.2
+    assert np.ptp(np.bincount(fold_of)) <= length
 
 
 def test_one_group_cannot_be_scored_by_others() -> None:
