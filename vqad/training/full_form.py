@@ -165,6 +165,7 @@ def fit(
             segmenter,
             seed=options.seed,
             precision=joined.settings.precision,
+            device=joined.device,
         )
     looked_at = _look_at(normal, local, joined, aligned=aligned)
     usual, expected = _usual(looked_at, normal.num_held_out, joined)

@@ -69,6 +69,10 @@ class Examples:
     defects: Float32[Tensor, "num rows cols"]  # in [0, 1]
     weights: Float32[Tensor, "num rows cols"]  # of each place in the loss
 
+    def to(self, device: torch.device | str) -> "Examples":
+        """The same on a device."""
+        return Examples(**{name: each.to(device) for name, each in vars(self).items()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittedSegmenter:
@@ -92,15 +96,18 @@ def fit_segmenter(
     *,
     seed: int,
     precision: Precision = "float32",
+    device: torch.device | str = "cpu",
 ) -> FittedSegmenter:
-    """Fit to some normal images; ``local`` was fitted to ``pixels``.
+    """Fit to some normal images, on a device; ``local`` was fitted to ``pixels``.
 
     ``learned`` are the positions of these images among the fields of ``local``. The fields are
     computed in ``precision``. The same seed gives the same weights to the bit on one kind of
     machine.
     """
     rng = np.random.default_rng(seed)
-    by_fold = _examples(local, pixels, learned, options.num_painted, rng)
+    by_fold = [
+        each.to(device) for each in _examples(local, pixels, learned, options.num_painted, rng)
+    ]
     segmenter = _fitted(_together(by_fold), options.fit, rng, seed=seed)
     unseen = _unseen(segmenter, by_fold, options.fit, rng, seed=seed)
     saw = {local.positions[at] for at in learned}  # a copy is as well known as its image
@@ -163,7 +170,8 @@ def _examples(
 
 
 def _together(parts: Sequence[Examples]) -> Examples:
-    nothing, some = [torch.empty(0, 0, 0)], [part for part in parts if len(part.defects)]
+    some = [part for part in parts if len(part.defects)]
+    nothing = [torch.empty(0, 0, 0)]
     return Examples(
         **{
             each.name: torch.cat([getattr(part, each.name) for part in some] or nothing)
@@ -203,15 +211,16 @@ def _painted(
 
 
 def _fitted(examples: Examples, options: FitOptions, rng: Generator, *, seed: int) -> Segmenter:
-    corners = [(each > 0.5).nonzero().numpy() for each in examples.defects]
+    device = examples.defects.device
+    corners = [(each > 0.5).nonzero().numpy() for each in examples.defects.cpu()]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        segmenter = Segmenter(SegmenterConfig(num_channels=examples.residuals.shape[1]))
+        segmenter = Segmenter(SegmenterConfig(num_channels=examples.residuals.shape[1])).to(device)
         optimizer = torch.optim.AdamW(segmenter.parameters(), weight_decay=_WEIGHT_DECAY)
         fitting = Fitting(network=segmenter, optimizer=optimizer)
         while fitting.step < options.num_steps:
             crops = _crops(examples, corners, options.batch_size, rng)
-            with autocast(torch.device("cpu")):
+            with autocast(device):
                 logits = segmenter(crops.residuals)
             # Only the first worker of a training calibrates.
             descend_alone(fitting, _loss(logits, crops), options, name="loss of the segmenter")

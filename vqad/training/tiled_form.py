@@ -141,7 +141,9 @@ def fit(
     fitted = None
     if segmenter is not None:
         learned = np.arange(len(local.fields))
-        fitted = fit_segmenter(local, images.tiles, learned, segmenter, seed=options.seed)
+        fitted = fit_segmenter(
+            local, images.tiles, learned, segmenter, seed=options.seed, device=joined.device
+        )
     usual, expected = _usual(images, joined)
     looked_at = []
     for name in images.scored(joined.settings.vqvae.image_size_px):
