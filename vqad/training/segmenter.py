@@ -50,14 +50,14 @@ _SMALLEST_OVERLAP: Final = 5.0  # places; a crop without a defect has an overlap
 class SegmenterOptions:
     """Number of painted pictures, and the budget of the fit.
 
-    500 steps of 32 took two and a half times as long for about the same: image AUROC of the
-    segmenter with local statistics 1.000 against 1.000 on toothbrush, .835 against .836 on
-    KolektorSDD. With 300 steps of 16 it was .997 on toothbrush, and .992 against .996 on plates.
+    With a third of both, the mean image AUROC of segmenter and local statistics over seven products
+    was .942 in place of .951, and that of pill .953 in place of .969. Wider and deeper networks were
+    no better in the same time.
     """
 
-    num_painted: int = 400
+    num_painted: int = 1200
     fit: FitOptions = field(
-        default_factory=lambda: FitOptions(num_steps=400, batch_size=16, learning_rate=2e-3)
+        default_factory=lambda: FitOptions(num_steps=1200, batch_size=16, learning_rate=2e-3)
     )
 
 
