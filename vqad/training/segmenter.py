@@ -50,9 +50,9 @@ _SMALLEST_OVERLAP: Final = 5.0  # places; a crop without a defect has an overlap
 class SegmenterOptions:
     """Number of painted pictures, and the budget of the fit.
 
-    With a third of both, the mean image AUROC of segmenter and local statistics over seven products
-    was .942 in place of .951, and that of pill .953 in place of .969. Wider and deeper networks were
-    no better in the same time.
+    With a third of both, the mean image AUROC of segmenter and local statistics over seven
+    products was .942 in place of .951, and that of pill .953 in place of .969. Wider and deeper
+    networks were no better in the same time.
     """
 
     num_painted: int = 1200
