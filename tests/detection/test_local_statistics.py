@@ -15,6 +15,7 @@ from vqad.detection.area_score import (
     agreeing_map,
     area_score,
     usual_areas,
+    positive,
     wide_field,
 )
 from vqad.detection.image_context import fit_context, num_components
@@ -246,6 +247,15 @@ def test_the_score_of_an_agreeing_map_is_the_score_of_the_image(
     if level > image_score > 0:
         assert changed.argmax() == raw.argmax()
         assert np.unique(changed).size > 0.5 * np.unique(raw).size
+
+
+def test_low_values_of_a_map_keep_their_order_above_0() -> None:
+    field = np.linspace(-4, 4, 400, dtype=np.float32).reshape(20, 20)
+    found = positive(field)
+    assert found.min() > 0
+    assert (np.diff(found.ravel()) > 0).all()
+    np.testing.assert_array_equal(found[field >= 0.5], field[field >= 0.5])
+    assert np.abs(np.diff(found.ravel())).max() < 0.021  # no step
 
 
 def test_a_map_without_anything_unusual_agrees_as_well() -> None:

@@ -39,12 +39,12 @@ class MapSize:
     inside: Counted | None = None  # the pixels that count; None if all do
 
     def wide(self, field: Field) -> AnomalyMap:
-        """A field at the size of the map, 0 where nothing is unusual or counts."""
+        """A field at the size of the map, 0 where it does not count."""
         rows, cols = self.shape
         found = field
         if field.shape != self.shape:
             found = cv2.resize(field, (cols, rows), interpolation=cv2.INTER_LINEAR)
-        return self.masked(found.clip(0))
+        return self.masked(area_score.positive(found))
 
     def masked(self, anomaly_map: AnomalyMap) -> AnomalyMap:
         """The map, 0 where it does not count."""
