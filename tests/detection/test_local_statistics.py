@@ -14,8 +14,8 @@ from vqad.detection.area_score import (
     UsualAreas,
     agreeing_map,
     area_score,
-    usual_areas,
     positive,
+    usual_areas,
     wide_field,
 )
 from vqad.detection.image_context import fit_context, num_components
