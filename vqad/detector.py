@@ -149,10 +149,9 @@ class Detector:
             for each in maps:
                 check_finite("the anomaly map's values", torch.from_numpy(each))
         # Here, so that regions are those of the map as it is stored, at any later threshold too.
-        maps = [
-            stored_map.as_stored(each, image_score=value)
-            for each, value in zip(maps, scores, strict=True)
-        ]
+        maps = image_threads.of_each(
+            lambda each, value: stored_map.as_stored(each, image_score=value), maps, scores
+        )
         changed = tensors.counted(found.codes != found.restored_codes, found.placements)
         return Inspection(
             verdicts=[score.verdict(each, self.settings.threshold) for each in scores],
