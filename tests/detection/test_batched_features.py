@@ -40,10 +40,13 @@ def test_features_agree_with_opencv(size_px: int, grey: bool, exposure: bool) ->
     assert np.abs(expected).max() > 0.1
 
 
-def test_an_image_does_not_depend_on_its_batch() -> None:
-    options = FeatureOptions(image_size_px=64)
+@pytest.mark.parametrize("grey", [False, True])
+def test_an_image_does_not_depend_on_its_batch_and_stays_as_it_is(grey: bool) -> None:
+    options = FeatureOptions(image_size_px=64, grey=grey, exposure=True)
     images = torch.from_numpy(pictures(64)).movedim(-1, 1).contiguous()
+    before = images.clone()
     together = batched_features.features(images, options)
     for at in range(len(images)):
         alone = batched_features.features(images[at : at + 1], options)
-        torch.testing.assert_close(alone[0], together[at], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(alone[0], together[at], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(images, before, rtol=0, atol=0)
