@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from vqad.detection import local_statistics
+from vqad.detection import local_neighbours, local_statistics
 from vqad.detection.area_score import (
     USUAL_SCORE,
     AreaRule,
@@ -247,6 +247,22 @@ def test_the_score_of_an_agreeing_map_is_the_score_of_the_image(
     if level > image_score > 0:
         assert changed.argmax() == raw.argmax()
         assert np.unique(changed).size > 0.5 * np.unique(raw).size
+
+
+def test_places_at_once_as_on_a_gpu_have_the_distances_of_row_after_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, images = (
+        torch.randn(shape, generator=generator) for shape in ((6, 7, 3, 5), (2, 6, 7, 3))
+    )
+    precision = torch.eye(3).expand(6, 7, 3, 3) + 0.1
+    neighbours = LocalNeighbours(to_white=torch.eye(3), bank=bank, precision=precision)
+    by_row = neighbours.distances(images)
+    monkeypatch.setattr(torch, "unbind", local_neighbours._all_at_once)
+    for one, other in zip(neighbours.distances(images), by_row, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.max() > 0.1
 
 
 def test_low_values_of_a_map_keep_their_order_above_0() -> None:

@@ -65,22 +65,34 @@ class LocalNeighbours:
 
     def _nearest(self, white: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
         found = torch.full((2, *white.shape[:3]), torch.inf, device=white.device)
+        # On a CPU one row at a time stays in its cache; on a GPU calls take the time.
+        parts = _all_at_once if white.is_cuda else torch.unbind
         for (down, right), local_lengths in self._local_lengths.items():
-            (rows, cols), (bank_rows, bank_cols) = _overlap(self.bank.shape, down, right)
-            num = rows.stop - rows.start
-            # On a CPU one row at a time stays in its cache; on a GPU calls take the time.
-            step = num if white.is_cuda else 1
-            for at in range(0, num, step):
-                here = slice(rows.start + at, rows.start + at + step), cols
-                there = slice(bank_rows.start + at, bank_rows.start + at + step), bank_cols
-                bank = self.bank[there].flatten(0, 1)
-                biases = self._lengths[there], local_lengths[at : at + step]
-                for n, (queries, bias) in enumerate(zip((white, local), biases, strict=True)):
-                    some = queries[here]
-                    distances = torch.baddbmm(bias.flatten(0, 1)[:, None], some.flatten(0, 1), bank)
-                    least = distances.amin(-1).view(some.shape[:3])
-                    found[n][here] = torch.minimum(found[n][here], least)
+            here, there = _overlap(self.bank.shape, down, right)
+            grids = self.bank[there], white[here], self._lengths[there], local[here], local_lengths
+            both = [
+                (_least(in_white, lengths, bank), _least(in_local, in_local_lengths, bank))
+                for bank, in_white, lengths, in_local, in_local_lengths in zip(
+                    *map(parts, grids), strict=True
+                )
+            ]
+            for whole, least in zip(found, zip(*both, strict=True), strict=True):
+                nearest = whole[here]
+                torch.minimum(nearest, torch.cat(least).view(nearest.shape), out=nearest)
         return found[0], found[1]
+
+
+def _all_at_once(grid: Tensor) -> tuple[Tensor]:
+    """One part with all places of a grid (rows, cols, ...), in place of one for each row."""
+    return (grid.flatten(0, 1),)
+
+
+def _least(
+    queries: Float32[Tensor, "places batch channels"],
+    lengths: Float32[Tensor, "places num"],
+    bank: Float32[Tensor, "places channels num"],
+) -> Float32[Tensor, "places batch"]:
+    return torch.baddbmm(lengths[:, None], queries, bank).amin(-1)
 
 
 def fit_neighbours(
